@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+
+namespace lox {
+
+namespace fs = std::filesystem;
+
+/// An open file: positioned reads and writes of any size, in pieces of at most 256 MiB, that either move every byte
+/// or throw Error(io) naming the file, the position and the system's reason. Safe to use from several threads.
+class File {
+ public:
+  static constexpr std::size_t piece = std::size_t{256} << 20;
+
+  static File open_read(const fs::path& path);
+  /// An existing file, for reading and writing.
+  static File open_write(const fs::path& path);
+  /// A new file, for reading and writing; it must not exist.
+  static File create(const fs::path& path);
+  /// For appending; made if it does not exist.
+  static File open_append(const fs::path& path);
+
+  File(File&& other) noexcept;
+  File& operator=(File&& other) noexcept;
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+  ~File();
+
+  std::uint64_t size() const;
+  void read(std::uint64_t offset, std::span<std::byte> to) const;
+  void write(std::uint64_t offset, std::span<const std::byte> from);
+  void append(std::string_view text);
+  /// Sets the size and reserves the blocks, so that a full disk shows now and not after hours. Where a file system
+  /// cannot reserve, only the size is set.
+  void reserve(std::uint64_t size);
+  void truncate(std::uint64_t size);
+  /// On disk before it returns.
+  void sync();
+
+  int descriptor() const { return descriptor_; }
+  const fs::path& path() const { return path_; }
+
+ private:
+  File(int descriptor, fs::path path) : descriptor_(descriptor), path_(std::move(path)) {}
+  int descriptor_ = -1;
+  fs::path path_;
+};
+
+/// The whole of a small file; Error(bad_input) if it has more than `limit` bytes.
+std::string read_text(const fs::path& path, std::uint64_t limit);
+/// Writes a sibling, syncs it and renames it over `path`: readers see the old text or the new one.
+void write_text_atomically(const fs::path& path, std::string_view text);
+/// Makes renames and new names in a directory durable.
+void sync_directory(const fs::path& directory);
+/// rename(2), then the parent directory is synced.
+void rename_durably(const fs::path& from, const fs::path& to);
+/// Bytes that a user without privileges may still write in the file system of `path` (or its nearest parent).
+std::uint64_t free_space(const fs::path& path);
+/// `path` without trailing slashes, absolute, links resolved as far as it exists.
+fs::path normal_path(const fs::path& path);
+
+}  // namespace lox

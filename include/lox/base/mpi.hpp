@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <mpi.h>
+
+#include "lox/base/error.hpp"
+
+namespace lox {
+
+/// MPI from here to the end of the scope. One in the program, made by main.
+class MpiSession {
+ public:
+  MpiSession(int* argc, char*** argv);
+  ~MpiSession();
+  MpiSession(const MpiSession&) = delete;
+  MpiSession& operator=(const MpiSession&) = delete;
+};
+
+/// Throws Error(usage) when srun started several tasks but MPI sees a world of one: N copies would write one output.
+void refuse_launcher_mismatch();
+
+/// A communicator by value; it does not own the handle. Methods marked collective must be called by all ranks.
+class Comm {
+ public:
+  static Comm world() { return Comm(MPI_COMM_WORLD); }
+  explicit Comm(MPI_Comm handle);
+
+  MPI_Comm get() const { return handle_; }
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  bool is_root() const { return rank_ == 0; }
+
+  void barrier() const;                                        ///< Collective.
+  std::string broadcast(std::string text, int from = 0) const;  ///< Collective: one rank's text, on all ranks.
+  std::vector<std::string> gather(const std::string& text) const;  ///< Collective: texts by rank, on rank 0 only.
+  void sum(std::span<double> values) const;                    ///< Collective: sums over ranks, in place.
+  double max(double value) const;                              ///< Collective.
+  std::int64_t sum(std::int64_t value) const;                  ///< Collective.
+
+ private:
+  MPI_Comm handle_;
+  int rank_ = 0;
+  int size_ = 1;
+};
+
+/// An Error that every rank has: all of them leave in good order, with the same exit code and one message.
+class SharedError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// If any rank comes with an error, all ranks throw the one of the lowest such rank as SharedError. Collective.
+void agree(const Comm& comm, const std::optional<Error>& mine);
+
+/// Runs `action` on rank 0 and tells all ranks how it went: if it throws an Error, all ranks throw it as SharedError.
+/// Collective.
+void on_root(const Comm& comm, const std::function<void()>& action);
+
+/// Ranks of `comm` that share this machine, and this rank's place among them. Collective.
+struct NodeRanks {
+  int rank = 0;
+  int size = 1;
+};
+NodeRanks node_ranks(const Comm& comm);
+
+/// How the parts of the world are called: "Open MPI v4.1.4, ...".
+std::string mpi_library_version();
+
+}  // namespace lox

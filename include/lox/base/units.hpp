@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include <cstdint>
+#include <string>
+
+namespace lox {
+
+/// "8GiB", "500MB", "1.5TiB", "4096" -> bytes. K/M/G/T alone are binary, as in Slurm; "GB" is decimal, "GiB" binary.
+/// Throws Error(usage) naming `what`.
+std::uint64_t parse_bytes(const std::string& text, const std::string& what);
+
+/// "13.5 GB" (decimal, as disks are sold and tools print).
+std::string format_bytes(double bytes);
+
+/// "1h 02m", "3m 20s", "4.2s".
+std::string format_seconds(double seconds);
+
+}  // namespace lox

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+namespace lox {
+
+/// The program's version, "major.minor.patch".
+const char* version();
+
+}  // namespace lox

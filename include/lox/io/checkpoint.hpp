@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include "lox/base/dtype.hpp"
+#include "lox/base/file.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace lox {
+
+/// Where bytes lie: `bytes` of them at `offset` of file number `file` of the checkpoint.
+struct Extent {
+  int file = 0;
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;
+};
+
+struct TensorInfo {
+  std::string name;
+  DType dtype = DType::F32;
+  std::vector<std::int64_t> shape;  ///< C order
+  Extent extent;
+  /// HDF5 path of a dataset that has no extent of plain little-endian bytes (chunked, compressed, big
+  /// endian): its bytes come through the library, converted to `dtype`. Empty for all others.
+  std::string dataset;
+
+  std::int64_t elements() const;
+};
+
+/// Another file of the model directory (config.json, tokenizer ...), carried byte for byte.
+struct CarriedFile {
+  std::string name;  ///< relative path, '/' between folders
+  Extent extent;
+};
+
+/// Whether a carried file holds weights in another form (*.bin, *.gguf, original/ ...): `convert` carries it,
+/// but an edited model must not, since it would hand on the weights without the edit.
+bool is_foreign_weights(const std::string& name);
+
+/// A safetensors file as it must be written again: its name and its header, every byte of it (without the
+/// length).
+struct Shard {
+  std::string name;
+  std::string header;
+};
+
+enum class Format { safetensors_file, safetensors_directory, hdf5 };
+
+/// What a path will hold if lox writes to it: *.h5 and *.hdf5 HDF5, *.safetensors one file, anything else a
+/// directory.
+Format format_of(const fs::path& path);
+
+/// A model on disk as a table: names, shapes, dtypes and the extents of their bytes. A plain value without
+/// open files, whatever the format; rank 0 makes it and broadcasts it.
+struct Checkpoint {
+  Format format = Format::safetensors_file;
+  fs::path path;
+  std::vector<fs::path> files;       ///< the files that extents refer to
+  std::vector<TensorInfo> tensors;   ///< in file order
+  std::vector<CarriedFile> carried;  ///< sorted by name
+  /// The safetensors form of this model: every tensor is in one of them. Empty if it has none yet (a foreign
+  /// HDF5 file, a model made from nothing): then it is made up where it is needed, in shards of 5 GB.
+  std::vector<Shard> shards;
+
+  /// nullptr if there is none. Looks at one tensor after the other: to match whole models, make a map.
+  const TensorInfo* find(const std::string& name) const;
+  std::uint64_t bytes() const;  ///< of all tensors
+  /// The table as JSON and back, to hand it to other ranks. Shard headers stay behind.
+  std::string to_text() const;
+  static Checkpoint from_text(const std::string& text);
+};
+
+/// Reads and validates every header under `path` (a directory of *.safetensors, one .safetensors, one
+/// .h5/.hdf5). Throws Error(bad_input) naming file, tensor and fact.
+Checkpoint open_checkpoint(const fs::path& path);
+
+/// Makes a checkpoint of the tensors and carried files of `like` at `path`, as `format`, at its final size
+/// but for the bytes of tensors and carried files; everything else is complete and on disk when it returns.
+/// The result's tensors are in the order of `like.tensors`, its carried files in that of `like.carried`; one
+/// *.safetensors file has no place for carried files, so there the result has none.
+/// `path` must not exist. What was made is removed again if making it fails.
+Checkpoint create_checkpoint(const Checkpoint& like, const fs::path& path, Format format);
+
+/// The open files of a checkpoint. Positioned, thread-safe reads and writes; files are opened on first use.
+class Storage {
+ public:
+  enum class Access { read, write };
+  Storage(const Checkpoint& checkpoint, Access access);
+  ~Storage();
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+
+  /// Bytes [first, first + to.size()) of a tensor.
+  void read(const TensorInfo& tensor, std::uint64_t first, std::span<std::byte> to);
+  void read(const Extent& extent, std::uint64_t first, std::span<std::byte> to);
+  void write(const Extent& extent, std::uint64_t first, std::span<const std::byte> from);
+  /// All bytes written to the file of this extent so far are on disk when it returns.
+  void sync(const Extent& extent);
+
+ private:
+  std::shared_ptr<File> file(int index);
+  const Checkpoint& checkpoint_;
+  Access access_;
+  std::mutex mutex_;
+  std::map<int, std::shared_ptr<File>> files_;
+};
+
+/// Bytes moved at a time by the copies below.
+inline constexpr std::uint64_t copy_piece = std::uint64_t{64} << 20;
+
+/// Copies the bytes of an extent in one checkpoint to the extent of the same size in another, in pieces.
+void copy_extent(Storage& from, const Extent& source, Storage& to, const Extent& target);
+/// The same for a tensor, wherever its bytes come from.
+void copy_tensor(Storage& from, const TensorInfo& source, Storage& to, const TensorInfo& target);
+
+}  // namespace lox

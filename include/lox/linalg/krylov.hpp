@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "lox/linalg/matrix.hpp"
+#include "lox/linalg/orthonormalise.hpp"
+#include "lox/linalg/small_svd.hpp"
+
+namespace lox {
+
+/// What the block Krylov method needs of an m x n matrix A. Panels hold this rank's rows of a tall matrix; every row
+/// is held by exactly one rank, so that products of panels are local products and a sum.
+template <class A>
+concept KrylovOperator = requires(A& a, const Panel& x, Panel& y, std::span<double> numbers, std::uint64_t key) {
+  { a.rows() } -> std::convertible_to<Index>;  // m
+  { a.cols() } -> std::convertible_to<Index>;  // n
+  a.apply(x, y);                               // y = A x, collective
+  a.apply_adjoint(x, y);                       // y = A^T x, collective
+  a.sum(numbers);                              // over ranks, in place, collective
+  { a.random_panel(Index{}, key) } -> std::same_as<Panel>;  // n x b: this rank's rows, the same for any ranks
+};
+
+struct KrylovOptions {
+  Index k = 6;
+  Index block = 16;      ///< columns multiplied at once
+  Index basis = 160;     ///< columns kept before a restart; at least 2 * block and k + 2 * block
+  double tolerance = 1e-4;
+  double delta_error = 0;  ///< bound on the estimated |error of Delta_k|_F to reach too; 0: none asked
+  int max_iterations = 100;
+  std::uint64_t key = 0;  ///< of the random start
+};
+
+/// Singular triplets, largest first, fewer than k if the rank is smaller. u and v hold this rank's rows.
+struct KrylovResult {
+  Panel u;
+  std::vector<double> sigma;
+  Panel v;
+  int iterations = 0;    ///< each is one product with A and one with A^T
+  bool converged = false;
+};
+
+/// max over i of max(|A v_i - s_i u_i|, |A^T u_i - s_i v_i|) / s_1, measured by two products. Collective.
+template <KrylovOperator A>
+double measure_certificate(A& a, const Panel& u, const std::vector<double>& sigma, const Panel& v) {
+  if (sigma.empty()) return 0;
+  const Eigen::VectorXf s = Eigen::Map<const Eigen::VectorXd>(sigma.data(), u.cols()).template cast<float>();
+  Panel image;
+  std::vector<double> squares(static_cast<std::size_t>(2 * u.cols()));
+  a.apply(v, image);
+  image -= u * s.asDiagonal();
+  for (Index i = 0; i < u.cols(); ++i) squares[static_cast<std::size_t>(i)] = image.col(i).cast<double>().squaredNorm();
+  a.apply_adjoint(u, image);
+  image -= v * s.asDiagonal();
+  for (Index i = 0; i < u.cols(); ++i) {
+    squares[static_cast<std::size_t>(u.cols() + i)] = image.col(i).cast<double>().squaredNorm();
+  }
+  a.sum(squares);
+  return std::sqrt(*std::max_element(squares.begin(), squares.end())) / sigma.front();
+}
+
+/// Is the estimate good enough? `residuals` are |A^T u_i - s_i v_i| of the Ritz triplets, `sigma` all Ritz values.
+bool krylov_converged(const KrylovOptions& options, const Eigen::VectorXd& sigma, const Eigen::VectorXd& residuals);
+
+/// The k largest singular triplets of A by block Golub-Kahan bidiagonalisation with full reorthogonalisation and thick
+/// restart (Golub, Luk, Overton 1981; Baglama, Reichel 2005). Invariant: A V = U B and A^T U = V B^T + N S, with V, U, N
+/// orthonormal, N the next block, S acting on the newest columns of U only; so residuals cost no product.
+/// The basis is bounded whatever the spectrum. Collective over the operator's ranks.
+template <KrylovOperator A>
+KrylovResult krylov_svd(A& a, const KrylovOptions& options) {
+  const Index limit = std::min(options.basis, std::max(a.rows(), a.cols())) + options.block;
+  Panel next = a.random_panel(options.block, options.key);
+  Panel right(next.rows(), limit);
+  extend(a, right.leftCols(0), next, float_rounding);
+  Panel left;  // rows known after the first product
+  Small b = Small::Zero(limit, limit);
+  Index rows = 0;  // of B: columns of U
+  Index cols = 0;  // of B: columns of V
+  KrylovResult result;
+  for (;;) {
+    ++result.iterations;
+    right.middleCols(cols, next.cols()) = next;
+    Panel image;
+    a.apply(next, image);
+    if (left.cols() == 0) left.resize(image.rows(), limit);
+    const Extension down = extend(a, left.leftCols(rows), image, float_rounding);
+    b.block(0, cols, rows, next.cols()) = down.inside;
+    b.block(rows, cols, image.cols(), next.cols()) = down.outside;
+    left.middleCols(rows, image.cols()) = image;
+    rows += image.cols();
+    cols += next.cols();
+
+    Small tail = Small::Zero(0, image.cols());  // S
+    if (image.cols() > 0) {
+      a.apply_adjoint(image, next);
+      tail = extend(a, right.leftCols(cols), next, float_rounding).outside;
+    }
+    const SmallSvd ritz = small_svd(b.topLeftCorner(rows, cols));
+    const Index wanted = std::min(options.k, ritz.sigma.size());
+    const Eigen::VectorXd residuals =
+        (tail * ritz.u.bottomRows(tail.cols()).leftCols(wanted)).colwise().norm().transpose();
+    result.converged = tail.rows() == 0 || krylov_converged(options, ritz.sigma, residuals);
+    if (result.converged || result.iterations >= options.max_iterations) {
+      Index found = wanted;
+      while (found > 0 && ritz.sigma[found - 1] <= float_rounding * ritz.sigma[0]) --found;
+      result.u.noalias() = left.leftCols(rows) * ritz.u.leftCols(found).template cast<float>();
+      result.v.noalias() = right.leftCols(cols) * ritz.v.leftCols(found).template cast<float>();
+      result.sigma.assign(ritz.sigma.data(), ritz.sigma.data() + found);
+      return result;
+    }
+    if (cols + next.cols() > limit - options.block) {  // thick restart: keep the best half
+      const Index kept = std::min({rows, cols, std::max(options.basis / 2, options.k + options.block)});
+      left.leftCols(kept) = (left.leftCols(rows) * ritz.u.leftCols(kept).template cast<float>()).eval();
+      right.leftCols(kept) = (right.leftCols(cols) * ritz.v.leftCols(kept).template cast<float>()).eval();
+      b.setZero();
+      b.diagonal().head(kept) = ritz.sigma.head(kept);
+      rows = cols = kept;
+    }
+  }
+}
+
+}  // namespace lox

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include <string>
+
+namespace lox {
+
+/// What the linked BLAS says of itself, e.g. "OpenBLAS 0.3.21 ...".
+std::string blas_library_version();
+/// Where ScaLAPACK comes from. It has no call that tells its version.
+std::string scalapack_library_version();
+
+/// Threads of BLAS and of lox's own loops.
+void set_threads(int threads);
+int max_threads();
+/// Processors of this machine that are online.
+int processors();
+
+}  // namespace lox

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include "lox/base/mpi.hpp"
+#include "lox/io/checkpoint.hpp"
+
+namespace lox {
+
+/// One half of a synthetic pair: weights of deviation 0.02 in the shapes of a real model.
+struct SynthOptions {
+  fs::path target;
+  std::string shape = "tiny";
+  std::int64_t layers = -1;  ///< keep the first ones only; negative: all
+  std::uint64_t seed = 0;
+  bool aligned = false;  ///< base + decaying low-rank part + noise, else the base itself
+  bool overwrite = false;
+};
+
+/// Makes it; tensors are shared among the ranks. The same seed gives the same bytes on any ranks. Collective. Returns
+/// the bytes written by all ranks.
+std::uint64_t synthesise(const Comm& comm, const SynthOptions& options);
+
+}  // namespace lox

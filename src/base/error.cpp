@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+#include "lox/base/error.hpp"
+
+namespace lox {
+namespace {
+
+/// Length of the valid UTF-8 sequence at `at`, 0 if there is none.
+std::size_t utf8_length(const std::string& text, std::size_t at) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned char first = byte(at);
+  const std::size_t length = first < 0x80 ? 1 : first >= 0xC2 && first < 0xE0 ? 2
+                             : first >= 0xE0 && first < 0xF0                  ? 3
+                             : first >= 0xF0 && first < 0xF5                  ? 4
+                                                                              : 0;
+  if (length == 0 || at + length > text.size()) return 0;
+  for (std::size_t i = 1; i < length; ++i) {
+    if ((byte(at + i) & 0xC0) != 0x80) return 0;
+  }
+  return length;
+}
+
+}  // namespace
+
+std::string printable(const std::string& text) {
+  constexpr std::size_t longest = 200;
+  std::string out;
+  for (std::size_t i = 0; i < text.size();) {
+    if (out.size() >= longest) return out + "...";
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const std::size_t length = byte < 0x20 || byte == 0x7F ? 0 : utf8_length(text, i);
+    if (length == 0) {
+      out += fmt::format("\\x{:02x}", byte);
+      ++i;
+    } else {
+      out.append(text, i, length);
+      i += length;
+    }
+  }
+  return out;
+}
+
+}  // namespace lox

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT
+#include "lox/base/file.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "lox/base/error.hpp"
+
+namespace lox {
+namespace {
+
+[[noreturn]] void fail_io(const fs::path& path, const std::string& doing) {
+  const int reason = errno;
+  fail(ExitCode::io, "{}: cannot {}: {}", printable(path.string()), doing, std::strerror(reason));
+}
+
+int open_or_throw(const fs::path& path, int flags, const char* doing) {
+  int descriptor = -1;
+  do {
+    descriptor = ::open(path.c_str(), flags | O_CLOEXEC, 0666);
+  } while (descriptor < 0 && errno == EINTR);
+  if (descriptor < 0) fail_io(path, doing);
+  return descriptor;
+}
+
+}  // namespace
+
+File File::open_read(const fs::path& path) { return {open_or_throw(path, O_RDONLY, "open"), path}; }
+File File::open_write(const fs::path& path) { return {open_or_throw(path, O_RDWR, "open for writing"), path}; }
+File File::create(const fs::path& path) {
+  return {open_or_throw(path, O_RDWR | O_CREAT | O_EXCL, "create"), path};
+}
+File File::open_append(const fs::path& path) {
+  return {open_or_throw(path, O_RDWR | O_CREAT | O_APPEND, "open for appending"), path};
+}
+
+File::File(File&& other) noexcept
+    : descriptor_(std::exchange(other.descriptor_, -1)), path_(std::move(other.path_)) {}
+
+File& File::operator=(File&& other) noexcept {
+  std::swap(descriptor_, other.descriptor_);
+  std::swap(path_, other.path_);
+  return *this;
+}
+
+File::~File() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+std::uint64_t File::size() const {
+  struct stat status {};
+  if (::fstat(descriptor_, &status) != 0) fail_io(path_, "stat");
+  return static_cast<std::uint64_t>(status.st_size);
+}
+
+void File::read(std::uint64_t offset, std::span<std::byte> to) const {
+  while (!to.empty()) {
+    const ssize_t got =
+        ::pread(descriptor_, to.data(), std::min(to.size(), piece), static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail_io(path_, fmt::format("read {} bytes at {}", to.size(), offset));
+    if (got == 0) {
+      fail(ExitCode::io, "{}: ends at byte {}, {} bytes early; was it changed while lox ran?",
+           printable(path_.string()), offset, to.size());
+    }
+    offset += static_cast<std::uint64_t>(got);
+    to = to.subspan(static_cast<std::size_t>(got));
+  }
+}
+
+void File::write(std::uint64_t offset, std::span<const std::byte> from) {
+  while (!from.empty()) {
+    const ssize_t put =
+        ::pwrite(descriptor_, from.data(), std::min(from.size(), piece), static_cast<off_t>(offset));
+    if (put < 0 && errno == EINTR) continue;
+    if (put == 0) errno = ENOSPC;
+    if (put <= 0) fail_io(path_, fmt::format("write {} bytes at {}", from.size(), offset));
+    offset += static_cast<std::uint64_t>(put);
+    from = from.subspan(static_cast<std::size_t>(put));
+  }
+}
+
+void File::append(std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t put = ::write(descriptor_, text.data(), text.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put == 0) errno = ENOSPC;
+    if (put <= 0) fail_io(path_, fmt::format("append {} bytes", text.size()));
+    text.remove_prefix(static_cast<std::size_t>(put));
+  }
+}
+
+void File::reserve(std::uint64_t size) {
+  truncate(size);
+  if (size == 0) return;
+  int result = 0;
+  do {
+    result = ::fallocate(descriptor_, 0, 0, static_cast<off_t>(size));
+  } while (result != 0 && errno == EINTR);
+  if (result != 0 && errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL) {
+    fail_io(path_, fmt::format("reserve {} bytes", size));
+  }
+}
+
+void File::truncate(std::uint64_t size) {
+  if (::ftruncate(descriptor_, static_cast<off_t>(size)) != 0) fail_io(path_, fmt::format("set size {}", size));
+}
+
+void File::sync() {
+  if (::fdatasync(descriptor_) != 0) fail_io(path_, "sync");
+}
+
+std::string read_text(const fs::path& path, std::uint64_t limit) {
+  const File file = File::open_read(path);
+  const std::uint64_t size = file.size();
+  if (size > limit) {
+    fail(ExitCode::bad_input, "{}: {} bytes, more than the {} allowed for such a file", printable(path.string()), size,
+         limit);
+  }
+  std::string text(size, '\0');
+  file.read(0, std::as_writable_bytes(std::span(text)));
+  return text;
+}
+
+void write_text_atomically(const fs::path& path, std::string_view text) {
+  fs::path sibling = path;
+  sibling += fmt::format(".{}.tmp", ::getpid());
+  try {
+    std::error_code ignored;
+    fs::remove(sibling, ignored);
+    File file = File::create(sibling);
+    file.write(0, std::as_bytes(std::span(text)));
+    file.sync();
+    rename_durably(sibling, path);
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove(sibling, ignored);
+    throw;
+  }
+}
+
+void sync_directory(const fs::path& directory) {
+  const fs::path path = directory.empty() ? fs::path(".") : directory;
+  const File handle(File::open_read(path));
+  // Some network file systems cannot sync a directory; their renames are synchronous already.
+  if (::fsync(handle.descriptor()) != 0 && errno != EINVAL && errno != EBADF) fail_io(path, "sync");
+}
+
+void rename_durably(const fs::path& from, const fs::path& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0) fail_io(from, fmt::format("rename to {}", printable(to.string())));
+  sync_directory(to.parent_path());
+}
+
+std::uint64_t free_space(const fs::path& path) {
+  fs::path probe = normal_path(path);
+  std::error_code ignored;
+  while (!fs::exists(probe, ignored) && probe.has_parent_path() && probe != probe.parent_path()) {
+    probe = probe.parent_path();
+  }
+  struct statvfs status {};
+  if (::statvfs(probe.c_str(), &status) != 0) fail_io(probe, "ask for free space");
+  return static_cast<std::uint64_t>(status.f_bavail) * status.f_frsize;
+}
+
+fs::path normal_path(const fs::path& path) {
+  std::error_code error;
+  const fs::path absolute = fs::absolute(path, error);
+  fs::path result = fs::weakly_canonical(absolute, error);
+  if (error) result = absolute.lexically_normal();
+  if (!result.has_filename()) result = result.parent_path();
+  return result;
+}
+
+}  // namespace lox

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+#include "lox/base/units.hpp"
+
+#include <array>
+#include <cctype>
+#include <charconv>
+#include <cmath>
+
+#include "lox/base/error.hpp"
+
+namespace lox {
+
+std::uint64_t parse_bytes(const std::string& text, const std::string& what) {
+  double value = 0;
+  const char* const last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), last, value);
+  std::string unit(end, last);
+  for (char& c : unit) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  while (!unit.empty() && unit.front() == ' ') unit.erase(0, 1);
+  double factor = 0;
+  if (unit.empty() || unit == "b") factor = 1;
+  constexpr std::array<char, 4> prefixes{'k', 'm', 'g', 't'};
+  for (std::size_t i = 0; i < prefixes.size(); ++i) {
+    const std::string prefix(1, prefixes[i]);
+    const int power = static_cast<int>(i) + 1;
+    if (unit == prefix || unit == prefix + "ib") factor = std::pow(1024.0, power);
+    if (unit == prefix + "b") factor = std::pow(1000.0, power);
+  }
+  const double bytes = value * factor;
+  if (error != std::errc() || factor == 0 || !(bytes >= 1) || bytes > 9e18) {
+    fail(ExitCode::usage, "{} '{}' is not a size; write it like 8GiB, 500MB or 4096", what, printable(text));
+  }
+  return static_cast<std::uint64_t>(bytes);
+}
+
+std::string format_bytes(double bytes) {
+  constexpr std::array<const char*, 6> units{"B", "kB", "MB", "GB", "TB", "PB"};
+  std::size_t i = 0;
+  while (bytes >= 999.5 && i + 1 < units.size()) {
+    bytes /= 1000;
+    ++i;
+  }
+  return fmt::format("{:.{}f} {}", bytes, i == 0 ? 0 : bytes < 9.995 ? 2 : bytes < 99.95 ? 1 : 0, units[i]);
+}
+
+std::string format_seconds(double seconds) {
+  if (!(seconds >= 0) || seconds > 1e9) return "?";
+  if (seconds < 59.95) return fmt::format("{:.1f}s", seconds);
+  const auto whole = static_cast<long>(std::lround(seconds));
+  if (whole < 3600) return fmt::format("{}m {:02}s", whole / 60, whole % 60);
+  return fmt::format("{}h {:02}m", whole / 3600, whole % 3600 / 60);
+}
+
+}  // namespace lox

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+#include <chrono>
+
+#include "lox/base/log.hpp"
+#include "lox/base/units.hpp"
+#include "lox/cli/options.hpp"
+#include "lox/io/convert.hpp"
+
+namespace po = boost::program_options;
+
+namespace lox {
+
+ExitCode run_convert(const Arguments& arguments) {
+  Options options("convert", "SRC DST [--overwrite]",
+                  "Writes a checkpoint in the format that DST's name asks for: *.h5 or *.hdf5 is\n"
+                  "HDF5, *.safetensors one file, anything else a directory. Nothing is lost: there\n"
+                  "and back gives byte-identical files, tokenizer and configuration included.",
+                  "  lox convert Llama-2-7b-hf llama-2-7b.h5");
+  bool overwrite = false;
+  bool quiet = false;
+  options.add()("overwrite", po::bool_switch(&overwrite), "replace DST if it exists")(
+      "quiet", po::bool_switch(&quiet), "say nothing unless it fails");
+  options.add_positional("SRC");
+  options.add_positional("DST");
+  po::variables_map values;
+  if (!options.parse(arguments, values)) return ExitCode::done;
+  const Comm comm = Comm::world();
+  const Log log(comm.is_root() && !quiet ? Log::Level::all : Log::Level::silent);
+  const auto start = std::chrono::steady_clock::now();
+  const fs::path target = values["DST"].as<std::string>();
+  const auto bytes = static_cast<double>(convert(comm, values["SRC"].as<std::string>(), target, overwrite));
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  log.info("wrote {}: {} in {}, {}/s", printable(target.string()), format_bytes(bytes), format_seconds(seconds),
+           format_bytes(bytes / std::max(seconds, 1e-3)));
+  return ExitCode::done;
+}
+
+}  // namespace lox

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+#include <cstdlib>
+
+#include <Eigen/Core>
+#include <boost/version.hpp>
+
+#include "lox/base/mpi.hpp"
+#include "lox/base/version.hpp"
+#include "lox/cli/command.hpp"
+#include "lox/io/hdf5.hpp"
+#include "lox/linalg/libraries.hpp"
+
+namespace lox {
+
+const std::vector<Command>& commands() {
+  static const std::vector<Command> table{
+      {"inspect", "list the tensors of a checkpoint", false, run_inspect},
+      {"convert", "safetensors to HDF5 and back, lossless", true, run_convert},
+      {"synth", "make one half of a synthetic pair of a model's shapes", true, run_synth},
+      {"harden", "the main job: base and aligned in, hardened out", true, run_harden},
+      {"verify", "check a hardened model by independent exact SVDs", true, run_verify},
+  };
+  return table;
+}
+
+std::string program_help() {
+  std::string text =
+      "lox hardens language models against the loss of safety under fine-tuning by\n"
+      "low-rank extrapolation (LoX): W + coef * (top-k part of W - W_base).\n\n"
+      "Usage: lox COMMAND [options]          one process\n"
+      "       mpirun -n N lox COMMAND ...    N of them; under Slurm: srun --mpi=pmix\n\n"
+      "Commands:\n";
+  for (const Command& command : commands()) text += fmt::format("  {:10}{}\n", command.name, command.summary);
+  text +=
+      "\n  lox COMMAND --help    the options of a command\n"
+      "  lox --version         versions of lox and its libraries\n\n"
+      "Exit codes: 0 done, 1 internal error, 2 usage, 3 bad input, 4 not certified,\n"
+      "5 I/O or no space, 75 stopped early and resumable.\n";
+  return text;
+}
+
+std::string program_version() {
+  return fmt::format("lox {}\nMPI        {}\nHDF5       {}\nBLAS       {}\nScaLAPACK  {}\nEigen      {}.{}.{}\nBoost      {}\n",
+                     version(), mpi_library_version(), hdf5_library_version(), blas_library_version(),
+                     scalapack_library_version(), EIGEN_WORLD_VERSION, EIGEN_MAJOR_VERSION, EIGEN_MINOR_VERSION,
+                     BOOST_LIB_VERSION);
+}
+
+}  // namespace lox

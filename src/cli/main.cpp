@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+#include <algorithm>
+#include <cstdlib>
+
+#include <fmt/format.h>
+#include <sched.h>
+
+#include "lox/base/mpi.hpp"
+#include "lox/base/stop.hpp"
+#include "lox/cli/command.hpp"
+#include "lox/linalg/libraries.hpp"
+
+namespace {
+
+using namespace lox;
+
+/// Threads of a rank: what OMP_NUM_THREADS says, else this rank's share of the processors it may run on.
+void choose_threads(const Comm& comm) {
+  if (std::getenv("OMP_NUM_THREADS") != nullptr) {
+    set_threads(max_threads());
+    return;
+  }
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  const int allowed = sched_getaffinity(0, sizeof(mask), &mask) == 0 ? CPU_COUNT(&mask) : 1;
+  const int share = processors() / node_ranks(comm).size;
+  set_threads(std::max(1, std::min(allowed, share)));
+}
+
+/// Runs the command; failures become one line and an exit code.
+ExitCode run(const Command& command, const Arguments& arguments) {
+  const auto guarded = [&](int ranks, int rank) {
+    try {
+      return command.run(arguments);
+    } catch (const SharedError& error) {
+      if (rank == 0) fmt::print(stderr, "lox: error: {}\n", error.what());
+      return error.code();
+    } catch (const std::exception& error) {
+      const auto* known = dynamic_cast<const Error*>(&error);
+      const ExitCode code = known != nullptr ? known->code() : ExitCode::internal;
+      if (ranks == 1 || code == ExitCode::usage) {  // all ranks parse the same words
+        if (rank == 0) fmt::print(stderr, "lox: error: {}\n", error.what());
+        return code;
+      }
+      fmt::print(stderr, "lox: error on rank {}: {}\n", rank, error.what());
+      std::fflush(stderr);
+      MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
+      return code;
+    }
+  };
+  if (!command.parallel) return guarded(1, 0);
+  const MpiSession mpi(nullptr, nullptr);
+  const Comm comm = Comm::world();
+  choose_threads(comm);
+  catch_stop_signals();
+  return guarded(comm.size(), comm.rank());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Arguments words(argv + 1, argv + argc);
+  if (words.empty() || words[0] == "--help" || words[0] == "-h" || words[0] == "help") {
+    fmt::print("{}", program_help());
+    return static_cast<int>(words.empty() ? ExitCode::usage : ExitCode::done);
+  }
+  if (words[0] == "--version") {
+    fmt::print("{}", program_version());
+    return 0;
+  }
+  const auto command = std::find_if(commands().begin(), commands().end(),
+                                    [&](const Command& known) { return words[0] == known.name; });
+  if (command == commands().end()) {
+    fmt::print(stderr, "lox: error: '{}' is not a command; see 'lox --help'\n", printable(words[0]));
+    return static_cast<int>(ExitCode::usage);
+  }
+  return static_cast<int>(run(*command, Arguments(words.begin() + 1, words.end())));
+}

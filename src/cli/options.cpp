@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+#include "lox/cli/options.hpp"
+
+#include <fstream>
+#include <iterator>
+#include <sstream>
+
+#include "lox/base/mpi.hpp"
+#include "lox/base/units.hpp"
+
+namespace po = boost::program_options;
+
+namespace lox {
+namespace {
+
+bool is_root() {
+  int started = 0;
+  MPI_Initialized(&started);
+  return started == 0 || Comm::world().is_root();
+}
+
+}  // namespace
+
+Options::Options(std::string command, std::string synopsis, std::string text, std::string example)
+    : command_(std::move(command)), synopsis_(std::move(synopsis)), text_(std::move(text)),
+      example_(std::move(example)), described_("Options", 80, 40) {
+  described_.add_options()("help,h", "print this text");
+}
+
+void Options::add_positional(const std::string& name) { positional_.push_back(name); }
+
+std::string Options::help() const {
+  std::ostringstream text;
+  text << "Usage: lox " << command_ << ' ' << synopsis_ << "\n\n" << text_ << "\n\n" << described_;
+  text << "\nExample:\n" << example_ << "\n";
+  return text.str();
+}
+
+bool Options::parse(const Arguments& arguments, po::variables_map& values) {
+  po::options_description all;
+  all.add(described_);
+  po::positional_options_description positions;
+  for (const std::string& name : positional_) {
+    all.add_options()(name.c_str(), po::value<std::string>());
+    positions.add(name.c_str(), 1);
+  }
+  try {
+    // No guessing: an abbreviated option would change its meaning when a new one is added.
+    const int style = po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
+    po::store(po::command_line_parser(arguments).options(all).positional(positions).style(style).run(), values);
+    if (values.contains("help")) {
+      if (is_root()) fmt::print("{}", help());
+      return false;
+    }
+    if (config_ && values.contains("config")) {
+      const std::string path = values["config"].as<std::string>();
+      std::ifstream file(path);
+      if (!file) fail(ExitCode::bad_input, "{}: cannot open the job file", printable(path));
+      try {
+        po::store(po::parse_config_file(file, described_), values);
+      } catch (const po::error& error) {
+        fail(ExitCode::usage, "{}: {}", printable(path), printable(error.what()));
+      }
+    }
+    po::notify(values);
+  } catch (const po::error& error) {
+    fail(ExitCode::usage, "{}; see 'lox {} --help'", printable(error.what()), command_);
+  }
+  for (const std::string& name : positional_) {
+    if (!values.contains(name)) fail(ExitCode::usage, "{} is missing; see 'lox {} --help'", name, command_);
+  }
+  return true;
+}
+
+void JobOptions::add_to(Options& options) {
+  options.allow_config_file();
+  const auto path = [](fs::path& to) {
+    return po::value<std::string>()->notifier([&to](const std::string& text) { to = text; });
+  };
+  options.add()("base", path(job.base)->value_name("CKPT"), "model before alignment")(
+      "aligned", path(job.aligned)->value_name("CKPT"), "model after alignment")(
+      "output", path(job.output)->value_name("CKPT"), "the hardened model; its format follows from the name")(
+      "k", po::value(&job.k)->default_value(job.k), "rank of the part that is extrapolated; 0: full rank")(
+      "coef", po::value(&job.coef)->default_value(job.coef), "how much of it is added to the aligned model")(
+      "svd", po::value(&svd)->default_value(svd)->value_name("METHOD"), "krylov or exact")(
+      "tolerance", po::value(&job.tolerance)->default_value(job.tolerance, "1e-4")->value_name("TOL"),
+      "bound on the residuals of the singular triplets")(
+      "grid", po::value(&grid)->default_value(grid)->value_name("WHEN"),
+      "auto, never or always: solve a matrix by all ranks together")(
+      "memory", po::value(&memory)->value_name("BYTES"), "memory of a rank, e.g. 8GiB; default: what is there")(
+      "include", po::value(&job.include)->value_name("REGEX"), "edit only tensors whose name matches (repeatable)")(
+      "exclude", po::value(&job.exclude)->value_name("REGEX"), "copy tensors whose name matches (repeatable)")(
+      "seed", po::value(&job.seed)->default_value(job.seed), "of the random start of the SVD")(
+      "report", path(job.report)->value_name("FILE"), "default: <output>.report.json")(
+      "overwrite", po::bool_switch(&job.overwrite), "replace an existing output")(
+      "config", po::value<std::string>()->value_name("JOBFILE"),
+      "INI file of these options; the command line wins");
+}
+
+void JobOptions::finish() {
+  if (svd == "krylov") {
+    job.svd = Method::krylov;
+  } else if (svd == "exact") {
+    job.svd = Method::exact;
+  } else {
+    fail(ExitCode::usage, "--svd '{}' is neither krylov nor exact", printable(svd));
+  }
+  if (grid == "auto") {
+    job.grid = GridUse::automatic;
+  } else if (grid == "never") {
+    job.grid = GridUse::never;
+  } else if (grid == "always") {
+    job.grid = GridUse::always;
+  } else {
+    fail(ExitCode::usage, "--grid '{}' is none of auto, never, always", printable(grid));
+  }
+  if (!memory.empty()) job.memory = parse_bytes(memory, "--memory");
+  for (fs::path* path : {&job.base, &job.aligned, &job.output}) {
+    if (!path->empty() && !path->has_filename()) *path = path->parent_path();  // a slash at the end
+  }
+  check_job(job);
+}
+
+}  // namespace lox

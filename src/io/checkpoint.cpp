@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT
+#include "lox/io/checkpoint.hpp"
+
+#include "lox/base/error.hpp"
+#include "lox/io/hdf5.hpp"
+#include "lox/io/model_directory.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include <nlohmann/json.hpp>
+
+namespace lox {
+namespace {
+
+using Json = nlohmann::json;
+
+/// Files a storage keeps open: models may carry more files than a process may open.
+constexpr std::size_t most_open_files = 256;
+
+bool begins_like_hdf5(const fs::path& path) {
+  constexpr std::array<unsigned char, 8> signature{0x89, 'H', 'D', 'F', '\r', '\n', 0x1A, '\n'};
+  const File file = File::open_read(path);
+  if (file.size() < signature.size()) return false;
+  std::array<unsigned char, signature.size()> start;
+  file.read(0, std::as_writable_bytes(std::span(start)));
+  return start == signature;
+}
+
+Checkpoint open_whatever(const fs::path& path) {
+  if (!fs::exists(path)) fail(ExitCode::bad_input, "{}: no such file or folder", printable(path.string()));
+  if (fs::is_directory(path)) return open_safetensors(path);
+  if (!fs::is_regular_file(path)) {
+    fail(ExitCode::bad_input, "{}: neither a file nor a folder", printable(path.string()));
+  }
+  // An output that is still growing goes by the name that it will have.
+  const Format format = format_of(path.extension() == ".partial" ? fs::path(path).replace_extension() : path);
+  if (format == Format::hdf5) return open_hdf5(path);
+  if (format == Format::safetensors_file) return open_safetensors(path);
+  if (begins_like_hdf5(path)) return open_hdf5(path);
+  fail(ExitCode::bad_input,
+       "{}: neither a folder of *.safetensors, nor *.safetensors, *.h5 or *.hdf5; save the model as "
+       "safetensors first",
+       printable(path.string()));
+}
+
+// A path is bytes, JSON holds characters: each byte becomes the character of its number.
+std::string bytes_to_text(const std::string& bytes) {
+  std::string text;
+  for (const char c : bytes) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x80) {
+      text.push_back(c);
+    } else {
+      text.push_back(static_cast<char>(0xC0 | (byte >> 6)));
+      text.push_back(static_cast<char>(0x80 | (byte & 0x3F)));
+    }
+  }
+  return text;
+}
+
+std::string text_to_bytes(const std::string& text) {
+  std::string bytes;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    bytes.push_back(lead < 0x80 ? text[i] : static_cast<char>((lead << 6) | (text[++i] & 0x3F)));
+  }
+  return bytes;
+}
+
+Json extent_to_json(const Extent& extent) {
+  return {extent.file, extent.offset, extent.bytes};
+}
+Extent extent_from_json(const Json& json) {
+  return {json.at(0), json.at(1), json.at(2)};
+}
+
+void check_range(const Extent& extent, std::uint64_t first, std::uint64_t count) {
+  if (first > extent.bytes || count > extent.bytes - first) {
+    fail(ExitCode::internal, "bytes {} to {} of an extent of {}", first, first + count, extent.bytes);
+  }
+}
+
+/// Calls move(first, span) until `bytes` are moved, with one buffer.
+template <class Move>
+void in_pieces(std::uint64_t bytes, Move move) {
+  std::vector<std::byte> buffer(std::min(bytes, copy_piece));
+  for (std::uint64_t first = 0; first < bytes; first += buffer.size()) {
+    move(first, std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), bytes - first)));
+  }
+}
+
+void check_same_size(const Extent& source, const Extent& target) {
+  if (source.bytes != target.bytes) {
+    fail(ExitCode::internal, "copying {} bytes to a place of {}", source.bytes, target.bytes);
+  }
+}
+
+}  // namespace
+
+Format format_of(const fs::path& path) {
+  const std::string extension = path.extension().string();
+  if (extension == ".h5" || extension == ".hdf5") return Format::hdf5;
+  if (extension == ".safetensors") return Format::safetensors_file;
+  return Format::safetensors_directory;
+}
+
+std::int64_t TensorInfo::elements() const {
+  std::int64_t product = 1;
+  for (const std::int64_t size : shape) product *= size;
+  return product;
+}
+
+const TensorInfo* Checkpoint::find(const std::string& name) const {
+  const auto found = std::find_if(tensors.begin(), tensors.end(),
+                                  [&](const TensorInfo& tensor) { return tensor.name == name; });
+  return found == tensors.end() ? nullptr : &*found;
+}
+
+std::uint64_t Checkpoint::bytes() const {
+  std::uint64_t sum = 0;
+  for (const TensorInfo& tensor : tensors) sum += tensor.extent.bytes;
+  return sum;
+}
+
+std::string Checkpoint::to_text() const {
+  Json json;
+  json["format"] = static_cast<int>(format);
+  json["path"] = bytes_to_text(path.string());
+  json["files"] = Json::array();
+  for (const fs::path& file : files) json["files"].push_back(bytes_to_text(file.string()));
+  json["tensors"] = Json::array();
+  for (const TensorInfo& tensor : tensors) {
+    json["tensors"].push_back({tensor.name, std::string(dtype_name(tensor.dtype)), tensor.shape,
+                               extent_to_json(tensor.extent), bytes_to_text(tensor.dataset)});
+  }
+  json["carried"] = Json::array();
+  for (const CarriedFile& file : carried) json["carried"].push_back({file.name, extent_to_json(file.extent)});
+  json["shards"] = Json::array();
+  for (const Shard& shard : shards) json["shards"].push_back(shard.name);
+  return json.dump();
+}
+
+Checkpoint Checkpoint::from_text(const std::string& text) {
+  const Json json = Json::parse(text);
+  Checkpoint result;
+  result.format = static_cast<Format>(json.at("format").get<int>());
+  result.path = text_to_bytes(json.at("path"));
+  for (const Json& file : json.at("files")) result.files.emplace_back(text_to_bytes(file));
+  for (const Json& tensor : json.at("tensors")) {
+    result.tensors.push_back({tensor.at(0), dtype_from_name(tensor.at(1).get<std::string>()).value(),
+                              tensor.at(2), extent_from_json(tensor.at(3)), text_to_bytes(tensor.at(4))});
+  }
+  for (const Json& file : json.at("carried"))
+    result.carried.push_back({file.at(0), extent_from_json(file.at(1))});
+  for (const Json& shard : json.at("shards")) result.shards.push_back({shard, ""});
+  return result;
+}
+
+Checkpoint open_checkpoint(const fs::path& path) {
+  try {
+    return open_whatever(path);
+  } catch (const fs::filesystem_error& error) {
+    fail(ExitCode::bad_input, "{}", printable(error.what()));
+  }
+}
+
+Checkpoint create_checkpoint(const Checkpoint& like, const fs::path& path, Format format) {
+  if (fs::exists(fs::symlink_status(path))) {
+    fail(ExitCode::bad_input, "{}: exists already; remove it", printable(path.string()));
+  }
+  try {
+    Checkpoint made =
+        format == Format::hdf5 ? create_hdf5(like, path) : create_safetensors(like, path, format);
+    sync_directory(path.parent_path());
+    return made;
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+    throw;
+  }
+}
+
+Storage::Storage(const Checkpoint& checkpoint, Access access) : checkpoint_(checkpoint), access_(access) {}
+Storage::~Storage() = default;
+
+std::shared_ptr<File> Storage::file(int index) {
+  const std::lock_guard lock(mutex_);
+  const auto found = files_.find(index);
+  if (found != files_.end()) return found->second;
+  const fs::path& path = checkpoint_.files.at(static_cast<std::size_t>(index));
+  auto file =
+      std::make_shared<File>(access_ == Access::read ? File::open_read(path) : File::open_write(path));
+  if (files_.size() >= most_open_files) files_.erase(files_.begin());
+  return files_.emplace(index, std::move(file)).first->second;
+}
+
+void Storage::read(const TensorInfo& tensor, std::uint64_t first, std::span<std::byte> to) {
+  if (tensor.dataset.empty()) return read(tensor.extent, first, to);
+  check_range(tensor.extent, first, to.size());
+  read_hdf5_dataset(checkpoint_.files.at(static_cast<std::size_t>(tensor.extent.file)), tensor, first, to);
+}
+
+void Storage::read(const Extent& extent, std::uint64_t first, std::span<std::byte> to) {
+  check_range(extent, first, to.size());
+  if (!to.empty()) file(extent.file)->read(extent.offset + first, to);
+}
+
+void Storage::write(const Extent& extent, std::uint64_t first, std::span<const std::byte> from) {
+  check_range(extent, first, from.size());
+  if (!from.empty()) file(extent.file)->write(extent.offset + first, from);
+}
+
+void Storage::sync(const Extent& extent) {
+  file(extent.file)->sync();
+}
+
+void copy_extent(Storage& from, const Extent& source, Storage& to, const Extent& target) {
+  check_same_size(source, target);
+  in_pieces(source.bytes, [&](std::uint64_t first, std::span<std::byte> piece) {
+    from.read(source, first, piece);
+    to.write(target, first, piece);
+  });
+}
+
+void copy_tensor(Storage& from, const TensorInfo& source, Storage& to, const TensorInfo& target) {
+  check_same_size(source.extent, target.extent);
+  in_pieces(source.extent.bytes, [&](std::uint64_t first, std::span<std::byte> piece) {
+    from.read(source, first, piece);
+    to.write(target.extent, first, piece);
+  });
+}
+
+}  // namespace lox

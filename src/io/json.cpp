@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+#include "lox/io/json.hpp"
+
+#include "lox/base/error.hpp"
+
+#include <unordered_set>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+namespace lox {
+namespace {
+
+constexpr std::size_t deepest = 16;
+constexpr std::uint64_t largest = std::uint64_t{1} << 53;  // above, JSON readers disagree
+
+/// Receives nlohmann's events; knows where it is and which keys it has seen there.
+class Walker {
+ public:
+  using Json = nlohmann::json;
+  using Kind = JsonEvent::Kind;
+
+  explicit Walker(const JsonVisitor& visit) : visit_(visit) {}
+
+  bool null() { return tell({}); }
+  bool boolean(bool value) { return tell({Kind::other, {}, 0, value}); }
+  bool number_integer(Json::number_integer_t) { return tell({}); }  // negative: the others come as unsigned
+  bool number_float(Json::number_float_t, const std::string&) { return tell({}); }
+  bool number_unsigned(Json::number_unsigned_t value) {
+    if (value > largest) return tell({});
+    return tell({Kind::whole, {}, value, false});
+  }
+  bool string(std::string& value) { return tell({Kind::text, value, 0, false}); }
+  bool binary(Json::binary_t&) { return tell({}); }
+
+  bool start_object(std::size_t) { return enter(Kind::begin_object); }
+  bool end_object() { return leave(Kind::end_object); }
+  bool start_array(std::size_t) { return enter(Kind::begin_array); }
+  bool end_array() { return leave(Kind::end_array); }
+  bool key(std::string& name) {
+    if (!keys_.back().insert(name).second) {
+      throw JsonError(fmt::format("the key {} appears twice in one object", printable(name)));
+    }
+    path_.back() = name;
+    return true;
+  }
+  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) {
+    throw JsonError(fmt::format("not valid JSON at byte {}: {}", position, printable(error.what())));
+  }
+
+ private:
+  bool tell(const JsonEvent& event) {
+    visit_(path_, event);
+    return true;
+  }
+  bool enter(Kind kind) {
+    if (path_.size() == deepest) throw JsonError(fmt::format("JSON nested more than {} deep", deepest));
+    tell({kind, {}, 0, false});
+    path_.emplace_back();
+    keys_.emplace_back();
+    return true;
+  }
+  bool leave(Kind kind) {
+    path_.pop_back();
+    keys_.pop_back();
+    return tell({kind, {}, 0, false});
+  }
+
+  const JsonVisitor& visit_;
+  JsonPath path_;
+  std::vector<std::unordered_set<std::string>> keys_;
+};
+
+}  // namespace
+
+void visit_json(std::string_view text, const JsonVisitor& visit) {
+  // The parser takes a NUL for the end of the text and skips a byte order mark: neither is JSON.
+  const std::size_t nul = text.find('\0');
+  if (nul != std::string_view::npos) throw JsonError(fmt::format("not valid JSON at byte {}: a NUL", nul));
+  if (text.starts_with("\xEF\xBB\xBF")) throw JsonError("not valid JSON at byte 0: a byte order mark");
+  Walker walker(visit);
+  nlohmann::json::sax_parse(text.begin(), text.end(), &walker);
+}
+
+bool is_utf8(const std::string& text) {
+  try {
+    (void)nlohmann::json(text).dump();
+    return true;
+  } catch (const nlohmann::json::type_error&) {
+    return false;
+  }
+}
+
+}  // namespace lox

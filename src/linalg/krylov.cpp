@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT
+#include "lox/linalg/krylov.hpp"
+
+namespace lox {
+
+bool krylov_converged(const KrylovOptions& options, const Eigen::VectorXd& sigma, const Eigen::VectorXd& residuals) {
+  const Index wanted = residuals.size();
+  if (wanted < options.k) return false;  // the basis is smaller than k as yet
+  const double largest = sigma[0];
+  if (!(residuals.maxCoeff() <= options.tolerance * largest)) return false;
+  if (options.delta_error <= 0) return true;
+  // First-order perturbation: only what leaks across the boundary between k and k + 1 changes Delta_k; triplet i leaks
+  // residual / (s_i - s_{k+1}) of its vector.
+  const double outside = sigma.size() > wanted ? sigma[wanted] : 0;
+  double squares = 0;
+  for (Index i = 0; i < wanted; ++i) {
+    const double gap = std::max(sigma[i] - outside, 1e-12 * largest);
+    squares += std::pow(residuals[i] * sigma[i] / gap, 2);
+  }
+  if (std::sqrt(squares) <= options.delta_error) return true;
+  // s_k = s_{k+1}: Delta_k is not unique and the bound out of reach; stop where float products end.
+  return residuals.maxCoeff() <= 5e-6 * largest;
+}
+
+}  // namespace lox

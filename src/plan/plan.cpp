@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+#include "lox/plan/plan.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <regex>
+#include <string>
+#include <unordered_map>
+
+#include <nlohmann/json.hpp>
+
+#include "lox/base/error.hpp"
+#include "lox/plan/cost.hpp"
+
+namespace lox {
+namespace {
+
+std::string shape_text(const std::vector<std::int64_t>& shape) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < shape.size(); ++i) text += (i > 0 ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+/// The tensor of the other model with the same name, or a sentence about what is missing.
+std::vector<int> pair_tensors(const Checkpoint& base, const Checkpoint& aligned) {
+  std::unordered_map<std::string, int> by_name;
+  for (std::size_t i = 0; i < base.tensors.size(); ++i) by_name.emplace(base.tensors[i].name, static_cast<int>(i));
+  std::vector<int> base_of;
+  for (const TensorInfo& tensor : aligned.tensors) {
+    const auto found = by_name.find(tensor.name);
+    if (found == by_name.end()) {
+      fail(ExitCode::bad_input, "{}: tensor '{}' is not in the base model {}; both must be checkpoints of one model",
+           printable(aligned.path.string()), printable(tensor.name), printable(base.path.string()));
+    }
+    base_of.push_back(found->second);
+    by_name.erase(found);
+  }
+  if (!by_name.empty()) {
+    // The first in the base's order, so that the message does not depend on hashing.
+    const auto missing = std::min_element(by_name.begin(), by_name.end(),
+                                          [](const auto& x, const auto& y) { return x.second < y.second; });
+    fail(ExitCode::bad_input, "{}: tensor '{}' is not in the aligned model {}; both must be checkpoints of one model",
+         printable(base.path.string()), printable(missing->first), printable(aligned.path.string()));
+  }
+  return base_of;
+}
+
+void check_pair(const Checkpoint& aligned, const TensorInfo& ours, const Checkpoint& base, const TensorInfo& theirs) {
+  const std::string where = printable(aligned.path.string());
+  const std::string name = printable(ours.name);
+  if (ours.shape != theirs.shape) {
+    const bool more_rows = ours.shape.size() == theirs.shape.size() && !ours.shape.empty() &&
+                           ours.shape.front() != theirs.shape.front() &&
+                           std::equal(ours.shape.begin() + 1, ours.shape.end(), theirs.shape.begin() + 1);
+    fail(ExitCode::bad_input, "{}: tensor '{}' has shape {}, but {} in the base model {}{}", where, name,
+         shape_text(ours.shape), shape_text(theirs.shape), printable(base.path.string()),
+         more_rows ? " (was the vocabulary extended? resize the base model's embeddings the same way first)" : "");
+  }
+  if (ours.dtype != theirs.dtype && !(is_editable(ours.dtype) && is_editable(theirs.dtype))) {
+    fail(ExitCode::bad_input, "{}: tensor '{}' has dtype {}, but {} in the base model {}", where, name,
+         dtype_name(ours.dtype), dtype_name(theirs.dtype), printable(base.path.string()));
+  }
+}
+
+/// Which tensors the user's patterns leave to edit.
+class Selection {
+ public:
+  explicit Selection(const Job& job) {
+    for (const std::string& pattern : job.include) include_.emplace_back(pattern);
+    for (const std::string& pattern : job.exclude) exclude_.emplace_back(pattern);
+  }
+  bool takes(const std::string& name) const {
+    const auto matches = [&](const std::regex& regex) { return std::regex_search(name, regex); };
+    const bool included = include_.empty() || std::any_of(include_.begin(), include_.end(), matches);
+    return included && std::none_of(exclude_.begin(), exclude_.end(), matches);
+  }
+
+ private:
+  std::vector<std::regex> include_;
+  std::vector<std::regex> exclude_;
+};
+
+bool is_matrix(const TensorInfo& tensor) { return tensor.shape.size() >= 2 && tensor.elements() > 0; }
+
+}  // namespace
+
+std::string_view action_name(Action action) { return action == Action::copy ? "copied" : "edited"; }
+std::string_view where_name(Where where) { return where == Where::local ? "local" : "grid"; }
+
+void deal(std::vector<WorkItem>& items, int ranks) {
+  std::vector<double> load(static_cast<std::size_t>(ranks), 0.0);
+  for (WorkItem& item : items) {
+    if (item.where == Where::grid) continue;
+    const auto least = std::min_element(load.begin(), load.end());
+    item.rank = static_cast<int>(least - load.begin());
+    *least += item.seconds;
+  }
+}
+
+Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job, int ranks) {
+  Plan plan;
+  plan.base_of = pair_tensors(base, aligned);
+  const Selection selection(job);
+  std::int64_t edited = 0;
+  for (std::size_t t = 0; t < aligned.tensors.size(); ++t) {
+    const TensorInfo& tensor = aligned.tensors[t];
+    const TensorInfo& partner = base.tensors[static_cast<std::size_t>(plan.base_of[t])];
+    check_pair(aligned, tensor, base, partner);
+    WorkItem item;
+    item.tensor = static_cast<int>(t);
+    if (!is_editable(tensor.dtype) || !is_matrix(tensor) || !selection.takes(tensor.name)) {
+      item.seconds = transfer_seconds(2 * tensor.extent.bytes);
+      plan.items.push_back(item);
+      continue;
+    }
+    ++edited;
+    item.action = Action::edit;
+    item.rows = tensor.shape[tensor.shape.size() - 2];
+    item.cols = tensor.shape.back();
+    item.method = job.k == 0 ? Method::full : job.svd;
+    if (item.method == Method::krylov && prefers_exact(item.rows, item.cols, job.k)) item.method = Method::exact;
+    item.seconds = local_cost(item.rows, item.cols, tensor.dtype, partner.dtype, job.k, item.method).seconds;
+    const std::int64_t matrices = tensor.elements() / (item.rows * item.cols);
+    for (item.matrix = 0; item.matrix < matrices; ++item.matrix) plan.items.push_back(item);
+  }
+  if (edited == 0) {
+    fail(ExitCode::bad_input, "{}: no tensor is left to edit{}", printable(aligned.path.string()),
+         job.include.empty() && job.exclude.empty()
+             ? "; lox edits floating tensors of two or more dimensions"
+             : "; look at --include and --exclude, or list the names with 'lox inspect'");
+  }
+  std::stable_sort(plan.items.begin(), plan.items.end(),
+                   [](const WorkItem& x, const WorkItem& y) { return x.seconds > y.seconds; });
+  deal(plan.items, ranks);
+  return plan;
+}
+
+void refuse_quantised(const Checkpoint& model) {
+  for (const TensorInfo& tensor : model.tensors) {
+    if (is_low_precision_float(tensor.dtype) && is_matrix(tensor)) {
+      fail(ExitCode::bad_input,
+           "{}: tensor '{}' is {}, a quantised weight that means nothing without its scales; convert the model to BF16 "
+           "first",
+           printable(model.path.string()), printable(tensor.name), dtype_name(tensor.dtype));
+    }
+  }
+  const auto config = std::find_if(model.carried.begin(), model.carried.end(),
+                                   [](const CarriedFile& file) { return file.name == "config.json"; });
+  if (config == model.carried.end() || config->extent.bytes > (std::uint64_t{16} << 20)) return;
+  std::string text(config->extent.bytes, '\0');
+  Storage storage(model, Storage::Access::read);
+  storage.read(config->extent, 0, std::as_writable_bytes(std::span(text)));
+  const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
+  if (json.is_object() && json.contains("quantization_config") && !json["quantization_config"].is_null()) {
+    fail(ExitCode::bad_input,
+         "{}: config.json has a quantization_config: the weights are quantised, and editing them without their scales "
+         "would be wrong; convert the model to BF16 first",
+         printable(model.path.string()));
+  }
+}
+
+}  // namespace lox

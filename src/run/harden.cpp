@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT
+#include "lox/run/harden.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <map>
+#include <set>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "lox/base/error.hpp"
+#include "lox/base/stop.hpp"
+#include "lox/base/units.hpp"
+#include "lox/plan/memory.hpp"
+#include "lox/run/journal.hpp"
+#include "lox/run/local_work.hpp"
+#include "lox/run/report.hpp"
+#include "lox/run/workspace.hpp"
+
+namespace lox {
+namespace {
+
+using Key = std::pair<int, std::int64_t>;  ///< tensor and matrix of an item
+
+/// Which items are finished already. A record that names nothing in the plan is ignored.
+std::set<Key> finished_keys(const Checkpoint& aligned, const std::vector<TensorRecord>& records) {
+  std::map<std::string, int> index;
+  for (std::size_t t = 0; t < aligned.tensors.size(); ++t) index.emplace(aligned.tensors[t].name, static_cast<int>(t));
+  std::set<Key> keys;
+  for (const TensorRecord& record : records) {
+    const auto found = index.find(record.name);
+    if (found != index.end()) keys.emplace(found->second, record.matrix);
+  }
+  return keys;
+}
+
+Progress::Counts count(const Models& models, const Plan& plan, const std::vector<WorkItem>& items) {
+  Progress::Counts counts;
+  for (const WorkItem& item : items) counts.bytes += item_bytes(models, plan, item);
+  counts.items = static_cast<std::int64_t>(items.size());
+  return counts;
+}
+
+/// Tables and records that rank 0 found, on all ranks.
+void broadcast_tables(const Comm& comm, Models& models, std::vector<TensorRecord>& finished) {
+  for (Checkpoint* table : {&models.base, &models.aligned, &models.output}) {
+    const std::string text = comm.broadcast(comm.is_root() ? table->to_text() : "");
+    if (!comm.is_root()) *table = Checkpoint::from_text(text);
+  }
+  nlohmann::json records = nlohmann::json::array();
+  for (const TensorRecord& record : finished) records.push_back(record_to_json(record));
+  const std::string text = comm.broadcast(comm.is_root() ? records.dump() : "");
+  if (comm.is_root()) return;
+  for (const nlohmann::json& record : nlohmann::json::parse(text)) finished.push_back(record_from_json(record));
+}
+
+/// The records of all ranks, on rank 0.
+std::vector<TensorRecord> gather_records(const Comm& comm, const std::vector<TensorRecord>& mine) {
+  std::string lines;
+  for (const TensorRecord& record : mine) lines += record_to_json(record).dump() + "\n";
+  std::vector<TensorRecord> all;
+  for (const std::string& text : comm.gather(lines)) {
+    for (TensorRecord& record : Journal::parse(text)) all.push_back(std::move(record));
+  }
+  return all;
+}
+
+void log_summary(const Log& log, const Job& job, const nlohmann::json& report) {
+  const nlohmann::json& totals = report["totals"];
+  double worst = 0;
+  double realised = 0;
+  double edit = 0;
+  for (const nlohmann::json& tensor : report["tensors"]) {
+    worst = std::max(worst, tensor.value("certificate", 0.0));
+    const double squared = std::pow(tensor.value("edit_norm", 0.0), 2);
+    realised += tensor.value("realised", 0.0) * squared;
+    edit += squared;
+  }
+  log.info("hardened {} tensors, copied {} ({} read, {} written)", totals["edited"].get<std::int64_t>(),
+           totals["copied"].get<std::int64_t>(), format_bytes(totals["bytes_read"].get<double>()),
+           format_bytes(totals["bytes_written"].get<double>()));
+  log.info("worst certificate {:.1e}, {:.1f}% of the edit survives rounding, peak memory of a rank {}", worst,
+           edit > 0 ? 100 * realised / edit : 0.0, format_bytes(totals["peak_rss_bytes"].get<double>()));
+  log.info("wrote {} and {}", printable(job.output.string()), printable(report_path(job).string()));
+}
+
+}  // namespace
+
+ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
+  const auto start = std::chrono::steady_clock::now();
+  Models models;
+  Workspace workspace;
+  on_root(comm, [&] {
+    models.base = open_checkpoint(job.base);
+    models.aligned = open_checkpoint(job.aligned);
+    for (const Checkpoint* model : {&models.base, &models.aligned}) refuse_quantised(*model);
+    std::erase_if(models.aligned.carried, [&](const CarriedFile& file) {
+      const bool drop = is_foreign_weights(file.name);
+      if (drop) log.warn("{} is not carried over: it holds weights that are not hardened", printable(file.name));
+      return drop;
+    });
+    make_plan(models.base, models.aligned, job, comm.size());
+    workspace = open_workspace(job, models.base, models.aligned);
+    models.output = workspace.output;
+  });
+  broadcast_tables(comm, models, workspace.finished);
+
+  Plan plan = make_plan(models.base, models.aligned, job, comm.size());
+  const Progress::Counts total = count(models, plan, plan.items);
+  const std::set<Key> finished = finished_keys(models.aligned, workspace.finished);
+  std::erase_if(plan.items, [&](const WorkItem& item) { return finished.contains({item.tensor, item.matrix}); });
+  deal(plan.items, comm.size());
+  const Progress::Counts left = count(models, plan, plan.items);
+  if (workspace.resumed) {
+    log.info("going on with {}: {} of {} items are finished", printable(job.output.string()), total.items - left.items,
+             total.items);
+  }
+  std::vector<WorkItem> mine;
+  for (const WorkItem& item : plan.items) {
+    if (item.rank == comm.rank()) mine.push_back(item);
+  }
+
+  const std::uint64_t memory = job.memory != 0 ? job.memory : available_memory(node_ranks(comm).size);
+  Journal journal(Journal::directory(job.output), comm.rank());
+  Progress progress(comm, log, total, {total.bytes - left.bytes, total.items - left.items});
+  Progress::Counts counts;
+  std::vector<TensorRecord> records;
+  std::optional<Error> failure;
+  {
+    LocalWork work(models, plan, job, journal, memory);
+    try {
+      records = work.run(mine, progress, counts);
+    } catch (const Error& error) {
+      // What is wrong with the data is wrong for all: end in good order. Anything else goes up to MPI_Abort.
+      if (error.code() != ExitCode::bad_input && error.code() != ExitCode::not_certified) throw;
+      failure = error;
+      request_stop(2);
+    }
+    progress.finish(counts);
+  }
+  try {
+    agree(comm, failure);
+  } catch (...) {
+    if (comm.is_root()) discard_workspace(job.output);
+    throw;
+  }
+
+  RunTotals totals;
+  totals.peak_rss_bytes = static_cast<std::uint64_t>(comm.max(static_cast<double>(peak_rss_bytes())));
+  totals.ranks = comm.size();
+  const bool whole = comm.sum(counts.items) == left.items;
+  std::vector<TensorRecord> all = gather_records(comm, records);
+  if (!whole) {
+    log.info("stopped early; the same command goes on from here");
+    return ExitCode::stopped;
+  }
+  on_root(comm, [&] {
+    all.insert(all.end(), workspace.finished.begin(), workspace.finished.end());
+    totals.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const nlohmann::json report = make_report(job, models.aligned, all, totals);
+    close_workspace(job, report);
+    log_summary(log, job, report);
+  });
+  return ExitCode::done;
+}
+
+}  // namespace lox

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+#include "lox/run/workspace.hpp"
+
+#include <chrono>
+#include <unordered_map>
+
+#include <nlohmann/json.hpp>
+
+#include "lox/base/error.hpp"
+#include "lox/io/convert.hpp"
+#include "lox/run/journal.hpp"
+
+namespace lox {
+namespace {
+
+using nlohmann::json;
+
+constexpr int journal_version = 1;
+
+/// The files of a model as they are now; a change of any makes it another model.
+json identity(const Checkpoint& model) {
+  json files = json::array();
+  for (const fs::path& path : model.files) {
+    files.push_back({{"file", path.string()},
+                     {"bytes", fs::file_size(path)},
+                     {"modified", fs::last_write_time(path).time_since_epoch().count()}});
+  }
+  const std::string table = model.to_text();
+  return {{"path", normal_path(model.path).string()},
+          {"files", std::move(files)},
+          {"headers", checksum(std::as_bytes(std::span(table)))}};
+}
+
+/// The first place where two jobs differ, as a sentence; empty if they are the same.
+std::string difference(const json& ours, const json& theirs, const std::string& at = "") {
+  if (ours == theirs) return "";
+  if (ours.is_object() && theirs.is_object()) {
+    for (const auto& [key, value] : ours.items()) {
+      const std::string inner =
+          difference(value, theirs.value(key, json()), at.empty() ? key : at + "." + key);
+      if (!inner.empty()) return inner;
+    }
+  }
+  const auto text = [](const json& value) {
+    return printable(value.dump(-1, ' ', false, json::error_handler_t::replace));
+  };
+  return fmt::format("{} is {} now, but was {}", at.empty() ? "the job" : at, text(ours), text(theirs));
+}
+
+/// The partial as it lies on disk, its tensors in the order of `aligned`.
+Checkpoint reopen(const fs::path& partial, const Checkpoint& aligned) {
+  Checkpoint found = open_checkpoint(partial);
+  std::unordered_map<std::string, TensorInfo> by_name;
+  for (TensorInfo& tensor : found.tensors) by_name.emplace(tensor.name, std::move(tensor));
+  found.tensors.clear();
+  for (const TensorInfo& tensor : aligned.tensors) {
+    const auto match = by_name.find(tensor.name);
+    if (match == by_name.end() || match->second.shape != tensor.shape || match->second.dtype != tensor.dtype) {
+      fail(ExitCode::bad_input, "{}: the unfinished output has lost tensor '{}'; remove it and its .journal",
+           printable(partial.string()), printable(tensor.name));
+    }
+    found.tensors.push_back(match->second);
+  }
+  return found;
+}
+
+void copy_carried_files(const Checkpoint& from, const Checkpoint& to) {
+  std::unordered_map<std::string, const CarriedFile*> by_name;
+  for (const CarriedFile& file : from.carried) by_name.emplace(file.name, &file);
+  Storage source(from, Storage::Access::read);
+  Storage target(to, Storage::Access::write);
+  for (const CarriedFile& file : to.carried) {
+    const auto match = by_name.find(file.name);
+    if (match == by_name.end() || file.extent.bytes == 0) continue;
+    copy_extent(source, match->second->extent, target, file.extent);
+    target.sync(file.extent);
+  }
+}
+
+void remove_tree(const fs::path& path) {
+  std::error_code error;
+  fs::remove_all(path, error);
+  if (error) fail(ExitCode::io, "{}: cannot remove: {}", printable(path.string()), error.message());
+}
+
+}  // namespace
+
+json job_fingerprint(const Job& job, const Checkpoint& base, const Checkpoint& aligned) {
+  return {{"lox_journal", journal_version},
+          {"job", job_parameters(job)},
+          {"base", identity(base)},
+          {"aligned", identity(aligned)}};
+}
+
+void discard_workspace(const fs::path& output) {
+  // The journal's sign goes first: a partial without it is never resumed.
+  std::error_code ignored;
+  fs::remove(Journal::job_file(Journal::directory(output)), ignored);
+  remove_tree(partial_path(output));
+  remove_tree(Journal::directory(output));
+}
+
+Workspace open_workspace(const Job& job, const Checkpoint& base, const Checkpoint& aligned) {
+  const fs::path partial = partial_path(job.output);
+  const fs::path journal = Journal::directory(job.output);
+  check_output(job.output, job.overwrite, {job.base, job.aligned});
+  const json fingerprint = job_fingerprint(job, base, aligned);
+  Workspace workspace;
+  if (fs::exists(Journal::job_file(journal)) && fs::exists(partial)) {
+    const json theirs = json::parse(read_text(Journal::job_file(journal), std::uint64_t{1} << 30), nullptr, false);
+    const std::string changed = difference(fingerprint, theirs);
+    if (changed.empty()) {
+      workspace.output = reopen(partial, aligned);
+      workspace.finished = Journal::load(journal);
+      workspace.resumed = true;
+      return workspace;
+    }
+    if (!job.overwrite) {
+      fail(ExitCode::bad_input,
+           "{}: belongs to another job: {}; run that job to its end, or throw it away with --overwrite",
+           printable(partial.string()), changed);
+    }
+  } else if (fs::exists(partial) && !fs::exists(journal) && !job.overwrite) {
+    fail(ExitCode::bad_input, "{}: exists, but without a journal to go on from; remove it, or use --overwrite",
+         printable(partial.string()));
+  }
+  discard_workspace(job.output);
+  fs::create_directory(journal);
+  try {
+    workspace.output = create_checkpoint(aligned, partial, format_of(job.output));
+    copy_carried_files(aligned, workspace.output);
+    write_text_atomically(Journal::job_file(journal), fingerprint.dump());
+  } catch (...) {
+    discard_workspace(job.output);
+    throw;
+  }
+  return workspace;
+}
+
+void close_workspace(const Job& job, const json& report) {
+  write_text_atomically(report_path(job), report.dump(1) + "\n");
+  publish(partial_path(job.output), job.output);
+  remove_tree(Journal::directory(job.output));
+}
+
+}  // namespace lox

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+#include "lox/base/units.hpp"
+
+#include <gtest/gtest.h>
+
+#include "lox/base/error.hpp"
+
+namespace lox {
+namespace {
+
+TEST(Units, ParsesBytes) {
+  EXPECT_EQ(parse_bytes("4096", "--memory"), 4096U);
+  EXPECT_EQ(parse_bytes("8GiB", "--memory"), std::uint64_t{8} << 30);
+  EXPECT_EQ(parse_bytes("8G", "--memory"), std::uint64_t{8} << 30);
+  EXPECT_EQ(parse_bytes("1.5 MB", "--memory"), 1500000U);
+}
+
+TEST(Units, RefusesWhatIsNoSize) {
+  for (const char* text : {"", "GiB", "-1", "1XB", "nan", "inf", "1e300", "0"}) {
+    EXPECT_THROW(parse_bytes(text, "--memory"), Error) << text;
+  }
+}
+
+TEST(Units, Formats) {
+  EXPECT_EQ(format_bytes(0), "0 B");
+  EXPECT_EQ(format_bytes(999), "999 B");
+  EXPECT_EQ(format_bytes(1.35e10), "13.5 GB");
+  EXPECT_EQ(format_seconds(4.25), "4.2s");
+  EXPECT_EQ(format_seconds(200), "3m 20s");
+  EXPECT_EQ(format_seconds(3725), "1h 02m");
+}
+
+}  // namespace
+}  // namespace lox

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+#include "lox/linalg/svd.hpp"
+
+#include <cmath>
+#include <functional>
+#include <string>
+
+#include <Eigen/SVD>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "linalg/spectra.hpp"
+
+namespace lox {
+namespace {
+
+/// The certificate by its definition, in double, sharing no code with the solver.
+double certificate_in_double(const RowMajorMatrix& a, const Factors& f) {
+  const Small delta = a.cast<double>();
+  double worst = 0;
+  for (Index i = 0; i < f.u.cols(); ++i) {
+    const Eigen::VectorXd u = f.u.col(i).cast<double>();
+    const Eigen::VectorXd v = f.v.col(i).cast<double>();
+    const double s = f.sigma[static_cast<std::size_t>(i)];
+    worst = std::max({worst, (delta * v - s * u).norm(), (delta.transpose() * u - s * v).norm()});
+  }
+  return f.sigma.empty() ? 0 : worst / f.sigma.front();
+}
+
+/// The `k` largest singular values by LAPACK's full SVD in double.
+Eigen::VectorXd reference_sigma(const RowMajorMatrix& a) {
+  return Eigen::BDCSVD<Small>(a.cast<double>()).singularValues();
+}
+
+struct Case {
+  std::string name;
+  std::function<RowMajorMatrix()> make;
+  Index k = 6;
+};
+
+std::vector<double> power_law(std::size_t count, double exponent) {
+  std::vector<double> sigma(count);
+  for (std::size_t i = 0; i < count; ++i) sigma[i] = std::pow(static_cast<double>(i + 1), -exponent);
+  return sigma;
+}
+
+std::vector<Case> cases() {
+  const auto of = [](Index m, Index n, std::vector<double> sigma) {
+    return [=] { return RowMajorMatrix(planted(m, n, sigma).matrix().cast<float>()); };
+  };
+  return {
+      {"planted with a gap", of(400, 300, {8, 7, 6, 5, 4, 3, .01, .009, .008}), 6},
+      {"planted in noise", [] { return RowMajorMatrix(planted(500, 300, {3, 2.5, 2, 1.5, 1.2, 1}).matrix().cast<float>() + noise(500, 300, 0.01)); }, 6},
+      {"power law, square", of(400, 400, power_law(400, 1)), 6},
+      {"power law, slow, tall", of(900, 300, power_law(300, 0.5)), 6},
+      {"power law, wide", of(300, 900, power_law(300, 0.7)), 6},
+      {"pure noise", [] { return noise(600, 400, 1e-3); }, 6},
+      {"rank below k", of(400, 300, {3, 2, 1}), 6},
+      {"rank one", of(300, 400, {5}), 6},
+      {"all equal below the first", of(300, 300, std::vector<double>(250, 1.0)), 6},
+      {"s_k = s_k+1", of(300, 400, {5, 4, 3, 2, 1.5, 1, 1, 1, 0.5, 0.2, 0.1}), 6},
+      {"clustered", of(400, 300, {1, 1 - 1e-5, 1 - 2e-5, 1 - 3e-5, .5, .5 - 1e-6, .5 - 2e-6, .3}), 6},
+      {"one huge outlier", [] { RowMajorMatrix x = noise(400, 300, 1e-4); x(17, 33) = 1e4F; return x; }, 6},
+      {"k = 1", of(400, 300, power_law(200, 0.8)), 1},
+      {"k = 40", of(500, 400, power_law(300, 0.8)), 40},
+      {"k = 100", of(500, 700, power_law(500, 0.6)), 100},
+      {"k = min(m, n)", of(60, 200, power_law(60, 0.5)), 60},
+      {"k beyond min(m, n)", of(40, 200, power_law(40, 0.5)), 100},
+      {"a row", of(1, 500, {2}), 6},
+      {"a column", of(500, 1, {2}), 6},
+      {"all zero", [] { return RowMajorMatrix(RowMajorMatrix::Zero(300, 300)); }, 6},
+      {"tiny, scaled", of(300, 300, power_law(200, 1)), 6},
+  };
+}
+
+class TruncatedSvd : public testing::TestWithParam<Method> {};
+
+TEST_P(TruncatedSvd, FindsKnownSpectraWithAnHonestCertificate) {
+  for (const Case& c : cases()) {
+    SCOPED_TRACE(c.name);
+    const RowMajorMatrix a = c.make();
+    SvdOptions options;
+    options.k = c.k;
+    options.method = GetParam();
+    const SvdResult result = truncated_svd(RowMajorView(a.data(), a.rows(), a.cols()), options);
+    const Factors& f = result.factors;
+    const Eigen::VectorXd expected = reference_sigma(a);
+    ASSERT_LE(f.u.cols(), std::min<Index>(c.k, expected.size()));
+    ASSERT_EQ(f.u.cols(), static_cast<Index>(f.sigma.size()));
+    ASSERT_EQ(f.v.cols(), f.u.cols());
+    for (Index i = 0; i < std::min<Index>(c.k, expected.size()); ++i) {
+      const double got = i < f.u.cols() ? f.sigma[static_cast<std::size_t>(i)] : 0.0;
+      EXPECT_NEAR(got, expected[i], 1e-5 * expected[0]) << i;
+    }
+    EXPECT_LE(result.certificate, options.tolerance);
+    EXPECT_NEAR(certificate_in_double(a, f), result.certificate, 3e-6);
+    if (f.u.cols() > 0) {
+      const Small identity = Small::Identity(f.u.cols(), f.u.cols());
+      EXPECT_LE((f.u.cast<double>().transpose() * f.u.cast<double>() - identity).cwiseAbs().maxCoeff(), 2e-5);
+      EXPECT_LE((f.v.cast<double>().transpose() * f.v.cast<double>() - identity).cwiseAbs().maxCoeff(), 2e-5);
+    }
+    fmt::print("{:28} {:7} iterations {:3}  certificate {:.1e}\n", c.name, method_name(result.method),
+               result.iterations, result.certificate);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Methods, TruncatedSvd, testing::Values(Method::krylov, Method::exact),
+                         [](const auto& instance) { return std::string(method_name(instance.param)); });
+
+TEST(TruncatedSvd, ReachesTheAskedErrorOfDelta) {
+  const Planted p = planted(600, 500, power_law(400, 0.5));
+  const RowMajorMatrix a = p.matrix().cast<float>();
+  const Index k = 6;
+  const Small exact = p.u.leftCols(k) * p.sigma.head(k).asDiagonal() * p.v.leftCols(k).transpose();
+  for (const double wanted : {1e-2, 1e-3, 1e-4}) {
+    SvdOptions options;
+    options.tolerance = 0.1;
+    options.delta_error = wanted * exact.norm();
+    const SvdResult result = truncated_svd(RowMajorView(a.data(), a.rows(), a.cols()), options);
+    ASSERT_EQ(result.method, Method::krylov);
+    const Small found = result.factors.u.cast<double>() *
+                        Eigen::Map<const Eigen::VectorXd>(result.factors.sigma.data(), k).asDiagonal() *
+                        result.factors.v.cast<double>().transpose();
+    EXPECT_LE((found - exact).norm(), 1.5 * options.delta_error) << wanted;
+  }
+}
+
+TEST(TruncatedSvd, GivesWayToTheExactMethodWhenTheToleranceIsBeyondFloat) {
+  const RowMajorMatrix a = noise(400, 300, 1);
+  SvdOptions options;
+  options.tolerance = 1e-12;
+  const SvdResult result = truncated_svd(RowMajorView(a.data(), a.rows(), a.cols()), options);
+  EXPECT_EQ(result.method, Method::exact);
+  EXPECT_GT(result.certificate, options.tolerance);  // and does not claim what it has not reached
+}
+
+TEST(TruncatedSvd, SameBitsForTheSameKey) {
+  const RowMajorMatrix a = noise(400, 300, 1);
+  SvdOptions options;
+  const auto run = [&] { return truncated_svd(RowMajorView(a.data(), a.rows(), a.cols()), options); };
+  const SvdResult one = run();
+  const SvdResult two = run();
+  EXPECT_EQ(one.method, Method::krylov);
+  EXPECT_TRUE((one.factors.u.array() == two.factors.u.array()).all());
+  options.key = 77;
+  EXPECT_FALSE((run().factors.u.array() == one.factors.u.array()).all());
+}
+
+}  // namespace
+}  // namespace lox
