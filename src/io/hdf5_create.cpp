@@ -2,13 +2,11 @@
 #include "lox/base/error.hpp"
 #include "lox/io/carried.hpp"
 #include "lox/io/hdf5.hpp"
+#include "lox/io/hdf5_layout.hpp"
 #include "lox/io/hdf5_type.hpp"
 #include "lox/io/safetensors.hpp"
 
 #include <algorithm>
-#include <unordered_set>
-
-#include <nlohmann/json.hpp>
 
 namespace lox {
 namespace {
@@ -108,14 +106,7 @@ Extent create_carried(hid_t group, const std::string& link, const CarriedFile& c
   return place_of(dataset, carried.extent.bytes);
 }
 
-/// What a byte-identical way back to safetensors needs.
-void create_layout(hid_t file, const std::vector<Shard>& shards, bool made_up) {
-  nlohmann::ordered_json layout;
-  layout["made_up"] = made_up;
-  layout["shards"] = nlohmann::ordered_json::array();
-  for (const Shard& shard : shards)
-    layout["shards"].push_back({{"name", shard.name}, {"header", shard.header}});
-  const std::string text = layout.dump();
+void create_layout(hid_t file, const std::string& text) {
   const Hdf5Handle dataset =
       create_dataset(file, "layout", H5T_STD_U8LE, {static_cast<std::int64_t>(text.size())});
   hdf5_check(H5Dwrite(dataset.get(), H5T_STD_U8LE, H5S_ALL, H5S_ALL, H5P_DEFAULT, text.data()), "H5Dwrite");
@@ -133,7 +124,7 @@ void create_structure(const Checkpoint& like, const std::vector<Shard>& shards, 
   Hdf5Handle file = create_file(made.path);
   const std::int32_t version = hdf5_layout_version;
   write_attribute(file.get(), "lox_format", H5T_STD_I32LE, {}, H5T_NATIVE_INT32, &version);
-  create_layout(file.get(), shards, like.shards.empty());
+  create_layout(file.get(), hdf5_layout_text(shards, like.shards.empty()));
   {
     const Hdf5Handle group = create_group(file.get(), "tensors");
     const std::vector<std::string> links = links_of(like.tensors);
@@ -152,39 +143,7 @@ void create_structure(const Checkpoint& like, const std::vector<Shard>& shards, 
   file.close();
 }
 
-bool fits_in_a_link(const std::string& name) {
-  return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos;
-}
-
-std::string percent_encoded(const std::string& name) {
-  const bool all = name == "." || name == "..";
-  std::string link;
-  for (const char c : name) {
-    if (all || c == '/' || c == '%') {
-      link += fmt::format("%{:02X}", static_cast<unsigned char>(c));
-    } else {
-      link += c;
-    }
-  }
-  return link;
-}
-
 }  // namespace
-
-std::vector<std::string> hdf5_link_names(const std::vector<std::string>& names) {
-  std::unordered_set<std::string> taken;
-  std::copy_if(names.begin(), names.end(), std::inserter(taken, taken.end()), fits_in_a_link);
-  std::vector<std::string> links;
-  for (const std::string& name : names) {
-    std::string link = name;
-    if (!fits_in_a_link(name)) {
-      link = percent_encoded(name);
-      while (link.empty() || !taken.insert(link).second) link += '%';
-    }
-    links.push_back(std::move(link));
-  }
-  return links;
-}
 
 Checkpoint create_hdf5(const Checkpoint& like, const fs::path& path) {
   const std::vector<Shard> shards =

@@ -3,6 +3,20 @@
 
 namespace lox {
 
+Index krylov_block(Index k) { return std::min<Index>(k + 10, 64); }
+Index krylov_basis(Index k) { return std::max<Index>(10 * krylov_block(k), 2 * k + 2 * krylov_block(k)); }
+
+KrylovOptions krylov_options(const SvdOptions& options) {
+  KrylovOptions krylov;
+  krylov.k = options.k;
+  krylov.block = krylov_block(options.k);
+  krylov.basis = krylov_basis(options.k);
+  krylov.tolerance = options.tolerance;
+  krylov.delta_error = options.delta_error;
+  krylov.key = options.key;
+  return krylov;
+}
+
 bool krylov_converged(const KrylovOptions& options, const Eigen::VectorXd& sigma, const Eigen::VectorXd& residuals) {
   const Index wanted = residuals.size();
   if (wanted < options.k) return false;  // the basis is smaller than k as yet

@@ -22,6 +22,8 @@ void set_threads(int threads) {
   if (openblas_set_num_threads != nullptr) openblas_set_num_threads(threads);
 }
 
+void set_threads_here(int threads) { omp_set_num_threads(threads); }
+
 int max_threads() { return omp_get_max_threads(); }
 
 int processors() { return omp_get_num_procs(); }

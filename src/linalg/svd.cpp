@@ -18,7 +18,7 @@ class LocalOperator {
   Index cols() const { return matrix_.cols(); }
   void apply(const Panel& x, Panel& y) const { y.noalias() = matrix_ * x; }
   void apply_adjoint(const Panel& x, Panel& y) const { y.noalias() = matrix_.transpose() * x; }
-  void sum(std::span<double>) const {}
+  void sum(Side, std::span<double>) const {}
   Panel random_panel(Index columns, std::uint64_t key) const {
     Panel panel(cols(), columns);
     for (Index i = 0; i < panel.size(); ++i) panel.data()[i] = normal_at(key, static_cast<std::uint64_t>(i));
@@ -60,9 +60,6 @@ std::string_view method_name(Method method) {
   return "?";
 }
 
-Index krylov_block(Index k) { return std::min<Index>(k + 10, 64); }
-Index krylov_basis(Index k) { return std::max<Index>(10 * krylov_block(k), 2 * k + 2 * krylov_block(k)); }
-
 bool prefers_exact(Index rows, Index cols, Index k) {
   const Index least = std::min(rows, cols);
   return least <= 128 || least <= 2 * krylov_basis(k) / 3 || 4 * k >= least;
@@ -98,14 +95,7 @@ SvdResult truncated_svd(const RowMajorView& delta, const SvdOptions& options) {
   LocalOperator op(delta);
   SvdResult result;
   if (options.method == Method::krylov && !prefers_exact(delta.rows(), delta.cols(), options.k)) {
-    KrylovOptions krylov;
-    krylov.k = options.k;
-    krylov.block = krylov_block(options.k);
-    krylov.basis = krylov_basis(options.k);
-    krylov.tolerance = options.tolerance;
-    krylov.delta_error = options.delta_error;
-    krylov.key = options.key;
-    KrylovResult found = krylov_svd(op, krylov);
+    KrylovResult found = krylov_svd(op, krylov_options(options));
     result.certificate = measure_certificate(op, found.u, found.sigma, found.v);
     result.iterations = found.iterations;
     result.factors = {std::move(found.u), std::move(found.sigma), std::move(found.v)};

@@ -3,38 +3,108 @@
 
 #include <algorithm>
 
+#include "lox/linalg/process_grid.hpp"
+
 namespace lox {
 namespace {
 
-// A core's speed at thin float products and a disk's: only their ratio matters for dealing items out.
-constexpr double flops_per_second = 3e10;
-constexpr double bytes_per_second = 1.5e9;
+// Speeds of one rank, measured with jobs/bench.sh on one core; see docs/benchmarks.md.
+constexpr double krylov_flops_per_second = 4e10;  // thin float products
+constexpr double exact_flops_per_second = 1e10;   // double products and a tridiagonal reduction
+constexpr double bytes_per_second = 1.2e9;        // read, subtract, add, write and sync
+constexpr double grid_efficiency = 0.6;
+constexpr double expected_iterations = 6;
+constexpr double read_piece = 8 << 20;
+constexpr double psgesvd_flops_per_second = 1e8;
+
+struct Sizes {
+  double m, n, least, entries, aligned_bytes, base_bytes, k, block, basis;
+};
+
+Sizes sizes_of(const WorkItem& item) {
+  Sizes s{};
+  s.m = static_cast<double>(item.rows);
+  s.n = static_cast<double>(item.cols);
+  s.least = std::min(s.m, s.n);
+  s.entries = s.m * s.n;
+  s.aligned_bytes = s.entries * dtype_bits(item.dtype) / 8;
+  s.base_bytes = s.entries * dtype_bits(item.base_dtype) / 8;
+  s.k = item.k == 0 ? s.least : std::min(static_cast<double>(item.k), s.least);
+  s.block = static_cast<double>(krylov_block(item.k));
+  s.basis = static_cast<double>(krylov_basis(item.k));
+  return s;
+}
+
+bool uses_krylov(const WorkItem& item) {
+  return item.method == Method::krylov && !prefers_exact(item.rows, item.cols, item.k);
+}
+
+Cost copy_cost(const WorkItem& item) {
+  Cost cost;
+  cost.memory = std::min<std::uint64_t>(item.bytes, std::uint64_t{32} << 20);
+  cost.bytes_read = cost.bytes_written = item.bytes;
+  cost.seconds = 2 * static_cast<double>(item.bytes) / bytes_per_second;
+  return cost;
+}
 
 }  // namespace
 
-double transfer_seconds(std::uint64_t bytes) { return static_cast<double>(bytes) / bytes_per_second; }
-
-LocalCost local_cost(Index rows, Index cols, DType aligned, DType base, Index k, Method method) {
-  const auto m = static_cast<double>(rows);
-  const auto n = static_cast<double>(cols);
-  const auto least = std::min(m, n);
-  const double entries = m * n;
-  const double aligned_bytes = entries * dtype_bits(aligned) / 8;
-  const double base_bytes = entries * dtype_bits(base) / 8;
-  LocalCost cost;
-  double memory = aligned_bytes + base_bytes + 4 * entries;
-  if (method == Method::krylov && !prefers_exact(rows, cols, k)) {
-    const double passes = 2 * 6;
-    cost.flops = 2 * entries * static_cast<double>(krylov_block(k)) * passes;
-    memory += 4 * (m + n) * static_cast<double>(krylov_basis(k) + 4 * krylov_block(k));
-  } else if (method != Method::full) {
-    cost.flops = 2 * entries * least + 4 * least * least * least;
-    memory += 8 * least * (least + 2 * 512 + 2 * static_cast<double>(std::min<Index>(k, std::min(rows, cols))));
+Cost local_cost(const WorkItem& item) {
+  if (item.action == Action::copy) return copy_cost(item);
+  const Sizes s = sizes_of(item);
+  Cost cost;
+  double memory = s.aligned_bytes + 4 * s.entries + read_piece;
+  double speed = krylov_flops_per_second;
+  if (uses_krylov(item)) {
+    cost.flops = 2 * s.entries * (s.block * 2 * expected_iterations + 2 * s.k);
+    memory += 4 * (s.m + s.n) * (s.basis + 5 * s.block);
+  } else if (item.method != Method::full) {
+    cost.flops = s.entries * s.least + 4 * s.least * s.least * s.least / 3 + 4 * s.entries * s.k;
+    memory += 8 * s.least * (s.least + 512 + 2 * s.k) + 4 * (s.m + s.n) * 3 * s.k;
+    speed = exact_flops_per_second;
   }
-  cost.flops += 2 * entries * static_cast<double>(std::min<Index>(k, std::min(rows, cols)));
   cost.memory = static_cast<std::uint64_t>(memory);
-  cost.seconds = cost.flops / flops_per_second +
-                 transfer_seconds(static_cast<std::uint64_t>(2 * aligned_bytes + base_bytes));
+  cost.bytes_read = static_cast<std::uint64_t>(s.aligned_bytes + s.base_bytes);
+  cost.bytes_written = static_cast<std::uint64_t>(s.aligned_bytes);
+  const double extrapolation = 2 * s.entries * (item.method == Method::full ? 1 : s.k);
+  cost.seconds = cost.flops / speed + extrapolation / krylov_flops_per_second +
+                 (2 * s.aligned_bytes + s.base_bytes) / bytes_per_second;
+  cost.flops += extrapolation;
+  return cost;
+}
+
+Cost grid_cost(const WorkItem& item, int ranks) {
+  if (item.action == Action::copy) return copy_cost(item);
+  const Sizes s = sizes_of(item);
+  const GridShape grid = choose_grid(ranks, item.cols, item.rows);
+  const double active = grid.size();
+  const double all = ranks;
+  Cost cost;
+  const double band = static_cast<double>(grid_band_bytes);
+  double memory = 4 * s.entries / active + 4 * (s.m + s.n) * 2 * s.k;
+  double seconds = 0;
+  if (item.method == Method::full) {
+    memory = 0;
+  } else if (uses_krylov(item)) {
+    cost.flops = 2 * s.entries * (s.block * 2 * expected_iterations + 2 * s.k) / active;
+    seconds = cost.flops / krylov_flops_per_second / grid_efficiency;
+    memory += 4 * (s.m / grid.cols + s.n / grid.rows) * (s.basis + 5 * s.block);
+  } else {
+    // p?gesvd: a copy, all vectors of both sides, and as much again to work on them in a 1-D distribution.
+    cost.flops = (4 * s.entries * s.least + 12 * s.least * s.least * (s.m + s.n)) / active;
+    seconds = cost.flops / psgesvd_flops_per_second;
+    memory += 4 * (s.entries + 2 * s.least * (s.m + s.n)) / active;
+  }
+  const double extrapolation = 2 * s.entries * (item.method == Method::full ? 1 : s.k) / all;
+  // A band: its delta, the aligned rows, a piece of the base, and the redistribution's two copies.
+  memory += 3.5 * band + read_piece;
+  cost.memory = static_cast<std::uint64_t>(memory);
+  const double reads = item.method == Method::full ? 1 : 2;  // of the aligned rows: before and after the SVD
+  cost.bytes_read = static_cast<std::uint64_t>((reads * s.aligned_bytes + s.base_bytes) / all);
+  cost.bytes_written = static_cast<std::uint64_t>(s.aligned_bytes / all);
+  cost.seconds = seconds + extrapolation / krylov_flops_per_second +
+                 static_cast<double>(cost.bytes_read + cost.bytes_written) / bytes_per_second;
+  cost.flops += extrapolation;
   return cost;
 }
 

@@ -2,7 +2,8 @@
 #include "lox/plan/plan.hpp"
 
 #include <algorithm>
-#include <numeric>
+#include <functional>
+#include <queue>
 #include <regex>
 #include <string>
 #include <unordered_map>
@@ -10,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "lox/base/error.hpp"
+#include "lox/base/units.hpp"
 #include "lox/plan/cost.hpp"
 
 namespace lox {
@@ -87,17 +89,97 @@ bool is_matrix(const TensorInfo& tensor) { return tensor.shape.size() >= 2 && te
 std::string_view action_name(Action action) { return action == Action::copy ? "copied" : "edited"; }
 std::string_view where_name(Where where) { return where == Where::local ? "local" : "grid"; }
 
-void deal(std::vector<WorkItem>& items, int ranks) {
-  std::vector<double> load(static_cast<std::size_t>(ranks), 0.0);
+double deal(std::vector<WorkItem>& items, int ranks) {
+  using Load = std::pair<double, int>;  // seconds, rank: equal loads go to the lower rank
+  std::priority_queue<Load, std::vector<Load>, std::greater<>> loads;
+  for (int rank = 0; rank < ranks; ++rank) loads.emplace(0.0, rank);
+  double longest = 0;
   for (WorkItem& item : items) {
     if (item.where == Where::grid) continue;
-    const auto least = std::min_element(load.begin(), load.end());
-    item.rank = static_cast<int>(least - load.begin());
-    *least += item.seconds;
+    auto [load, rank] = loads.top();
+    loads.pop();
+    item.rank = rank;
+    loads.emplace(load + item.seconds, rank);
+    longest = std::max(longest, load + item.seconds);
+  }
+  return longest;
+}
+
+void choose_grid_items(std::vector<WorkItem>& items, GridUse use, const Resources& resources) {
+  const auto send = [&](WorkItem& item) {
+    item.where = Where::grid;
+    item.seconds = grid_cost(item, resources.ranks).seconds;
+  };
+  const auto fits_alone = [&](const WorkItem& item) {
+    return resources.memory == 0 || local_cost(item).memory + program_memory <= resources.memory;
+  };
+  if (use == GridUse::never) return;
+  for (WorkItem& item : items) {
+    if (item.action == Action::edit && (use == GridUse::always || !fits_alone(item))) send(item);
+  }
+  if (use == GridUse::always || resources.ranks == 1) return;
+  constexpr std::size_t at_most = 64;
+  double best = deal(items, resources.ranks) * 0.95;
+  double on_grid = 0;
+  std::vector<WorkItem> trial = items;
+  std::vector<WorkItem> chosen = items;
+  std::size_t tried = 0;
+  for (WorkItem& item : trial) {
+    if (item.action == Action::copy || item.where == Where::grid) continue;
+    if (++tried > at_most) break;
+    send(item);
+    on_grid += item.seconds;
+    const double total = on_grid + deal(trial, resources.ranks);
+    if (total < best) {
+      best = total;
+      chosen = trial;
+    }
+  }
+  items = std::move(chosen);
+}
+
+namespace {
+
+WorkItem make_item(const TensorInfo& tensor, const TensorInfo& partner, int index, const Job& job, bool edit) {
+  WorkItem item;
+  item.tensor = index;
+  item.bytes = tensor.extent.bytes;
+  if (edit) {
+    item.action = Action::edit;
+    item.rows = tensor.shape[tensor.shape.size() - 2];
+    item.cols = tensor.shape.back();
+    item.dtype = tensor.dtype;
+    item.base_dtype = partner.dtype;
+    item.bytes = static_cast<std::uint64_t>(item.rows * item.cols * dtype_bits(tensor.dtype) / 8);
+    item.k = job.k;
+    item.method = job.k == 0 ? Method::full : job.svd;
+    if (item.method == Method::krylov && prefers_exact(item.rows, item.cols, job.k)) item.method = Method::exact;
+  }
+  item.seconds = local_cost(item).seconds;
+  return item;
+}
+
+void refuse_what_does_not_fit(const Checkpoint& aligned, const Plan& plan, const Job& job, const Resources& resources) {
+  if (resources.memory == 0) return;
+  for (const WorkItem& item : plan.items) {
+    const bool grid = item.where == Where::grid;
+    const std::uint64_t needed =
+        program_memory + (grid ? grid_cost(item, resources.ranks) : local_cost(item)).memory;
+    if (needed <= resources.memory) continue;
+    const char* const help = !grid && job.grid == GridUse::never && resources.ranks > 1
+                                 ? "let the ranks share it (--grid auto), or give each rank more (--memory)"
+                                 : "use more ranks, on more nodes, or give each rank more (--memory)";
+    fail(ExitCode::bad_input, "tensor '{}' needs {} a rank {}, but a rank has {}; {}",
+         printable(aligned.tensors[static_cast<std::size_t>(item.tensor)].name),
+         format_bytes(static_cast<double>(needed)),
+         grid ? fmt::format("on a grid of {} ranks", resources.ranks) : "on one rank",
+         format_bytes(static_cast<double>(resources.memory)), help);
   }
 }
 
-Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job, int ranks) {
+}  // namespace
+
+Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job, const Resources& resources) {
   Plan plan;
   plan.base_of = pair_tensors(base, aligned);
   const Selection selection(job);
@@ -106,22 +188,11 @@ Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job
     const TensorInfo& tensor = aligned.tensors[t];
     const TensorInfo& partner = base.tensors[static_cast<std::size_t>(plan.base_of[t])];
     check_pair(aligned, tensor, base, partner);
-    WorkItem item;
-    item.tensor = static_cast<int>(t);
-    if (!is_editable(tensor.dtype) || !is_matrix(tensor) || !selection.takes(tensor.name)) {
-      item.seconds = transfer_seconds(2 * tensor.extent.bytes);
-      plan.items.push_back(item);
-      continue;
-    }
-    ++edited;
-    item.action = Action::edit;
-    item.rows = tensor.shape[tensor.shape.size() - 2];
-    item.cols = tensor.shape.back();
-    item.method = job.k == 0 ? Method::full : job.svd;
-    if (item.method == Method::krylov && prefers_exact(item.rows, item.cols, job.k)) item.method = Method::exact;
-    item.seconds = local_cost(item.rows, item.cols, tensor.dtype, partner.dtype, job.k, item.method).seconds;
-    const std::int64_t matrices = tensor.elements() / (item.rows * item.cols);
+    const bool edit = is_editable(tensor.dtype) && is_matrix(tensor) && selection.takes(tensor.name);
+    WorkItem item = make_item(tensor, partner, static_cast<int>(t), job, edit);
+    const std::int64_t matrices = edit ? tensor.elements() / (item.rows * item.cols) : 1;
     for (item.matrix = 0; item.matrix < matrices; ++item.matrix) plan.items.push_back(item);
+    edited += edit ? 1 : 0;
   }
   if (edited == 0) {
     fail(ExitCode::bad_input, "{}: no tensor is left to edit{}", printable(aligned.path.string()),
@@ -131,7 +202,11 @@ Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job
   }
   std::stable_sort(plan.items.begin(), plan.items.end(),
                    [](const WorkItem& x, const WorkItem& y) { return x.seconds > y.seconds; });
-  deal(plan.items, ranks);
+  choose_grid_items(plan.items, job.grid, resources);
+  std::stable_partition(plan.items.begin(), plan.items.end(),
+                        [](const WorkItem& item) { return item.where == Where::grid; });
+  deal(plan.items, resources.ranks);
+  refuse_what_does_not_fit(aligned, plan, job, resources);
   return plan;
 }
 

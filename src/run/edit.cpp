@@ -7,60 +7,54 @@
 
 #include "lox/base/error.hpp"
 #include "lox/base/random.hpp"
-#include "lox/linalg/delta.hpp"
-#include "lox/linalg/extrapolate.hpp"
 
 namespace lox {
 namespace {
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-void finish_numbers(TensorRecord& record, const EditSummary& edit, const MatrixPair& pair) {
-  if (!edit.finite) {
-    fail(ExitCode::bad_input, "tensor '{}': the edit leaves the range of {}; use a smaller --coef, or --exclude it",
-         printable(pair.name), dtype_name(pair.aligned_dtype));
-  }
-  record.edit_norm = std::sqrt(edit.edit_squared);
-  record.realised_dot = edit.realised_dot;
-  record.changed = edit.changed;
+/// The error of Delta_k, as |.|_F, below which the rounding of the output hides nearly all of it.
+double wanted_delta_error(const Job& job, DType dtype, double entries, const DeltaSummary& summary) {
+  // An output entry differs from the exact one's rounding with a chance of about 2 |error| / ulp. At an rms error of
+  // 1/2000 of the typical ulp, under one entry in a thousand does.
+  const double typical = ulp(dtype, std::sqrt(summary.aligned_norm_squared / entries));
+  const double error = typical / 2000 / std::max(job.coef, 1e-3) * std::sqrt(entries);
+  const double norm = std::sqrt(summary.norm_squared);
+  return std::clamp(error, 2e-6 * norm, 1e-3 * norm);
 }
 
 }  // namespace
 
-void fail_non_finite(const std::string& name, DType aligned_type, std::span<const std::byte> aligned, DType base_type,
-                     std::span<const std::byte> base, std::int64_t first_index) {
-  const auto look = [&](const char* model, DType dtype, std::span<const std::byte> bytes) {
-    const std::size_t count = bytes.size() * 8 / static_cast<std::size_t>(dtype_bits(dtype));
-    const auto found = find_non_finite(dtype, bytes.data(), count);
-    if (!found) return;
-    double value = 0;
-    const std::size_t width = static_cast<std::size_t>(dtype_bits(dtype)) / 8;
-    to_double(dtype, bytes.data() + *found * width, 1, &value);
-    fail(ExitCode::bad_input, "tensor '{}' of the {} model holds {} at index {}; repair it, or leave it out with --exclude",
-         printable(name), model, std::isnan(value) ? "NaN" : "Inf", first_index + static_cast<std::int64_t>(*found));
-  };
-  look("aligned", aligned_type, aligned);
-  look("base", base_type, base);
-  fail(ExitCode::bad_input, "tensor '{}': the difference of the two models overflows; leave it out with --exclude",
-       printable(name));
+TensorRecord start_record(const WorkItem& item, const TensorInfo& tensor, const Job& job, const DeltaSummary& summary) {
+  TensorRecord record;
+  record.name = tensor.name;
+  record.matrix = item.matrix;
+  record.where = item.where;
+  record.method = item.method;
+  record.entries = item.rows * item.cols;
+  const std::int64_t least = std::min(item.rows, item.cols);
+  record.k = job.k == 0 ? least : std::min<std::int64_t>(job.k, least);
+  record.delta_norm = std::sqrt(summary.norm_squared);
+  record.action = summary.largest == 0 ? Action::copy : Action::edit;  // nothing to add: the aligned bytes stay
+  return record;
 }
 
-double wanted_delta_error(const Job& job, DType dtype, double entries, double aligned_norm, double delta_norm) {
-  // An output entry differs from the exact one's rounding with a chance of about 2 |error| / ulp. At an rms error of
-  // 1/2000 of the typical ulp, under one entry in a thousand does.
-  const double typical = ulp(dtype, aligned_norm / std::sqrt(entries));
-  const double error = typical / 2000 / std::max(job.coef, 1e-3) * std::sqrt(entries);
-  return std::clamp(error, 2e-6 * delta_norm, 1e-3 * delta_norm);
+SvdOptions svd_options(const TensorRecord& record, const WorkItem& item, const TensorInfo& tensor, const Job& job,
+                       const DeltaSummary& summary, double scale) {
+  SvdOptions options;
+  options.k = record.k;
+  options.method = item.method;
+  options.tolerance = job.tolerance;
+  options.delta_error = wanted_delta_error(job, tensor.dtype, static_cast<double>(record.entries), summary) / scale;
+  // Keyed by the shape, not the name: equal matrices (tied embeddings stored twice) get equal edits.
+  options.key = stream_key(job.seed, fmt::format("{} x {}", item.rows, item.cols));
+  return options;
 }
 
-void fill_numbers(TensorRecord& record, const Job& job, const SvdResult& svd, double scale) {
+void add_svd(TensorRecord& record, const Job& job, SvdResult& svd, double scale) {
+  for (double& sigma : svd.factors.sigma) sigma *= scale;
   record.method = svd.method;
   record.certificate = svd.certificate;
   record.iterations = svd.iterations;
   record.sigma = svd.factors.sigma;
-  for (double& sigma : record.sigma) sigma *= scale;
   record.sigma.resize(static_cast<std::size_t>(record.k), 0.0);
   if (!(svd.certificate <= job.tolerance)) {
     fail(ExitCode::not_certified,
@@ -70,50 +64,32 @@ void fill_numbers(TensorRecord& record, const Job& job, const SvdResult& svd, do
   }
 }
 
-TensorRecord edit_matrix(MatrixPair& pair, const Job& job, Method method) {
-  const auto start = std::chrono::steady_clock::now();
-  TensorRecord record;
-  record.name = pair.name;
-  record.matrix = pair.matrix;
-  record.action = Action::edit;
-  record.entries = pair.rows * pair.cols;
-  record.k = std::min<std::int64_t>(job.k == 0 ? record.entries : job.k, std::min(pair.rows, pair.cols));
+void add_edit(TensorRecord& record, const TensorInfo& tensor, const EditSummary& edit) {
+  if (!edit.finite) {
+    fail(ExitCode::bad_input, "tensor '{}': the edit leaves the range of {}; use a smaller --coef, or --exclude it",
+         printable(tensor.name), dtype_name(tensor.dtype));
+  }
+  record.edit_norm = std::sqrt(edit.edit_squared);
+  record.realised_dot = edit.realised_dot;
+  record.changed = edit.changed;
+}
 
-  Buffer delta(static_cast<std::size_t>(record.entries) * sizeof(float));
-  const DeltaSummary summary =
-      subtract(pair.aligned_dtype, pair.aligned.data(), pair.base_dtype, pair.base.data(), delta.floats());
-  if (!summary.finite) {
-    fail_non_finite(pair.name, pair.aligned_dtype, pair.aligned.bytes(), pair.base_dtype, pair.base.bytes(),
-                    pair.matrix * record.entries);
+TensorRecord edit_matrix(const WorkItem& item, const TensorInfo& tensor, RowSlab& slab, const Job& job) {
+  const auto start = std::chrono::steady_clock::now();
+  TensorRecord record = start_record(item, tensor, job, slab.summary);
+  if (record.action == Action::edit && item.method == Method::full) {
+    add_edit(record, tensor, extrapolate_full(tensor.dtype, slab.aligned.bytes(), slab.delta.floats(), job.coef));
+  } else if (record.action == Action::edit) {
+    const double scale = rescale(slab.delta.floats(), slab.summary.largest);
+    SvdResult svd = truncated_svd(RowMajorView(slab.delta.floats().data(), item.rows, item.cols),
+                                  svd_options(record, item, tensor, job, slab.summary, scale));
+    slab.delta = Buffer();
+    add_svd(record, job, svd, scale);
+    add_edit(record, tensor, extrapolate(tensor.dtype, slab.aligned.bytes(), svd.factors.u, svd.factors.sigma,
+                                         svd.factors.v, job.coef));
   }
-  pair.base = Buffer();
-  record.delta_norm = std::sqrt(summary.norm_squared);
-  if (summary.largest == 0) {
-    record.action = Action::copy;
-  } else if (method == Method::full) {
-    record.method = Method::full;
-    finish_numbers(record, extrapolate_full(pair.aligned_dtype, pair.aligned.bytes(), delta.floats(), job.coef), pair);
-  } else {
-    const double scale = rescale(delta.floats(), summary.largest);
-    SvdOptions options;
-    options.k = record.k;
-    options.method = method;
-    options.tolerance = job.tolerance;
-    options.delta_error = wanted_delta_error(job, pair.aligned_dtype, static_cast<double>(record.entries),
-                                             std::sqrt(summary.aligned_norm_squared), record.delta_norm) /
-                          scale;
-    // Keyed by the shape, not the name: equal matrices (tied embeddings stored twice) get equal edits.
-    options.key = stream_key(job.seed, fmt::format("{} x {}", pair.rows, pair.cols));
-    SvdResult svd = truncated_svd(RowMajorView(delta.floats().data(), pair.rows, pair.cols), options);
-    delta = Buffer();
-    fill_numbers(record, job, svd, scale);
-    svd.factors.sigma.assign(record.sigma.begin(), record.sigma.begin() + svd.factors.u.cols());
-    finish_numbers(record,
-                   extrapolate(pair.aligned_dtype, pair.aligned.bytes(), svd.factors.u, svd.factors.sigma,
-                               svd.factors.v, job.coef),
-                   pair);
-  }
-  record.seconds_svd = seconds_since(start);
+  slab.delta = Buffer();
+  record.seconds_svd = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return record;
 }
 

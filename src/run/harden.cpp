@@ -13,7 +13,9 @@
 #include "lox/base/error.hpp"
 #include "lox/base/stop.hpp"
 #include "lox/base/units.hpp"
+#include "lox/plan/cost.hpp"
 #include "lox/plan/memory.hpp"
+#include "lox/run/grid_work.hpp"
 #include "lox/run/journal.hpp"
 #include "lox/run/local_work.hpp"
 #include "lox/run/report.hpp"
@@ -67,6 +69,29 @@ std::vector<TensorRecord> gather_records(const Comm& comm, const std::vector<Ten
   return all;
 }
 
+/// The least that any rank may use: the plan must be the same everywhere. Collective.
+std::uint64_t rank_memory(const Comm& comm, const Job& job) {
+  const std::uint64_t mine = job.memory != 0 ? job.memory : available_memory(node_ranks(comm).size);
+  return static_cast<std::uint64_t>(-comm.max(-static_cast<double>(mine)));
+}
+
+/// The items that all ranks solve together, one after the other. Collective.
+void work_on_grid(const Comm& comm, ModelFiles& files, const Job& job, Journal& journal, const Plan& plan,
+                  Progress& progress, Progress::Counts& counts, std::vector<TensorRecord>& records) {
+  const auto on_grid = [](const WorkItem& item) { return item.where == Where::grid; };
+  if (std::none_of(plan.items.begin(), plan.items.end(), on_grid)) return;
+  GridWork work(comm, files, job, journal);
+  for (const WorkItem& item : plan.items) {
+    progress.update(counts);
+    if (!on_grid(item) || comm.max(progress.stop_urgency()) > 0) continue;
+    TensorRecord record = work.edit(item);
+    if (!comm.is_root()) continue;
+    counts.bytes += record.bytes_read + record.bytes_written;
+    ++counts.items;
+    records.push_back(std::move(record));
+  }
+}
+
 void log_summary(const Log& log, const Job& job, const nlohmann::json& report) {
   const nlohmann::json& totals = report["totals"];
   double worst = 0;
@@ -90,6 +115,7 @@ void log_summary(const Log& log, const Job& job, const nlohmann::json& report) {
 
 ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
   const auto start = std::chrono::steady_clock::now();
+  const Resources resources{comm.size(), rank_memory(comm, job)};
   Models models;
   Workspace workspace;
   on_root(comm, [&] {
@@ -101,13 +127,13 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
       if (drop) log.warn("{} is not carried over: it holds weights that are not hardened", printable(file.name));
       return drop;
     });
-    make_plan(models.base, models.aligned, job, comm.size());
+    make_plan(models.base, models.aligned, job, resources);
     workspace = open_workspace(job, models.base, models.aligned);
     models.output = workspace.output;
   });
   broadcast_tables(comm, models, workspace.finished);
 
-  Plan plan = make_plan(models.base, models.aligned, job, comm.size());
+  Plan plan = make_plan(models.base, models.aligned, job, resources);
   const Progress::Counts total = count(models, plan, plan.items);
   const std::set<Key> finished = finished_keys(models.aligned, workspace.finished);
   std::erase_if(plan.items, [&](const WorkItem& item) { return finished.contains({item.tensor, item.matrix}); });
@@ -119,27 +145,26 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
   }
   std::vector<WorkItem> mine;
   for (const WorkItem& item : plan.items) {
-    if (item.rank == comm.rank()) mine.push_back(item);
+    if (item.where == Where::local && item.rank == comm.rank()) mine.push_back(item);
   }
 
-  const std::uint64_t memory = job.memory != 0 ? job.memory : available_memory(node_ranks(comm).size);
   Journal journal(Journal::directory(job.output), comm.rank());
   Progress progress(comm, log, total, {total.bytes - left.bytes, total.items - left.items});
   Progress::Counts counts;
   std::vector<TensorRecord> records;
   std::optional<Error> failure;
-  {
-    LocalWork work(models, plan, job, journal, memory);
-    try {
-      records = work.run(mine, progress, counts);
-    } catch (const Error& error) {
-      // What is wrong with the data is wrong for all: end in good order. Anything else goes up to MPI_Abort.
-      if (error.code() != ExitCode::bad_input && error.code() != ExitCode::not_certified) throw;
-      failure = error;
-      request_stop(2);
-    }
-    progress.finish(counts);
+  try {
+    ModelFiles files(models, plan);
+    work_on_grid(comm, files, job, journal, plan, progress, counts, records);
+    LocalWork work(files, job, journal, resources.memory - std::min(resources.memory, program_memory));
+    for (TensorRecord& record : work.run(mine, progress, counts)) records.push_back(std::move(record));
+  } catch (const Error& error) {
+    // What is wrong with the data is wrong for all: end in good order. Anything else goes up to MPI_Abort.
+    if (error.code() != ExitCode::bad_input && error.code() != ExitCode::not_certified) throw;
+    failure = error;
+    request_stop(2);
   }
+  progress.finish(counts);
   try {
     agree(comm, failure);
   } catch (...) {

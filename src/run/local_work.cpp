@@ -8,8 +8,8 @@
 #include <set>
 #include <thread>
 
-#include "lox/base/buffer.hpp"
 #include "lox/base/queue.hpp"
+#include "lox/linalg/libraries.hpp"
 #include "lox/plan/cost.hpp"
 #include "lox/run/edit.hpp"
 
@@ -28,25 +28,17 @@ constexpr std::size_t bytes_at_once = std::size_t{32} << 20;
 
 /// One run: the queues between the three threads and what they count.
 struct LocalWork::Pipeline {
-  /// An item on its way; `pair` is empty for copies.
+  /// An item on its way; `slab` is empty for copies.
   struct Parcel {
     WorkItem item;
-    MatrixPair pair;
+    RowSlab slab;
     TensorRecord record;
     std::uint64_t held = 0;  ///< bytes of the memory gate
   };
 
   Pipeline(LocalWork& owner, const std::vector<WorkItem>& mine) : work(owner), items(mine), gate(owner.memory_) {}
 
-  const TensorInfo& base_of(const WorkItem& item) const {
-    return work.models_.base.tensors[static_cast<std::size_t>(work.plan_.base_of[static_cast<std::size_t>(item.tensor)])];
-  }
-  const TensorInfo& aligned_of(const WorkItem& item) const {
-    return work.models_.aligned.tensors[static_cast<std::size_t>(item.tensor)];
-  }
-
   void read_all();
-  Parcel read(const WorkItem& item);
   void write_all();
   void write(Parcel& parcel);
   void copy(Parcel& parcel);
@@ -89,47 +81,22 @@ struct LocalWork::Pipeline {
 };
 
 void LocalWork::Pipeline::read_all() {
+  set_threads_here(1);  // the cores belong to the solver
   for (const WorkItem& item : items) {
     if (stopping) break;
-    Parcel parcel;
-    std::uint64_t memory = bytes_at_once;
-    if (item.action == Action::edit) {
-      memory = local_cost(item.rows, item.cols, aligned_of(item).dtype, base_of(item).dtype, work.job_.k, item.method)
-                   .memory;
-    }
+    const std::uint64_t memory = local_cost(item).memory;
     if (!gate.acquire(memory) || stopping) break;
-    parcel = read(item);
+    Parcel parcel;
+    parcel.item = item;
     parcel.held = memory;
+    if (item.action == Action::edit) {
+      const auto start = steady_clock::now();
+      parcel.slab = work.files_.read_rows(item, 0, item.rows);
+      parcel.record.seconds_read = seconds_since(start);
+    }
     if (!read_queue.push(std::move(parcel))) break;
   }
   read_queue.close();
-}
-
-LocalWork::Pipeline::Parcel LocalWork::Pipeline::read(const WorkItem& item) {
-  Parcel parcel;
-  parcel.item = item;
-  const TensorInfo& aligned = aligned_of(item);
-  parcel.record.name = aligned.name;
-  if (item.action == Action::copy) return parcel;
-  const auto start = steady_clock::now();
-  const TensorInfo& base = base_of(item);
-  MatrixPair& pair = parcel.pair;
-  pair.name = aligned.name;
-  pair.matrix = item.matrix;
-  pair.rows = item.rows;
-  pair.cols = item.cols;
-  pair.aligned_dtype = aligned.dtype;
-  pair.base_dtype = base.dtype;
-  const auto fetch = [&](Storage& storage, const TensorInfo& tensor, Buffer& buffer) {
-    const auto bytes = static_cast<std::uint64_t>(item.rows * item.cols * dtype_bits(tensor.dtype) / 8);
-    buffer = Buffer(bytes);
-    storage.read(tensor, static_cast<std::uint64_t>(item.matrix) * bytes, buffer.bytes());
-  };
-  fetch(work.aligned_, aligned, pair.aligned);
-  fetch(work.base_, base, pair.base);
-  parcel.record.bytes_read = pair.aligned.size() + pair.base.size();
-  parcel.record.seconds_read = seconds_since(start);
-  return parcel;
 }
 
 void LocalWork::Pipeline::release(Parcel& parcel, std::uint64_t bytes) {
@@ -151,9 +118,9 @@ void LocalWork::Pipeline::write_all() {
       write(*parcel);
     }
     uncommitted_bytes += parcel->record.bytes_written;
-    unsynced_files.insert(work.models_.output.tensors[static_cast<std::size_t>(parcel->item.tensor)].extent.file);
+    unsynced_files.insert(work.files_.output_of(parcel->item).extent.file);
     uncommitted.push_back(std::move(parcel->record));
-    parcel->pair.aligned = Buffer();
+    parcel->slab.aligned = Buffer();
     release(*parcel, parcel->held);
     if (uncommitted_bytes >= (std::uint64_t{64} << 20)) commit();
   }
@@ -161,39 +128,38 @@ void LocalWork::Pipeline::write_all() {
 
 void LocalWork::Pipeline::write(Parcel& parcel) {
   const auto start = steady_clock::now();
-  const TensorInfo& target = work.models_.output.tensors[static_cast<std::size_t>(parcel.item.tensor)];
-  const std::span<const std::byte> bytes = parcel.pair.aligned.bytes();
-  const std::uint64_t first = static_cast<std::uint64_t>(parcel.item.matrix) * bytes.size();
-  work.output_.write(target.extent, first, bytes);
-  parcel.record.pieces = {{first, bytes.size(), checksum(bytes)}};
+  const std::span<const std::byte> bytes = parcel.slab.aligned.bytes();
+  work.files_.write_rows(parcel.item, 0, bytes);
+  parcel.record.pieces = {{work.files_.row_offset(parcel.item, 0), bytes.size(), checksum(bytes)}};
   parcel.record.bytes_written = bytes.size();
   parcel.record.seconds_write = seconds_since(start);
 }
 
 void LocalWork::Pipeline::copy(Parcel& parcel) {
-  const TensorInfo& source = aligned_of(parcel.item);
-  const TensorInfo& target = work.models_.output.tensors[static_cast<std::size_t>(parcel.item.tensor)];
-  const std::uint64_t all = target.extent.bytes;
-  Buffer buffer(std::min<std::uint64_t>(all, bytes_at_once));
-  for (std::uint64_t first = 0; first < all; first += bytes_at_once) {
-    const std::span<std::byte> bytes = buffer.bytes().first(std::min<std::uint64_t>(bytes_at_once, all - first));
+  const TensorInfo& source = work.files_.aligned_of(parcel.item);
+  const Extent& target = work.files_.output_of(parcel.item).extent;
+  TensorRecord& record = parcel.record;
+  Buffer buffer(std::min<std::uint64_t>(target.bytes, bytes_at_once));
+  for (std::uint64_t first = 0; first < target.bytes; first += bytes_at_once) {
+    const std::span<std::byte> bytes = buffer.bytes().first(std::min<std::uint64_t>(bytes_at_once, target.bytes - first));
     auto start = steady_clock::now();
-    work.aligned_.read(source, first, bytes);
-    parcel.record.seconds_read += seconds_since(start);
+    work.files_.aligned().read(source, first, bytes);
+    record.seconds_read += seconds_since(start);
     start = steady_clock::now();
-    work.output_.write(target.extent, first, bytes);
-    parcel.record.pieces.push_back({first, bytes.size(), checksum(bytes)});
-    parcel.record.seconds_write += seconds_since(start);
+    work.files_.output().write(target, first, bytes);
+    record.pieces.push_back({first, bytes.size(), checksum(bytes)});
+    record.seconds_write += seconds_since(start);
   }
-  parcel.record.entries = source.elements();
-  parcel.record.bytes_read = all;
-  parcel.record.bytes_written = all;
+  record.name = source.name;
+  record.entries = source.elements();
+  record.bytes_read = target.bytes;
+  record.bytes_written = target.bytes;
 }
 
 /// Bytes to disk first, then the lines that vouch for them.
 void LocalWork::Pipeline::commit() {
   if (uncommitted.empty()) return;
-  for (const int file : unsynced_files) work.output_.sync(Extent{file, 0, 0});
+  for (const int file : unsynced_files) work.files_.output().sync(Extent{file, 0, 0});
   work.journal_.append(uncommitted);
   for (TensorRecord& record : uncommitted) {
     bytes_done += record.bytes_read + record.bytes_written;
@@ -204,13 +170,6 @@ void LocalWork::Pipeline::commit() {
   unsynced_files.clear();
   uncommitted_bytes = 0;
 }
-
-LocalWork::LocalWork(const Models& models, const Plan& plan, const Job& job, Journal& journal, std::uint64_t memory)
-    : models_(models), plan_(plan), job_(job), journal_(journal), memory_(memory),
-      base_(models.base, Storage::Access::read), aligned_(models.aligned, Storage::Access::read),
-      output_(models.output, Storage::Access::write) {}
-
-LocalWork::~LocalWork() = default;
 
 std::vector<TensorRecord> LocalWork::run(const std::vector<WorkItem>& items, Progress& progress,
                                          Progress::Counts& counts) {
@@ -235,11 +194,11 @@ std::vector<TensorRecord> LocalWork::run(const std::vector<WorkItem>& items, Pro
       std::optional<Pipeline::Parcel> parcel = pipeline.read_queue.pop(std::chrono::milliseconds(100));
       if (!parcel) continue;
       if (parcel->item.action == Action::edit) {
-        TensorRecord record = edit_matrix(parcel->pair, job_, parcel->item.method);
-        record.bytes_read = parcel->record.bytes_read;
+        TensorRecord record = edit_matrix(parcel->item, files_.aligned_of(parcel->item), parcel->slab, job_);
+        record.bytes_read = parcel->slab.bytes_read;
         record.seconds_read = parcel->record.seconds_read;
         parcel->record = std::move(record);
-        pipeline.release(*parcel, parcel->held - std::min<std::uint64_t>(parcel->held, parcel->pair.aligned.size()));
+        pipeline.release(*parcel, parcel->held - std::min<std::uint64_t>(parcel->held, parcel->slab.aligned.size()));
       }
       if (!pipeline.write_queue.push(std::move(*parcel))) break;
     }
@@ -250,15 +209,6 @@ std::vector<TensorRecord> LocalWork::run(const std::vector<WorkItem>& items, Pro
   tell();
   if (pipeline.failure) std::rethrow_exception(pipeline.failure);
   return std::move(pipeline.finished);
-}
-
-std::uint64_t item_bytes(const Models& models, const Plan& plan, const WorkItem& item) {
-  const TensorInfo& aligned = models.aligned.tensors[static_cast<std::size_t>(item.tensor)];
-  if (item.action == Action::copy) return 2 * aligned.extent.bytes;
-  const TensorInfo& base =
-      models.base.tensors[static_cast<std::size_t>(plan.base_of[static_cast<std::size_t>(item.tensor)])];
-  return static_cast<std::uint64_t>(item.rows * item.cols) *
-         static_cast<std::uint64_t>(2 * dtype_bits(aligned.dtype) + dtype_bits(base.dtype)) / 8;
 }
 
 }  // namespace lox

@@ -184,14 +184,14 @@ ExitCode verify(const Comm& comm, const Job& job, std::int64_t sample, const Log
     base = open_checkpoint(job.base);
     aligned = open_checkpoint(job.aligned);
     hardened = open_checkpoint(job.output);
-    make_plan(base, aligned, job, comm.size());
-    make_plan(aligned, hardened, job, comm.size());  // names, shapes and dtypes of the result
+    make_plan(base, aligned, job, {});
+    make_plan(aligned, hardened, job, {});  // names, shapes and dtypes of the result
   });
   for (Checkpoint* table : {&base, &aligned, &hardened}) {
     const std::string text = comm.broadcast(comm.is_root() ? table->to_text() : "");
     if (!comm.is_root()) *table = Checkpoint::from_text(text);
   }
-  const Plan plan = make_plan(base, aligned, job, comm.size());
+  const Plan plan = make_plan(base, aligned, job, {});
   std::map<std::string, const TensorInfo*> result;
   for (const TensorInfo& tensor : hardened.tensors) result.emplace(tensor.name, &tensor);
 

@@ -3,12 +3,8 @@
 #include "lox/io/checkpoint.hpp"
 
 #include <string>
-#include <vector>
 
 namespace lox {
-
-/// Value of the root attribute lox_format in files of the layout that lox writes.
-inline constexpr int hdf5_layout_version = 1;
 
 /// HDF5 makes and reads the structure; bytes then move by plain reads and writes at the extents
 /// (docs/formats.md).
@@ -19,10 +15,6 @@ Checkpoint create_hdf5(const Checkpoint& like, const fs::path& path);
 /// start and end anywhere. Thread-safe: HDF5 is entered under one lock.
 void read_hdf5_dataset(const fs::path& file, const TensorInfo& tensor, std::uint64_t first,
                        std::span<std::byte> to);
-
-/// The link names for tensors or files of these (different) names, all different: a name itself where HDF5
-/// can hold it, else percent-encoded, with '%' at its end as often as needed to differ from the other names.
-std::vector<std::string> hdf5_link_names(const std::vector<std::string>& names);
 
 /// "1.10.8".
 std::string hdf5_library_version();

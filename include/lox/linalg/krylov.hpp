@@ -10,18 +10,19 @@
 #include "lox/linalg/matrix.hpp"
 #include "lox/linalg/orthonormalise.hpp"
 #include "lox/linalg/small_svd.hpp"
+#include "lox/linalg/svd.hpp"
 
 namespace lox {
 
-/// What the block Krylov method needs of an m x n matrix A. Panels hold this rank's rows of a tall matrix; every row
-/// is held by exactly one rank, so that products of panels are local products and a sum.
+/// What the block Krylov method needs of an m x n matrix A. Panels hold this rank's rows of a tall matrix. The ranks
+/// that `sum` adds over hold every row once, so that products of panels are local products and a sum.
 template <class A>
 concept KrylovOperator = requires(A& a, const Panel& x, Panel& y, std::span<double> numbers, std::uint64_t key) {
   { a.rows() } -> std::convertible_to<Index>;  // m
   { a.cols() } -> std::convertible_to<Index>;  // n
   a.apply(x, y);                               // y = A x, collective
   a.apply_adjoint(x, y);                       // y = A^T x, collective
-  a.sum(numbers);                              // over ranks, in place, collective
+  a.sum(Side::left, numbers);                  // over ranks, in place, collective
   { a.random_panel(Index{}, key) } -> std::same_as<Panel>;  // n x b: this rank's rows, the same for any ranks
 };
 
@@ -34,6 +35,9 @@ struct KrylovOptions {
   int max_iterations = 100;
   std::uint64_t key = 0;  ///< of the random start
 };
+
+/// The method's sizes for what is asked of an SVD.
+KrylovOptions krylov_options(const SvdOptions& options);
 
 /// Singular triplets, largest first, fewer than k if the rank is smaller. u and v hold this rank's rows.
 struct KrylovResult {
@@ -50,17 +54,18 @@ double measure_certificate(A& a, const Panel& u, const std::vector<double>& sigm
   if (sigma.empty()) return 0;
   const Eigen::VectorXf s = Eigen::Map<const Eigen::VectorXd>(sigma.data(), u.cols()).template cast<float>();
   Panel image;
-  std::vector<double> squares(static_cast<std::size_t>(2 * u.cols()));
+  double worst = 0;
+  const auto look = [&](Side side, const Panel& vectors) {
+    image -= vectors * s.asDiagonal();
+    Eigen::VectorXd squares = image.cast<double>().colwise().squaredNorm();
+    a.sum(side, std::span(squares.data(), static_cast<std::size_t>(squares.size())));
+    worst = std::max(worst, squares.maxCoeff());
+  };
   a.apply(v, image);
-  image -= u * s.asDiagonal();
-  for (Index i = 0; i < u.cols(); ++i) squares[static_cast<std::size_t>(i)] = image.col(i).cast<double>().squaredNorm();
+  look(Side::left, u);
   a.apply_adjoint(u, image);
-  image -= v * s.asDiagonal();
-  for (Index i = 0; i < u.cols(); ++i) {
-    squares[static_cast<std::size_t>(u.cols() + i)] = image.col(i).cast<double>().squaredNorm();
-  }
-  a.sum(squares);
-  return std::sqrt(*std::max_element(squares.begin(), squares.end())) / sigma.front();
+  look(Side::right, v);
+  return std::sqrt(worst) / sigma.front();
 }
 
 /// Is the estimate good enough? `residuals` are |A^T u_i - s_i v_i| of the Ritz triplets, `sigma` all Ritz values.
@@ -75,7 +80,7 @@ KrylovResult krylov_svd(A& a, const KrylovOptions& options) {
   const Index limit = std::min(options.basis, std::max(a.rows(), a.cols())) + options.block;
   Panel next = a.random_panel(options.block, options.key);
   Panel right(next.rows(), limit);
-  extend(a, right.leftCols(0), next, float_rounding);
+  extend(a, Side::right, right.leftCols(0), next, float_rounding);
   Panel left;  // rows known after the first product
   Small b = Small::Zero(limit, limit);
   Index rows = 0;  // of B: columns of U
@@ -87,7 +92,7 @@ KrylovResult krylov_svd(A& a, const KrylovOptions& options) {
     Panel image;
     a.apply(next, image);
     if (left.cols() == 0) left.resize(image.rows(), limit);
-    const Extension down = extend(a, left.leftCols(rows), image, float_rounding);
+    const Extension down = extend(a, Side::left, left.leftCols(rows), image, float_rounding);
     b.block(0, cols, rows, next.cols()) = down.inside;
     b.block(rows, cols, image.cols(), next.cols()) = down.outside;
     left.middleCols(rows, image.cols()) = image;
@@ -97,7 +102,7 @@ KrylovResult krylov_svd(A& a, const KrylovOptions& options) {
     Small tail = Small::Zero(0, image.cols());  // S
     if (image.cols() > 0) {
       a.apply_adjoint(image, next);
-      tail = extend(a, right.leftCols(cols), next, float_rounding).outside;
+      tail = extend(a, Side::right, right.leftCols(cols), next, float_rounding).outside;
     }
     const SmallSvd ritz = small_svd(b.topLeftCorner(rows, cols));
     const Index wanted = std::min(options.k, ritz.sigma.size());

@@ -12,6 +12,8 @@ std::string scalapack_library_version();
 /// Threads of BLAS and of lox's own loops.
 void set_threads(int threads);
 int max_threads();
+/// Threads of lox's own loops (not of BLAS) when the calling thread runs them.
+void set_threads_here(int threads);
 /// Processors of this machine that are online.
 int processors();
 

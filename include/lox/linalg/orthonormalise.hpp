@@ -19,12 +19,15 @@ struct Orthonormaliser {
 };
 Orthonormaliser orthonormaliser(const Small& gram, double floor);
 
+/// Which singular vectors a panel is made of: left ones have m rows, right ones n.
+enum class Side { left, right };
+
 /// X^T Y over all ranks that hold rows of the panels. Collective over the operator's ranks.
 template <class Operator>
-Small inner(Operator& op, const Eigen::Ref<const Panel>& x, const Panel& y) {
+Small inner(Operator& op, Side side, const Eigen::Ref<const Panel>& x, const Panel& y) {
   const Panel product = x.transpose() * y;
   Small result = product.cast<double>();
-  op.sum(std::span(result.data(), static_cast<std::size_t>(result.size())));
+  op.sum(side, std::span(result.data(), static_cast<std::size_t>(result.size())));
   return result;
 }
 
@@ -38,14 +41,14 @@ struct Extension {
 /// Directions that add less than `floor` times the panel's norm are dropped: they are rounding.
 /// Collective over the operator's ranks.
 template <class Operator>
-Extension extend(Operator& op, const Eigen::Ref<const Panel>& basis, Panel& panel, double floor) {
+Extension extend(Operator& op, Side side, const Eigen::Ref<const Panel>& basis, Panel& panel, double floor) {
   Extension result{Small::Zero(basis.cols(), panel.cols()), Small::Identity(panel.cols(), panel.cols())};
   double cut = 0;
   for (int round = 0; round < 2 && panel.cols() > 0; ++round) {
-    const Small inside = inner(op, basis, panel);
+    const Small inside = inner(op, side, basis, panel);
     if (basis.cols() > 0) panel.noalias() -= basis * inside.cast<float>();
     Small gram = local_gram(panel);
-    op.sum(std::span(gram.data(), static_cast<std::size_t>(gram.size())));
+    op.sum(side, std::span(gram.data(), static_cast<std::size_t>(gram.size())));
     if (round == 0) cut = floor * std::sqrt(gram.trace() + inside.squaredNorm());
     const Orthonormaliser q = orthonormaliser(gram, round == 0 ? cut : 1e-3);
     panel = (panel * q.basis.cast<float>()).eval();

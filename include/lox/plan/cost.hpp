@@ -2,20 +2,28 @@
 #pragma once
 #include <cstdint>
 
-#include "lox/base/dtype.hpp"
-#include "lox/linalg/svd.hpp"
+#include "lox/plan/work_item.hpp"
 
 namespace lox {
 
-/// What one matrix costs a rank that solves it alone.
-struct LocalCost {
-  std::uint64_t memory = 0;  ///< bytes held at the worst moment
+/// What an item costs each rank that works on it.
+struct Cost {
+  std::uint64_t memory = 0;  ///< bytes held at the worst moment, beyond what the program needs anyway
   double flops = 0;
+  std::uint64_t bytes_read = 0;
+  std::uint64_t bytes_written = 0;
   double seconds = 0;
 };
-LocalCost local_cost(Index rows, Index cols, DType aligned, DType base, Index k, Method method);
 
-/// Seconds to move bytes between disk and memory.
-double transfer_seconds(std::uint64_t bytes);
+/// By one rank alone. The memory formula is in docs/architecture.md and kept by a test.
+Cost local_cost(const WorkItem& item);
+/// By `ranks` ranks together; figures are per rank.
+Cost grid_cost(const WorkItem& item, int ranks);
+
+/// What a rank holds beside its items: MPI, the libraries, tables.
+constexpr std::uint64_t program_memory = std::uint64_t{128} << 20;
+
+/// Bytes of delta that a rank of a grid reads and redistributes at a time.
+constexpr std::uint64_t grid_band_bytes = std::uint64_t{32} << 20;
 
 }  // namespace lox

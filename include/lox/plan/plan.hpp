@@ -1,31 +1,18 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 #include <cstdint>
-#include <string_view>
 #include <vector>
 
 #include "lox/io/checkpoint.hpp"
 #include "lox/plan/job.hpp"
+#include "lox/plan/work_item.hpp"
 
 namespace lox {
 
-enum class Action { copy, edit };
-std::string_view action_name(Action action);
-
-enum class Where { local, grid };
-std::string_view where_name(Where where);
-
-/// One piece of work: a tensor to copy, or one matrix to edit (a tensor of more than two dimensions is a batch of them).
-struct WorkItem {
-  int tensor = 0;           ///< index into the aligned checkpoint's tensors
-  std::int64_t matrix = 0;  ///< which one of the batch
-  Action action = Action::copy;
-  Where where = Where::local;
-  Method method = Method::krylov;
-  Index rows = 0;
-  Index cols = 0;
-  int rank = 0;        ///< who does it, if local
-  double seconds = 0;  ///< estimate
+/// What a job may use.
+struct Resources {
+  int ranks = 1;
+  std::uint64_t memory = 0;  ///< bytes a rank; 0: without limit
 };
 
 /// Everything that will be done, decided before anything is. A pure function of the two tables, the job and the
@@ -35,14 +22,21 @@ struct Plan {
   std::vector<WorkItem> items;  ///< grid items first, then local ones, longest first
 };
 
-/// Pairs the tensors and decides; throws Error(bad_input) naming the tensor that has no partner or does not match.
-Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job, int ranks);
+/// Pairs the tensors and decides; throws Error(bad_input) naming the tensor that has no partner, does not match, or does
+/// not fit the memory even on a grid.
+Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job, const Resources& resources);
 
 /// Throws Error(bad_input) if the model is quantised (by its config.json or its dtypes): editing such bytes without
 /// their scales would be silently wrong.
 void refuse_quantised(const Checkpoint& model);
 
-/// Deals items to ranks, longest first to the least loaded one. Items must be sorted by falling seconds.
-void deal(std::vector<WorkItem>& items, int ranks);
+/// Which items all ranks solve together. With `automatic`: those whose memory exceeds a rank's, and of the others as
+/// many of the longest as make the predicted finishing time shortest, if that gains at least a twentieth: a long item
+/// alone at the end would leave the other ranks idle. Items must be sorted by falling local seconds; sets where, and
+/// seconds of those sent to the grid.
+void choose_grid_items(std::vector<WorkItem>& items, GridUse use, const Resources& resources);
+
+/// Deals local items to ranks, longest first to the least loaded one. Returns the longest load in seconds.
+double deal(std::vector<WorkItem>& items, int ranks);
 
 }  // namespace lox

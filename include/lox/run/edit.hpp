@@ -1,36 +1,23 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-#include "lox/base/buffer.hpp"
+#include "lox/linalg/extrapolate.hpp"
+#include "lox/run/models.hpp"
 #include "lox/run/record.hpp"
 
 namespace lox {
 
-/// The bytes of one matrix in both checkpoints, as read.
-struct MatrixPair {
-  std::string name;  ///< of the tensor, for errors and the random start
-  std::int64_t matrix = 0;
-  Index rows = 0;
-  Index cols = 0;
-  DType aligned_dtype = DType::BF16;
-  DType base_dtype = DType::BF16;
-  Buffer aligned;
-  Buffer base;
-};
+/// Hardens one matrix by this rank alone: afterwards `slab.aligned` holds the hardened bytes and `slab.delta` is given
+/// back. Throws Error(bad_input) if an entry overflows, Error(not_certified) if even the exact method's certificate is
+/// above the tolerance.
+TensorRecord edit_matrix(const WorkItem& item, const TensorInfo& tensor, RowSlab& slab, const Job& job);
 
-/// Hardens one matrix by this rank alone: afterwards `pair.aligned` holds the hardened bytes, `pair.base` is given
-/// back. Throws Error(bad_input) for NaN, Inf or overflow, naming tensor and index; Error(not_certified) if even the
-/// exact method's certificate is above the tolerance.
-TensorRecord edit_matrix(MatrixPair& pair, const Job& job, Method method);
-
-/// The error of Delta_k, as |.|_F, below which the rounding of the output hides nearly all of it.
-double wanted_delta_error(const Job& job, DType dtype, double entries, double aligned_norm, double delta_norm);
-
-/// Throws the Error(bad_input) for a delta that is not finite: which model, which index. `first_index` is the index in
-/// the tensor of the first element given.
-[[noreturn]] void fail_non_finite(const std::string& name, DType aligned_type, std::span<const std::byte> aligned,
-                                  DType base_type, std::span<const std::byte> base, std::int64_t first_index);
-
-/// Fills the numbers of a record that do not depend on where the item was solved.
-void fill_numbers(TensorRecord& record, const Job& job, const SvdResult& svd, double scale);
+/// The parts of an edit that are the same wherever it is solved: the record before the SVD, what is asked of the SVD,
+/// what the SVD adds to the record, and what the extrapolation adds.
+TensorRecord start_record(const WorkItem& item, const TensorInfo& tensor, const Job& job, const DeltaSummary& summary);
+SvdOptions svd_options(const TensorRecord& record, const WorkItem& item, const TensorInfo& tensor, const Job& job,
+                       const DeltaSummary& summary, double scale);
+/// Brings the singular values back to the delta's own scale and checks the certificate.
+void add_svd(TensorRecord& record, const Job& job, SvdResult& svd, double scale);
+void add_edit(TensorRecord& record, const TensorInfo& tensor, const EditSummary& edit);
 
 }  // namespace lox

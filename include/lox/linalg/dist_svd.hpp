@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include "lox/linalg/dist_matrix.hpp"
+#include "lox/linalg/svd.hpp"
+
+namespace lox {
+
+/// Where a distributed SVD spends its time, on this rank.
+struct GridTimes {
+  double products = 0;
+  double communication = 0;
+  double total = 0;  ///< the rest is orthonormalisation and small problems
+};
+
+/// The top k singular triplets of an m x n matrix held as its transpose (n x m) on a process grid: the Krylov method
+/// with local products and sums along grid rows and columns, or p?gesvd. Same meaning of everything as truncated_svd();
+/// u (m x r) and v (n x r) are whole on every rank, those outside the grid included. The matrix is kept.
+/// Collective over all ranks of the grid's communicator; grid ranks must be of one kind of processor.
+SvdResult dist_svd(const DistMatrix& transposed, const SvdOptions& options, GridTimes* times = nullptr);
+
+}  // namespace lox

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "lox/linalg/dist_matrix.hpp"
+#include "lox/run/edit.hpp"
+#include "lox/run/journal.hpp"
+
+namespace lox {
+
+/// Does the items that all ranks solve together: each reads contiguous slabs of rows, band by band, which are dealt to
+/// the process grid; after the SVD each extrapolates and writes its own rows. No rank ever holds a whole matrix.
+class GridWork {
+ public:
+  GridWork(const Comm& comm, ModelFiles& files, const Job& job, Journal& journal);
+
+  /// Hardens one matrix and appends its record to rank 0's journal. Bad input on one rank is thrown on all, as
+  /// SharedError. Collective. The record is whole on rank 0 only.
+  TensorRecord edit(const WorkItem& item);
+
+ private:
+  struct Rows {
+    Index first = 0;
+    Index count = 0;
+  };
+  Rows my_rows(Index rows) const;
+  DeltaSummary load(const WorkItem& item, DistMatrix& transposed, TensorRecord& timing);
+  DeltaSummary sum(const DeltaSummary& mine) const;
+  EditSummary write_rows(const WorkItem& item, const Factors* factors, TensorRecord& record);
+  void finish(const WorkItem& item, const EditSummary& edit, TensorRecord& record);
+
+  Comm comm_;
+  ModelFiles& files_;
+  const Job& job_;
+  Journal& journal_;
+  ProcessGrid everyone_;  ///< 1 x P: the distribution of row slabs
+};
+
+}  // namespace lox

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT
+#include "lox/linalg/dist_svd.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "lox/base/random.hpp"
+#include "lox/linalg/krylov.hpp"
+
+namespace lox {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// A (m x n), held as T = A^T (n x m) on the grid, as a Krylov operator. T's rows, and so right vectors, are dealt over
+/// grid rows; T's columns, and so left vectors, over grid columns. Panels are repeated along the other direction: a
+/// product is one local product and one sum along a grid row or column, and nothing is ever transposed or broadcast.
+class GridOperator {
+ public:
+  GridOperator(const DistMatrix& transposed, GridTimes& times) : t_(transposed), times_(times) {}
+
+  Index rows() const { return t_.cols(); }
+  Index cols() const { return t_.rows(); }
+  void apply(const Panel& x, Panel& y) {
+    product([&] { y.noalias() = t_.local().transpose() * x; });
+    communicate([&] { sum_panel(t_.grid().col_comm(), y); });
+  }
+  void apply_adjoint(const Panel& x, Panel& y) {
+    product([&] { y.noalias() = t_.local() * x; });
+    communicate([&] { sum_panel(t_.grid().row_comm(), y); });
+  }
+  void sum(Side side, std::span<double> numbers) {
+    communicate([&] {
+      MPI_Allreduce(MPI_IN_PLACE, numbers.data(), static_cast<int>(numbers.size()), MPI_DOUBLE, MPI_SUM,
+                    side == Side::left ? t_.grid().row_comm() : t_.grid().col_comm());
+    });
+  }
+  Panel random_panel(Index columns, std::uint64_t key) const {
+    Panel panel(t_.local_rows(), columns);
+    for (Index j = 0; j < columns; ++j) {
+      for (Index i = 0; i < panel.rows(); ++i) {
+        panel(i, j) = normal_at(key, static_cast<std::uint64_t>(j * t_.rows() + t_.global_row(i)));
+      }
+    }
+    return panel;
+  }
+
+  /// This process's rows of whole left or right vectors, and back (zero where other processes hold the rows; only one
+  /// process of those that repeat a row fills it in).
+  Panel local_part(Side side, const Panel& whole) const {
+    Panel part(side == Side::left ? t_.local_cols() : t_.local_rows(), whole.cols());
+    for (Index i = 0; i < part.rows(); ++i) part.row(i) = whole.row(global(side, i));
+    return part;
+  }
+  Panel whole(Side side, const Panel& part, Index columns) const {
+    Panel all = Panel::Zero(side == Side::left ? rows() : cols(), columns);
+    const ProcessGrid& grid = t_.grid();
+    if (grid.is_active() && (side == Side::left ? grid.row() : grid.col()) == 0) {
+      for (Index i = 0; i < part.rows(); ++i) all.row(global(side, i)) = part.row(i);
+    }
+    sum_panel(grid.comm().get(), all);
+    return all;
+  }
+
+ private:
+  Index global(Side side, Index local) const {
+    return side == Side::left ? t_.global_col(local) : t_.global_row(local);
+  }
+  template <class Action>
+  void timed(double& total, Action&& action) {
+    const auto start = std::chrono::steady_clock::now();
+    action();
+    total += seconds_since(start);
+  }
+  template <class Action>
+  void product(Action&& action) {
+    timed(times_.products, action);
+  }
+  template <class Action>
+  void communicate(Action&& action) {
+    timed(times_.communication, action);
+  }
+  const DistMatrix& t_;
+  GridTimes& times_;
+};
+
+/// What rank 0 knows of the result, on all ranks: those outside the grid took no part in it.
+struct Outcome {
+  double certificate = 0;
+  std::int64_t iterations = 0;
+  std::int64_t rank = 0;
+  std::int64_t good = 0;
+};
+
+void share(const Comm& comm, Outcome& outcome, std::vector<double>& sigma) {
+  outcome.rank = static_cast<std::int64_t>(sigma.size());
+  std::string text(sizeof outcome + sigma.size() * sizeof(double), '\0');
+  std::memcpy(text.data(), &outcome, sizeof outcome);
+  if (!sigma.empty()) std::memcpy(text.data() + sizeof outcome, sigma.data(), sigma.size() * sizeof(double));
+  text = comm.broadcast(text);
+  std::memcpy(&outcome, text.data(), sizeof outcome);
+  sigma.resize(static_cast<std::size_t>(outcome.rank));
+  if (!sigma.empty()) std::memcpy(sigma.data(), text.data() + sizeof outcome, sigma.size() * sizeof(double));
+}
+
+/// By p?gesvd of the transpose: T = u diag(sigma) vt, so that A's right vectors are u and its left ones vt^T.
+Factors exact_on_grid(const DistMatrix& t, Index k) {
+  const Index least = std::min(t.rows(), t.cols());
+  DistMatrix copy(t.grid(), t.rows(), t.cols(), t.block());
+  DistMatrix u(t.grid(), t.rows(), least, t.block());
+  DistMatrix vt(t.grid(), least, t.cols(), t.block());
+  std::vector<float> all;
+  if (t.grid().is_active()) {
+    std::copy_n(t.data(), t.local_rows() * t.local_cols(), copy.data());
+    scalapack::gesvd(t.rows(), t.cols(), copy.data(), copy.descriptor(), all, u.data(), u.descriptor(), vt.data(),
+                     vt.descriptor());
+  }
+  Factors factors;
+  constexpr double noise = 10 * float_rounding;  // QR iteration in float leaves more of it than a product does
+  for (const float sigma : all) {
+    if (static_cast<Index>(factors.sigma.size()) == k || sigma == 0 || sigma <= noise * all.front()) break;
+    factors.sigma.push_back(static_cast<double>(sigma));
+  }
+  Outcome outcome;
+  share(t.grid().comm(), outcome, factors.sigma);
+  factors.u = vt.gather(outcome.rank, true);
+  factors.v = u.gather(outcome.rank, false);
+  return factors;
+}
+
+}  // namespace
+
+SvdResult dist_svd(const DistMatrix& t, const SvdOptions& options, GridTimes* times) {
+  const auto start = std::chrono::steady_clock::now();
+  const Comm& comm = t.grid().comm();
+  GridTimes mine;
+  GridOperator op(t, mine);
+  SvdResult result;
+  Outcome outcome;
+  if (options.method == Method::krylov && !prefers_exact(op.rows(), op.cols(), options.k)) {
+    KrylovResult found;
+    if (t.grid().is_active()) {
+      found = krylov_svd(op, krylov_options(options));
+      outcome.certificate = measure_certificate(op, found.u, found.sigma, found.v);
+      outcome.iterations = found.iterations;
+      outcome.good = found.converged && outcome.certificate <= options.tolerance ? 1 : 0;
+    }
+    share(comm, outcome, found.sigma);
+    if (outcome.good != 0) {
+      result.factors.u = op.whole(Side::left, found.u, outcome.rank);
+      result.factors.v = op.whole(Side::right, found.v, outcome.rank);
+      result.factors.sigma = std::move(found.sigma);
+    }
+  }
+  if (outcome.good == 0) {
+    result.method = Method::exact;
+    result.factors = exact_on_grid(t, options.k);
+    if (t.grid().is_active()) {
+      outcome.certificate = measure_certificate(op, op.local_part(Side::left, result.factors.u), result.factors.sigma,
+                                                op.local_part(Side::right, result.factors.v));
+    }
+    share(comm, outcome, result.factors.sigma);
+  }
+  result.certificate = outcome.certificate;
+  result.iterations = static_cast<int>(outcome.iterations);
+  mine.total = seconds_since(start);
+  if (times != nullptr) *times = mine;
+  return result;
+}
+
+}  // namespace lox

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+#include "lox/run/models.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "lox/base/error.hpp"
+
+namespace lox {
+namespace {
+
+constexpr std::size_t bytes_at_once = std::size_t{8} << 20;  // of the base; small enough to stay in a cache
+
+/// `first_index` is the index in the tensor of the first element given.
+[[noreturn]] void fail_non_finite(const std::string& name, DType aligned_type, std::span<const std::byte> aligned,
+                                  DType base_type, std::span<const std::byte> base, std::int64_t first_index) {
+  const auto look = [&](const char* model, DType dtype, std::span<const std::byte> bytes) {
+    const std::size_t width = static_cast<std::size_t>(dtype_bits(dtype)) / 8;
+    const auto found = find_non_finite(dtype, bytes.data(), bytes.size() / width);
+    if (!found) return;
+    double value = 0;
+    to_double(dtype, bytes.data() + *found * width, 1, &value);
+    fail(ExitCode::bad_input,
+         "tensor '{}' of the {} model holds {} at index {}; repair it, or leave it out with --exclude",
+         printable(name), model, std::isnan(value) ? "NaN" : "Inf", first_index + static_cast<std::int64_t>(*found));
+  };
+  look("aligned", aligned_type, aligned);
+  look("base", base_type, base);
+  fail(ExitCode::bad_input, "tensor '{}': the difference of the two models overflows; leave it out with --exclude",
+       printable(name));
+}
+
+std::size_t width_of(const TensorInfo& tensor) { return static_cast<std::size_t>(dtype_bits(tensor.dtype)) / 8; }
+
+std::uint64_t matrix_bytes(const WorkItem& item, const TensorInfo& tensor) {
+  return static_cast<std::uint64_t>(item.rows * item.cols) * width_of(tensor);
+}
+
+}  // namespace
+
+ModelFiles::ModelFiles(const Models& models, const Plan& plan)
+    : models_(models), plan_(plan), base_(models.base, Storage::Access::read),
+      aligned_(models.aligned, Storage::Access::read), output_(models.output, Storage::Access::write) {}
+
+const TensorInfo& ModelFiles::base_of(const WorkItem& item) const {
+  return models_.base.tensors[static_cast<std::size_t>(plan_.base_of[static_cast<std::size_t>(item.tensor)])];
+}
+const TensorInfo& ModelFiles::aligned_of(const WorkItem& item) const {
+  return models_.aligned.tensors[static_cast<std::size_t>(item.tensor)];
+}
+const TensorInfo& ModelFiles::output_of(const WorkItem& item) const {
+  return models_.output.tensors[static_cast<std::size_t>(item.tensor)];
+}
+
+std::uint64_t ModelFiles::row_offset(const WorkItem& item, Index row) const {
+  const auto element = static_cast<std::uint64_t>((item.matrix * item.rows + row) * item.cols);
+  return element * width_of(output_of(item));
+}
+
+Buffer ModelFiles::read_aligned(const WorkItem& item, Index first, Index count) {
+  Buffer rows(static_cast<std::size_t>(count * item.cols) * width_of(aligned_of(item)));
+  aligned_.read(aligned_of(item), row_offset(item, first), rows.bytes());
+  return rows;
+}
+
+RowSlab ModelFiles::read_rows(const WorkItem& item, Index first, Index count) {
+  RowSlab slab;
+  slab.aligned = read_aligned(item, first, count);
+  const TensorInfo& aligned = aligned_of(item);
+  const TensorInfo& base = base_of(item);
+  const auto elements = static_cast<std::size_t>(count * item.cols);
+  slab.delta = Buffer(elements * sizeof(float));
+  const std::size_t at_once = std::min(elements, bytes_at_once / width_of(base));
+  Buffer piece(at_once * width_of(base));
+  const auto first_element = static_cast<std::uint64_t>((item.matrix * item.rows + first) * item.cols);
+  for (std::size_t done = 0; done < elements; done += at_once) {
+    const std::size_t n = std::min(at_once, elements - done);
+    const std::span<std::byte> theirs = piece.bytes().first(n * width_of(base));
+    const std::span<const std::byte> ours = slab.aligned.bytes().subspan(done * width_of(aligned), n * width_of(aligned));
+    base_.read(base, (first_element + done) * width_of(base), theirs);
+    const DeltaSummary found =
+        subtract(aligned.dtype, ours.data(), base.dtype, theirs.data(), slab.delta.floats().subspan(done, n));
+    if (!found.finite) {
+      fail_non_finite(aligned.name, aligned.dtype, ours, base.dtype, theirs,
+                      static_cast<std::int64_t>(first_element + done));
+    }
+    slab.summary.add(found);
+  }
+  slab.bytes_read = slab.aligned.size() + elements * width_of(base);
+  return slab;
+}
+
+void ModelFiles::write_rows(const WorkItem& item, Index first, std::span<const std::byte> rows) {
+  output_.write(output_of(item).extent, row_offset(item, first), rows);
+}
+
+std::uint64_t item_bytes(const Models& models, const Plan& plan, const WorkItem& item) {
+  const auto t = static_cast<std::size_t>(item.tensor);
+  const TensorInfo& aligned = models.aligned.tensors[t];
+  if (item.action == Action::copy) return 2 * aligned.extent.bytes;
+  return 2 * matrix_bytes(item, aligned) +
+         matrix_bytes(item, models.base.tensors[static_cast<std::size_t>(plan.base_of[t])]);
+}
+
+}  // namespace lox

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""Help, version and how the program answers to words that it does not know."""
+import re
+import unittest
+
+from program import run
+
+COMMANDS = ("inspect", "convert", "synth", "harden", "verify")
+
+
+class Help(unittest.TestCase):
+    def check_text(self, text):
+        for line in text.splitlines():
+            self.assertLessEqual(len(line), 80, line)
+            self.assertEqual(line, line.expandtabs(), "a tab")
+
+    def test_program(self):
+        result = run("--help")
+        self.assertEqual((result.code, result.err), (0, ""))
+        self.check_text(result.out)
+        self.assertEqual(run("-h").out, result.out)
+        for command in COMMANDS:
+            self.assertRegex(result.out, rf"(?m)^  {command} +\w")
+        for code in (0, 1, 2, 3, 4, 5, 75):
+            self.assertRegex(result.out, rf"\b{code} \w")
+
+    def test_every_command(self):
+        listed = re.findall(r"(?m)^  (\w+) {2,}\w", run("--help").out)
+        self.assertLessEqual(set(COMMANDS), set(listed))
+        for command in listed:
+            with self.subTest(command=command):
+                result = run(command, "--help")
+                self.assertEqual((result.code, result.err), (0, ""))
+                self.check_text(result.out)
+                self.assertTrue(result.out.startswith(f"Usage: lox {command} "))
+                example = result.out.split("Example:\n")[1]
+                self.assertIn(f"lox {command} ", example)
+                self.assertIn("--help", result.out)
+
+    def test_harden_explains_every_option(self):
+        text = run("harden", "--help").out
+        for option in ("base", "aligned", "output", "k", "coef", "svd", "tolerance", "grid", "memory", "include", "exclude",
+                       "seed", "report", "overwrite", "config", "quiet"):
+            self.assertRegex(text, rf"(?m)^  --{option}\b")
+
+    def test_help_under_mpirun_is_printed_once(self):
+        result = run("harden", "--help", ranks=2)
+        self.assertEqual(result.code, 0)
+        self.assertEqual(result.out, run("harden", "--help").out)
+
+    def test_version(self):
+        result = run("--version")
+        self.assertEqual(result.code, 0)
+        self.assertRegex(result.out, r"^lox \d+\.\d+\.\d+\n")
+        for library in ("MPI", "HDF5", "BLAS", "ScaLAPACK", "Eigen"):
+            self.assertRegex(result.out, rf"(?m)^{library} .*\d")
+
+
+class Usage(unittest.TestCase):
+    def test_no_arguments(self):
+        result = run()
+        self.assertEqual(result.code, 2)
+        self.assertIn("Usage: lox", result.out + result.err)
+
+    def test_unknown_words(self):
+        for words in (("bogus",), ("--bogus",), ("harden", "--bogus"), ("inspect", "--bogus"), ("convert", "--bogus"),
+                      ("synth", "--bogus"), ("verify", "--bogus"), ("inspect",), ("harden", "--k"), ("inspect", "a", "b")):
+            with self.subTest(words=words):
+                result = run(*words)
+                self.assertEqual((result.code, result.out), (2, ""))
+                line, = result.lines
+                self.assertTrue(line.startswith("lox: error: "))
+                self.assertIn("--help", line)
+
+    def test_control_characters_are_not_echoed(self):
+        self.assertNotIn("\x1b", run("\x1b[31m").err)
+
+
+if __name__ == "__main__":
+    unittest.main()

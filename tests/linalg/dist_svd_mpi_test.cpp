@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT
+#include "lox/linalg/dist_svd.hpp"
+
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+#include "linalg/spectra.hpp"
+
+namespace lox {
+namespace {
+
+/// Deals a matrix that every rank has (tests only) to the grid: rank p inserts its slab of rows, band by band.
+DistMatrix deal(const RowMajorMatrix& a, const ProcessGrid& grid, const ProcessGrid& everyone, Index band,
+                int block) {
+  const Comm& comm = grid.comm();
+  DistMatrix t(grid, a.cols(), a.rows(), block);
+  for (Index first = 0; first < a.rows(); first += band) {
+    const Index count = std::min(band, a.rows() - first);
+    const Index width = (count + comm.size() - 1) / comm.size();
+    const Index mine = std::min(comm.rank() * width, count);
+    t.insert_columns(first, count, width, a.data() + (first + mine) * a.cols(), everyone);
+  }
+  return t;
+}
+
+std::vector<double> power_law(std::size_t count, double exponent) {
+  std::vector<double> sigma(count);
+  for (std::size_t i = 0; i < count; ++i) sigma[i] = std::pow(static_cast<double>(i + 1), -exponent);
+  return sigma;
+}
+
+TEST(DistMatrix, DealsEveryEntryToItsPlace) {
+  const Comm comm = Comm::world();
+  const ProcessGrid everyone(comm, {1, comm.size()});
+  for (const auto& [m, n] : std::vector<std::pair<Index, Index>>{{301, 200}, {37, 300}, {1, 9}, {9, 1}, {64, 64}}) {
+    for (const Index band : {Index{1000}, Index{50}}) {
+      const RowMajorMatrix a = noise(m, n, 1);
+      const ProcessGrid grid(comm, choose_grid(comm.size(), n, m));
+      const DistMatrix t = deal(a, grid, everyone, band, choose_block(grid.shape(), n, m));
+      std::int64_t held = 0;
+      for (Index j = 0; j < t.local_cols(); ++j) {
+        for (Index i = 0; i < t.local_rows(); ++i) {
+          ASSERT_EQ(t.local()(i, j), a(t.global_col(j), t.global_row(i)));
+          ++held;
+        }
+      }
+      EXPECT_EQ(comm.sum(held), m * n);
+      EXPECT_TRUE(t.gather(std::min<Index>(m, 3), false) == Panel(a.transpose().leftCols(std::min<Index>(m, 3))));
+      EXPECT_TRUE(t.gather(std::min<Index>(n, 3), true) == Panel(a.leftCols(std::min<Index>(n, 3))));
+    }
+  }
+}
+
+TEST(DistSvd, AgreesWithTheLocalSolver) {
+  const Comm comm = Comm::world();
+  const ProcessGrid everyone(comm, {1, comm.size()});
+  struct Case {
+    const char* name;
+    RowMajorMatrix a;
+    Index k;
+  };
+  const std::vector<Case> cases{
+      {"planted", planted(400, 300, {8, 7, 6, 5, 4, 3, .01, .009}).matrix().cast<float>(), 6},
+      {"power law, tall", planted(600, 300, power_law(300, 0.8)).matrix().cast<float>(), 6},
+      {"power law, wide", planted(300, 600, power_law(300, 0.8)).matrix().cast<float>(), 6},
+      {"noise", noise(400, 300, 1e-3), 6},
+      {"zero", RowMajorMatrix::Zero(300, 300), 6},
+      {"rank below k", planted(300, 310, {3, 2}).matrix().cast<float>(), 6},
+      {"k = 30", planted(400, 350, power_law(300, 0.6)).matrix().cast<float>(), 30},
+      {"small", noise(20, 30, 1), 6},
+      {"k = min(m, n)", noise(24, 100, 1), 24},
+      {"a row", noise(1, 50, 1), 6},
+      {"a column", noise(50, 1, 1), 6},
+  };
+  for (const Case& c : cases) {
+    for (const Method method : {Method::krylov, Method::exact}) {
+      SCOPED_TRACE(fmt::format("{} {} on {} ranks", c.name, method_name(method), comm.size()));
+      SvdOptions options;
+      options.k = c.k;
+      options.method = method;
+      options.delta_error = 1e-4;
+      const SvdResult local = truncated_svd(RowMajorView(c.a.data(), c.a.rows(), c.a.cols()), options);
+      const ProcessGrid grid(comm, choose_grid(comm.size(), c.a.cols(), c.a.rows()));
+      const DistMatrix t = deal(c.a, grid, everyone, 128, choose_block(grid.shape(), c.a.cols(), c.a.rows()));
+      const SvdResult dist = dist_svd(t, options);
+      EXPECT_EQ(dist.method, local.method);
+      EXPECT_LE(dist.certificate, options.tolerance);
+      ASSERT_EQ(dist.factors.sigma.size(), local.factors.sigma.size());
+      for (std::size_t i = 0; i < dist.factors.sigma.size(); ++i) {
+        EXPECT_NEAR(dist.factors.sigma[i], local.factors.sigma[i], 1e-5 * local.factors.sigma[0]);
+      }
+      const auto product = [](const Factors& f) {
+        const Eigen::VectorXd sigma = Eigen::Map<const Eigen::VectorXd>(f.sigma.data(), f.u.cols());
+        return Small(f.u.cast<double>() * sigma.asDiagonal() * f.v.cast<double>().transpose());
+      };
+      const Small expected = product(local.factors);
+      EXPECT_LE((product(dist.factors) - expected).norm(), 1e-3 * expected.norm());
+      const auto same_everywhere = [&](const Panel& panel) {
+        return comm.max(panel.cast<double>().sum()) == -comm.max(-panel.cast<double>().sum());
+      };
+      EXPECT_TRUE(same_everywhere(dist.factors.u));
+      EXPECT_TRUE(same_everywhere(dist.factors.v));
+    }
+  }
+}
+
+TEST(Scalapack, GemmMultipliesOnTheGrid) {
+  const Comm comm = Comm::world();
+  const ProcessGrid everyone(comm, {1, comm.size()});
+  const ProcessGrid grid(comm, choose_grid(comm.size(), 110, 150));
+  const RowMajorMatrix a = noise(150, 110, 1);
+  const RowMajorMatrix x = noise(4, 110, 1, 5);  // held transposed: a 110 x 4 panel
+  const DistMatrix t = deal(a, grid, everyone, 1000, 8);
+  const DistMatrix right = deal(x, grid, everyone, 1000, 8);
+  DistMatrix left(grid, 150, 4, 8);
+  if (grid.is_active()) {
+    scalapack::gemm(true, 110, 150, 4, t.data(), t.descriptor(), right.data(), right.descriptor(), left.data(),
+                    left.descriptor());
+  }
+  EXPECT_LE((left.gather(4, false) - Panel(a * x.transpose())).cwiseAbs().maxCoeff(), 1e-4);
+}
+
+}  // namespace
+}  // namespace lox
