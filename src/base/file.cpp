@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "lox/base/error.hpp"
+#include "lox/base/fault.hpp"
 
 namespace lox {
 namespace {
@@ -60,6 +61,12 @@ std::uint64_t File::size() const {
   return static_cast<std::uint64_t>(status.st_size);
 }
 
+std::uint64_t File::links() const {
+  struct stat status {};
+  if (::fstat(descriptor_, &status) != 0) fail_io(path_, "stat");
+  return static_cast<std::uint64_t>(status.st_nlink);
+}
+
 void File::read(std::uint64_t offset, std::span<std::byte> to) const {
   while (!to.empty()) {
     const ssize_t got =
@@ -76,6 +83,7 @@ void File::read(std::uint64_t offset, std::span<std::byte> to) const {
 }
 
 void File::write(std::uint64_t offset, std::span<const std::byte> from) {
+  fault_point("write");
   while (!from.empty()) {
     const ssize_t put =
         ::pwrite(descriptor_, from.data(), std::min(from.size(), piece), static_cast<off_t>(offset));
@@ -114,6 +122,7 @@ void File::truncate(std::uint64_t size) {
 }
 
 void File::sync() {
+  fault_point("sync");
   if (::fdatasync(descriptor_) != 0) fail_io(path_, "sync");
 }
 

@@ -33,6 +33,27 @@ std::uint64_t parse_bytes(const std::string& text, const std::string& what) {
   return static_cast<std::uint64_t>(bytes);
 }
 
+double parse_seconds(const std::string& text, const std::string& what) {
+  double total = 0;
+  const char* at = text.data();
+  const char* const last = at + text.size();
+  for (int parts = 1; parts <= 3; ++parts) {
+    double value = 0;
+    const auto [end, error] = std::from_chars(at, last, value);
+    if (error != std::errc() || !(value >= 0)) break;
+    total = total * 60 + value;
+    at = end;
+    const std::string unit(at, last);
+    if (unit.empty()) return total;  // seconds, m:s or h:m:s
+    if (parts == 1 && unit == "s") return total;
+    if (parts == 1 && unit == "m") return total * 60;
+    if (parts == 1 && unit == "h") return total * 3600;
+    if (*at != ':') break;
+    ++at;
+  }
+  fail(ExitCode::usage, "{} '{}' is not a time; write it like 90s, 15m, 2h or 1:30:00", what, printable(text));
+}
+
 std::string format_bytes(double bytes) {
   constexpr std::array<const char*, 6> units{"B", "kB", "MB", "GB", "TB", "PB"};
   std::size_t i = 0;

@@ -17,7 +17,9 @@ const std::vector<Command>& commands() {
       {"inspect", "list the tensors of a checkpoint", false, run_inspect},
       {"convert", "safetensors to HDF5 and back, lossless", true, run_convert},
       {"synth", "make one half of a synthetic pair of a model's shapes", true, run_synth},
+      {"plan", "what harden would do, from headers only", false, run_plan},
       {"harden", "the main job: base and aligned in, hardened out", true, run_harden},
+      {"status", "how far an unfinished output is", false, run_status},
       {"verify", "check a hardened model by independent exact SVDs", true, run_verify},
   };
   return table;

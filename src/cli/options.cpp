@@ -93,6 +93,9 @@ void JobOptions::add_to(Options& options) {
       "seed", po::value(&job.seed)->default_value(job.seed), "of the random start of the SVD")(
       "report", path(job.report)->value_name("FILE"), "default: <output>.report.json")(
       "overwrite", po::bool_switch(&job.overwrite), "replace an existing output")(
+      "time-limit", po::value(&time_limit)->value_name("TIME"),
+      "stop in good order before it is over, e.g. 2h; default: the Slurm job's end, if known")(
+      "recheck", po::bool_switch(&job.recheck), "before going on, compare what is finished with its checksums")(
       "config", po::value<std::string>()->value_name("JOBFILE"),
       "INI file of these options; the command line wins");
 }
@@ -114,6 +117,7 @@ void JobOptions::finish() {
   } else {
     fail(ExitCode::usage, "--grid '{}' is none of auto, never, always", printable(grid));
   }
+  if (!time_limit.empty()) job.time_limit = parse_seconds(time_limit, "--time-limit");
   if (!memory.empty()) job.memory = parse_bytes(memory, "--memory");
   for (fs::path* path : {&job.base, &job.aligned, &job.output}) {
     if (!path->empty() && !path->has_filename()) *path = path->parent_path();  // a slash at the end

@@ -234,7 +234,7 @@ Findings inspect_apart(const fs::path& path) {
   const std::string what = fmt::format("{}: the HDF5 library breaks down over it; the file must be damaged",
                                        printable(path.string()));
   const Hdf5Lock lock;
-  return from_text(run_apart([&] { return to_text(inspect(path)); }, 5 + (size >> 20),
+  return from_text(run_apart([&] { return to_text(inspect(path)); }, 3 + (size >> 20),
                              (std::uint64_t{1} << 30) + 64 * size, what));
 }
 
@@ -258,6 +258,10 @@ Checkpoint open_hdf5(const fs::path& path) {
     if (!file.dataset.empty()) {
       fail(ExitCode::bad_input, "{}: the file {} in it is not stored as plain bytes", name,
            printable(file.name));
+    }
+    if (std::any_of(model.shards.begin(), model.shards.end(),
+                    [&](const Shard& s) { return s.name == file.name; })) {
+      fail(ExitCode::bad_input, "{}: the file {} in it is called like a shard", name, printable(file.name));
     }
     model.carried.push_back({std::move(file.name), file.extent});
   }

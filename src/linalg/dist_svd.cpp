@@ -38,6 +38,14 @@ class GridOperator {
                     side == Side::left ? t_.grid().row_comm() : t_.grid().col_comm());
     });
   }
+  bool should_stop() {
+    int urgency = stop_urgency();
+    communicate([&] {
+      MPI_Allreduce(MPI_IN_PLACE, &urgency, 1, MPI_INT, MPI_MAX, t_.grid().row_comm());
+      MPI_Allreduce(MPI_IN_PLACE, &urgency, 1, MPI_INT, MPI_MAX, t_.grid().col_comm());
+    });
+    return urgency >= 2;
+  }
   Panel random_panel(Index columns, std::uint64_t key) const {
     Panel panel(t_.local_rows(), columns);
     for (Index j = 0; j < columns; ++j) {
@@ -92,7 +100,8 @@ struct Outcome {
   double certificate = 0;
   std::int64_t iterations = 0;
   std::int64_t rank = 0;
-  std::int64_t good = 0;
+  std::int64_t good = 0;     ///< certified
+  std::int64_t stopped = 0;  ///< dropped on a signal
 };
 
 void share(const Comm& comm, Outcome& outcome, std::vector<double>& sigma) {
@@ -143,12 +152,17 @@ SvdResult dist_svd(const DistMatrix& t, const SvdOptions& options, GridTimes* ti
   if (options.method == Method::krylov && !prefers_exact(op.rows(), op.cols(), options.k)) {
     KrylovResult found;
     if (t.grid().is_active()) {
-      found = krylov_svd(op, krylov_options(options));
-      outcome.certificate = measure_certificate(op, found.u, found.sigma, found.v);
-      outcome.iterations = found.iterations;
-      outcome.good = found.converged && outcome.certificate <= options.tolerance ? 1 : 0;
+      try {
+        found = krylov_svd(op, krylov_options(options));
+        outcome.certificate = measure_certificate(op, found.u, found.sigma, found.v);
+        outcome.iterations = found.iterations;
+        outcome.good = found.converged && outcome.certificate <= options.tolerance ? 1 : 0;
+      } catch (const Stopped&) {
+        outcome.stopped = 1;
+      }
     }
     share(comm, outcome, found.sigma);
+    if (outcome.stopped != 0) throw Stopped();
     if (outcome.good != 0) {
       result.factors.u = op.whole(Side::left, found.u, outcome.rank);
       result.factors.v = op.whole(Side::right, found.v, outcome.rank);

@@ -18,6 +18,7 @@ class LocalOperator {
   Index cols() const { return matrix_.cols(); }
   void apply(const Panel& x, Panel& y) const { y.noalias() = matrix_ * x; }
   void apply_adjoint(const Panel& x, Panel& y) const { y.noalias() = matrix_.transpose() * x; }
+  bool should_stop() const { return stop_urgency() >= 2; }
   void sum(Side, std::span<double>) const {}
   Panel random_panel(Index columns, std::uint64_t key) const {
     Panel panel(cols(), columns);

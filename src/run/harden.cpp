@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <map>
 #include <set>
 #include <utility>
@@ -13,7 +14,9 @@
 #include "lox/base/error.hpp"
 #include "lox/base/stop.hpp"
 #include "lox/base/units.hpp"
+#include "lox/io/convert.hpp"
 #include "lox/plan/cost.hpp"
+#include "lox/plan/forecast.hpp"
 #include "lox/plan/memory.hpp"
 #include "lox/run/grid_work.hpp"
 #include "lox/run/journal.hpp"
@@ -75,6 +78,53 @@ std::uint64_t rank_memory(const Comm& comm, const Job& job) {
   return static_cast<std::uint64_t>(-comm.max(-static_cast<double>(mine)));
 }
 
+/// When to stop at the latest: by the option, else by the Slurm job's own end.
+void set_time_limit(const Job& job) {
+  const double now = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  const char* const slurm = std::getenv("SLURM_JOB_END_TIME");
+  if (job.time_limit > 0) {
+    set_deadline(now + job.time_limit);
+  } else if (slurm != nullptr) {
+    set_deadline(std::strtod(slurm, nullptr));
+  }
+}
+
+/// The finished records whose bytes in the output still have their checksums; the others are done again. The ranks
+/// share the reading. Collective.
+std::vector<TensorRecord> recheck(const Comm& comm, const Models& models, std::vector<TensorRecord> finished,
+                                  const Log& log) {
+  std::map<std::string, const TensorInfo*> tensors;
+  for (const TensorInfo& tensor : models.output.tensors) tensors.emplace(tensor.name, &tensor);
+  Storage storage(models.output, Storage::Access::read);
+  std::vector<double> bad(finished.size(), 0.0);
+  for (std::size_t i = 0; i < finished.size(); ++i) {
+    const auto found = tensors.find(finished[i].name);
+    if (static_cast<int>(i % static_cast<std::size_t>(comm.size())) != comm.rank() || found == tensors.end()) continue;
+    for (const Piece& piece : finished[i].pieces) {
+      const std::uint64_t all = found->second->extent.bytes;
+      if (piece.first > all || piece.bytes > all - piece.first) {
+        bad[i] = 1;
+        continue;
+      }
+      Buffer buffer(piece.bytes);
+      storage.read(found->second->extent, piece.first, buffer.bytes());
+      if (checksum(buffer.bytes()) != piece.xxh3) bad[i] = 1;
+    }
+  }
+  comm.sum(bad);
+  std::vector<TensorRecord> good;
+  for (std::size_t i = 0; i < finished.size(); ++i) {
+    if (bad[i] == 0) {
+      good.push_back(std::move(finished[i]));
+    } else {
+      log.warn("tensor '{}' matrix {} is not what was written; it will be done again", printable(finished[i].name),
+               finished[i].matrix);
+    }
+  }
+  log.info("rechecked {} finished items, {} to do again", finished.size(), finished.size() - good.size());
+  return good;
+}
+
 /// The items that all ranks solve together, one after the other. Collective.
 void work_on_grid(const Comm& comm, ModelFiles& files, const Job& job, Journal& journal, const Plan& plan,
                   Progress& progress, Progress::Counts& counts, std::vector<TensorRecord>& records) {
@@ -92,12 +142,12 @@ void work_on_grid(const Comm& comm, ModelFiles& files, const Job& job, Journal& 
   }
 }
 
-void log_summary(const Log& log, const Job& job, const nlohmann::json& report) {
-  const nlohmann::json& totals = report["totals"];
+void log_summary(const Log& log, const Job& job, const nlohmann::ordered_json& report) {
+  const nlohmann::ordered_json& totals = report["totals"];
   double worst = 0;
   double realised = 0;
   double edit = 0;
-  for (const nlohmann::json& tensor : report["tensors"]) {
+  for (const nlohmann::ordered_json& tensor : report["tensors"]) {
     worst = std::max(worst, tensor.value("certificate", 0.0));
     const double squared = std::pow(tensor.value("edit_norm", 0.0), 2);
     realised += tensor.value("realised", 0.0) * squared;
@@ -116,8 +166,10 @@ void log_summary(const Log& log, const Job& job, const nlohmann::json& report) {
 ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
   const auto start = std::chrono::steady_clock::now();
   const Resources resources{comm.size(), rank_memory(comm, job)};
+  set_time_limit(job);
   Models models;
   Workspace workspace;
+  nlohmann::json fingerprint;
   on_root(comm, [&] {
     models.base = open_checkpoint(job.base);
     models.aligned = open_checkpoint(job.aligned);
@@ -127,11 +179,23 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
       if (drop) log.warn("{} is not carried over: it holds weights that are not hardened", printable(file.name));
       return drop;
     });
-    make_plan(models.base, models.aligned, job, resources);
-    workspace = open_workspace(job, models.base, models.aligned);
+    const Plan plan = make_plan(models.base, models.aligned, job, resources);
+    if (!fs::exists(partial_path(job.output))) {
+      check_space(job.output, forecast(plan, models.aligned, comm.size()).disk);
+    }
+    workspace = open_workspace(job, models.base, models.aligned, static_cast<std::int64_t>(plan.items.size()));
     models.output = workspace.output;
+    if (!workspace.published) fingerprint = job_fingerprint(job, models.base, models.aligned);
   });
+  if (comm.sum(std::int64_t{workspace.published ? 1 : 0}) > 0) {
+    on_root(comm, [&] {
+      remove_journal(job.output);
+      log.info("{} was finished already", printable(job.output.string()));
+    });
+    return ExitCode::done;
+  }
   broadcast_tables(comm, models, workspace.finished);
+  if (job.recheck) workspace.finished = recheck(comm, models, std::move(workspace.finished), log);
 
   Plan plan = make_plan(models.base, models.aligned, job, resources);
   const Progress::Counts total = count(models, plan, plan.items);
@@ -163,12 +227,16 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
     if (error.code() != ExitCode::bad_input && error.code() != ExitCode::not_certified) throw;
     failure = error;
     request_stop(2);
+  } catch (const Stopped&) {  // a second signal: the item in hand was dropped
   }
   progress.finish(counts);
   try {
     agree(comm, failure);
   } catch (...) {
-    if (comm.is_root()) discard_workspace(job.output);
+    if (comm.is_root()) {
+      workspace.lock.reset();
+      discard_workspace(job.output);
+    }
     throw;
   }
 
@@ -182,9 +250,11 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
     return ExitCode::stopped;
   }
   on_root(comm, [&] {
-    all.insert(all.end(), workspace.finished.begin(), workspace.finished.end());
+    check_inputs_unchanged(fingerprint, models.base, models.aligned);
+    all.insert(all.begin(), workspace.finished.begin(), workspace.finished.end());
+    all = latest(std::move(all));
     totals.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    const nlohmann::json report = make_report(job, models.aligned, all, totals);
+    const nlohmann::ordered_json report = make_report(job, models.aligned, all, totals);
     close_workspace(job, report);
     log_summary(log, job, report);
   });

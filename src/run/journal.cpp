@@ -40,6 +40,10 @@ void Journal::append(const std::vector<TensorRecord>& records) {
   for (const TensorRecord& record : records) lines += record_to_json(record).dump() + "\n";
   file_.append(lines);
   file_.sync();
+  if (file_.links() == 0) {
+    fail(ExitCode::io, "{}: was removed while lox ran; the output cannot be trusted any more, start again",
+         printable(file_.path().string()));
+  }
 }
 
 std::vector<TensorRecord> Journal::parse(const std::string& text) {

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "lox/base/queue.hpp"
+#include "lox/base/stop.hpp"
 #include "lox/linalg/libraries.hpp"
 #include "lox/plan/cost.hpp"
 #include "lox/run/edit.hpp"
@@ -45,11 +46,20 @@ struct LocalWork::Pipeline {
   void commit();
   void release(Parcel& parcel, std::uint64_t bytes);
 
+  /// No further items: what is finished is still written.
+  void stop() {
+    stopping = true;
+    read_queue.cancel();
+    gate.close();
+  }
+
   /// Runs one thread's loop; its failure ends the others.
   template <class Loop>
   void guarded(Loop loop) noexcept {
     try {
       loop();
+    } catch (const Stopped&) {  // the item in hand is dropped
+      stop();
     } catch (...) {
       {
         const std::lock_guard lock(failure_mutex);
@@ -186,15 +196,15 @@ std::vector<TensorRecord> LocalWork::run(const std::vector<WorkItem>& items, Pro
     while (!pipeline.read_queue.finished()) {
       tell();
       if (progress.stop_urgency() > 0) {
-        pipeline.stopping = true;
-        pipeline.read_queue.cancel();
-        pipeline.gate.close();
+        pipeline.stop();
         break;
       }
       std::optional<Pipeline::Parcel> parcel = pipeline.read_queue.pop(std::chrono::milliseconds(100));
       if (!parcel) continue;
       if (parcel->item.action == Action::edit) {
+        const auto start = steady_clock::now();
         TensorRecord record = edit_matrix(parcel->item, files_.aligned_of(parcel->item), parcel->slab, job_);
+        note_item_seconds(seconds_since(start));
         record.bytes_read = parcel->slab.bytes_read;
         record.seconds_read = parcel->record.seconds_read;
         parcel->record = std::move(record);

@@ -13,7 +13,7 @@
 namespace lox {
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;  // for people: keys in the order of the contract
 
 double energy(const TensorRecord& r) {
   double sum = 0;
@@ -112,14 +112,12 @@ json make_report(const Job& job, const Checkpoint& model, const std::vector<Tens
     if (found == by_name.end()) continue;
     std::vector<const TensorRecord*>& batch = found->second;
     std::sort(batch.begin(), batch.end(), [](const auto* x, const auto* y) { return x->matrix < y->matrix; });
-    json entry = tensor.shape.size() > 2 && batch.front()->k > 0 ? batch_entry(batch) : single_entry(*batch.front());
-    entry["name"] = tensor.name;
-    entry["shape"] = tensor.shape;
-    entry["dtype"] = dtype_name(tensor.dtype);
+    json entry{{"name", tensor.name}, {"shape", tensor.shape}, {"dtype", dtype_name(tensor.dtype)}};
+    entry.update(tensor.shape.size() > 2 && batch.front()->k > 0 ? batch_entry(batch) : single_entry(*batch.front()));
     edited += entry["action"] == action_name(Action::edit) ? 1 : 0;
     tensors.push_back(std::move(entry));
   }
-  json parameters = job_parameters(job);
+  json parameters = json::parse(job_parameters(job).dump());
   parameters["base"] = job.base.string();
   parameters["aligned"] = job.aligned.string();
   parameters["output"] = job.output.string();

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/workspace.hpp"
 
-#include <chrono>
+#include <cerrno>
+#include <cstring>
+#include <map>
 #include <unordered_map>
+#include <utility>
+
+#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
@@ -77,6 +82,19 @@ void copy_carried_files(const Checkpoint& from, const Checkpoint& to) {
   }
 }
 
+constexpr std::uint64_t largest_job_file = std::uint64_t{1} << 30;
+
+fs::path lock_file(const fs::path& journal) { return journal / "lock"; }
+
+/// Better now than after hours.
+void check_report_folder(const fs::path& report) {
+  const fs::path folder = normal_path(report).parent_path();
+  if (::access(folder.c_str(), W_OK | X_OK) != 0) {
+    fail(ExitCode::bad_input, "{}: the report cannot be written there: {}", printable(report.string()),
+         std::strerror(errno));
+  }
+}
+
 void remove_tree(const fs::path& path) {
   std::error_code error;
   fs::remove_all(path, error);
@@ -100,15 +118,81 @@ void discard_workspace(const fs::path& output) {
   remove_tree(Journal::directory(output));
 }
 
-Workspace open_workspace(const Job& job, const Checkpoint& base, const Checkpoint& aligned) {
+void remove_journal(const fs::path& output) { remove_tree(Journal::directory(output)); }
+
+void check_inputs_unchanged(const json& fingerprint, const Checkpoint& base, const Checkpoint& aligned) {
+  for (const auto& [name, model] : {std::pair("base", &base), std::pair("aligned", &aligned)}) {
+    json now;
+    try {
+      now = identity(*model);
+    } catch (const fs::filesystem_error& error) {
+      fail(ExitCode::io, "the {} model vanished while lox ran: {}", name, printable(error.what()));
+    }
+    const std::string changed = difference(now, fingerprint.at(name), name);
+    if (!changed.empty()) {
+      fail(ExitCode::io, "the {} model was changed while lox ran: {}; the output mixes two models, start again", name,
+           changed);
+    }
+  }
+}
+
+std::vector<TensorRecord> latest(std::vector<TensorRecord> records) {
+  std::map<std::pair<std::string, std::int64_t>, std::size_t> last;
+  for (std::size_t i = 0; i < records.size(); ++i) last[{records[i].name, records[i].matrix}] = i;
+  std::vector<TensorRecord> kept;
+  for (const auto& [key, i] : last) kept.push_back(std::move(records[i]));
+  return kept;
+}
+
+OutputStatus output_status(const fs::path& output) {
+  OutputStatus status;
+  const fs::path journal = Journal::directory(output);
+  std::error_code ignored;
+  if (fs::exists(Journal::job_file(journal), ignored)) {
+    const json job = json::parse(read_text(Journal::job_file(journal), largest_job_file), nullptr, false);
+    if (job.is_object() && job.contains("items") && job["items"].is_number_integer()) {
+      status.items = job["items"].get<std::int64_t>();
+    }
+    for (const TensorRecord& record : latest(Journal::load(journal))) {
+      ++status.items_finished;
+      status.bytes_finished += record.bytes_written;
+    }
+    status.holder = OutputLock::holder(lock_file(journal)).value_or("");
+    status.state = OutputStatus::State::unfinished;
+  }
+  if (fs::exists(output, ignored) && !fs::exists(partial_path(output), ignored)) {
+    status.state = OutputStatus::State::finished;
+  }
+  return status;
+}
+
+Workspace open_workspace(const Job& job, const Checkpoint& base, const Checkpoint& aligned, std::int64_t items) {
   const fs::path partial = partial_path(job.output);
   const fs::path journal = Journal::directory(job.output);
-  check_output(job.output, job.overwrite, {job.base, job.aligned});
+  const bool known = fs::exists(Journal::job_file(journal));
+  const bool published = known && !fs::exists(partial) && fs::exists(job.output);
+  check_output(job.output, job.overwrite || published, {job.base, job.aligned});
+  check_report_folder(report_path(job));
   const json fingerprint = job_fingerprint(job, base, aligned);
   Workspace workspace;
-  if (fs::exists(Journal::job_file(journal)) && fs::exists(partial)) {
-    const json theirs = json::parse(read_text(Journal::job_file(journal), std::uint64_t{1} << 30), nullptr, false);
+  const bool fresh = fs::create_directory(journal);
+  workspace.lock = std::make_unique<OutputLock>(lock_file(journal));
+  // From here on this job alone owns the partial and the journal.
+  const auto start_over = [&] {
+    workspace.lock.reset();
+    discard_workspace(job.output);
+    fs::create_directory(journal);
+    workspace.lock = std::make_unique<OutputLock>(lock_file(journal));
+  };
+  if (known && (published || fs::exists(partial))) {
+    json theirs = json::parse(read_text(Journal::job_file(journal), largest_job_file), nullptr, false);
+    if (theirs.is_object()) theirs.erase("items");
     const std::string changed = difference(fingerprint, theirs);
+    if (changed.empty() && published) {
+      workspace.published = true;
+      return workspace;
+    }
+    if (published && !job.overwrite) check_output(job.output, false, {});
     if (changed.empty()) {
       workspace.output = reopen(partial, aligned);
       workspace.finished = Journal::load(journal);
@@ -120,16 +204,19 @@ Workspace open_workspace(const Job& job, const Checkpoint& base, const Checkpoin
            "{}: belongs to another job: {}; run that job to its end, or throw it away with --overwrite",
            printable(partial.string()), changed);
     }
-  } else if (fs::exists(partial) && !fs::exists(journal) && !job.overwrite) {
+  } else if (fs::exists(partial) && fresh && !job.overwrite) {
+    workspace.lock.reset();
+    remove_tree(journal);
     fail(ExitCode::bad_input, "{}: exists, but without a journal to go on from; remove it, or use --overwrite",
          printable(partial.string()));
   }
-  discard_workspace(job.output);
-  fs::create_directory(journal);
   try {
+    start_over();
     workspace.output = create_checkpoint(aligned, partial, format_of(job.output));
     copy_carried_files(aligned, workspace.output);
-    write_text_atomically(Journal::job_file(journal), fingerprint.dump());
+    json sign = fingerprint;
+    sign["items"] = items;
+    write_text_atomically(Journal::job_file(journal), sign.dump());
   } catch (...) {
     discard_workspace(job.output);
     throw;
@@ -137,10 +224,10 @@ Workspace open_workspace(const Job& job, const Checkpoint& base, const Checkpoin
   return workspace;
 }
 
-void close_workspace(const Job& job, const json& report) {
+void close_workspace(const Job& job, const nlohmann::ordered_json& report) {
   write_text_atomically(report_path(job), report.dump(1) + "\n");
   publish(partial_path(job.output), job.output);
-  remove_tree(Journal::directory(job.output));
+  remove_journal(job.output);
 }
 
 }  // namespace lox

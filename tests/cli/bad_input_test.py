@@ -46,8 +46,9 @@ def case(*says, code=BAD_INPUT, ranks=0, arguments=HARDEN, more=(), **options):
 def make_pair(directory):
     """Four tensors in two shards with an index, as base and aligned."""
     rng = np.random.default_rng(2)
-    names = {SHARDS[0]: {"a.weight": (24, 16), "a.bias": (16,)}, SHARDS[1]: {"b.weight": (16, 24), "c.weight": (2, 8, 8)}}
-    pairs = {shard: {n: reference.random_pair(rng, s) for n, s in tensors.items()} for shard, tensors in names.items()}
+    shapes = {SHARDS[0]: {"a.weight": (24, 16), "a.bias": (16,)},
+              SHARDS[1]: {"b.weight": (16, 24), "c.weight": (2, 8, 8)}}
+    pairs = {shard: {n: reference.random_pair(rng, s) for n, s in tensors.items()} for shard, tensors in shapes.items()}
     for i, side in enumerate(("base", "aligned")):
         shards = {shard: {n: pair[i] for n, pair in tensors.items()} for shard, tensors in pairs.items()}
         checkpoint.write_directory(directory / side, shards, files={"config.json": b"{}"})

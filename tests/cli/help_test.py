@@ -39,8 +39,8 @@ class Help(unittest.TestCase):
 
     def test_harden_explains_every_option(self):
         text = run("harden", "--help").out
-        for option in ("base", "aligned", "output", "k", "coef", "svd", "tolerance", "grid", "memory", "include", "exclude",
-                       "seed", "report", "overwrite", "config", "quiet"):
+        for option in ("base", "aligned", "output", "k", "coef", "svd", "tolerance", "grid", "memory", "include",
+                       "exclude", "seed", "report", "overwrite", "config", "quiet"):
             self.assertRegex(text, rf"(?m)^  --{option}\b")
 
     def test_help_under_mpirun_is_printed_once(self):
@@ -64,7 +64,8 @@ class Usage(unittest.TestCase):
 
     def test_unknown_words(self):
         for words in (("bogus",), ("--bogus",), ("harden", "--bogus"), ("inspect", "--bogus"), ("convert", "--bogus"),
-                      ("synth", "--bogus"), ("verify", "--bogus"), ("inspect",), ("harden", "--k"), ("inspect", "a", "b")):
+                      ("synth", "--bogus"), ("verify", "--bogus"), ("inspect",), ("harden", "--k"),
+                      ("inspect", "a", "b")):
             with self.subTest(words=words):
                 result = run(*words)
                 self.assertEqual((result.code, result.out), (2, ""))

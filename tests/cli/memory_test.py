@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Peak memory is that of a few tensors, not of the model."""
+import shutil
+import tempfile
 import unittest
+from pathlib import Path
 
 import numpy as np
 
@@ -8,45 +11,54 @@ import checkpoint
 import reference
 from program import LoxTest, peak_memory
 
-SIZE = 768
+SIZE = 512
 TENSOR = 2 * SIZE * SIZE  # bytes in BF16
+FEW, MANY = 24, 96  # from some twenty tensors on, all buffers that a run needs have been in use together
 
 
 class Memory(LoxTest):
-    def setUp(self):
-        super().setUp()
+    @classmethod
+    def setUpClass(cls):
+        cls.models = Path(tempfile.mkdtemp(prefix="lox-test-"))
+        cls.addClassCleanup(shutil.rmtree, cls.models, ignore_errors=True)
         pair = reference.random_pair(np.random.default_rng(8), (SIZE, SIZE))
         for side, tensor in zip(("base", "aligned"), pair):
-            for count in (8, 64):
-                tensors = {f"layer.{i:02}.weight": tensor for i in range(count)}
-                tensors |= {f"layer.{i:02}.copied": tensor for i in range(count // 2)}
-                (self.directory / f"{side}-{count}.safetensors").write_bytes(checkpoint.encode(tensors))
+            for count in (FEW, MANY):
+                tensors = {f"layer.{i:02}.{'copied' if i % 2 else 'weight'}": tensor for i in range(count)}
+                (cls.models / f"{side}-{count}.safetensors").write_bytes(checkpoint.encode(tensors))
 
-    def peak(self, count, *options, suffix=".safetensors", ranks=0):
-        report = self.harden("--exclude", "copied", *options, base=f"base-{count}.safetensors", ranks=ranks,
-                             aligned=f"aligned-{count}.safetensors", output=f"out-{count}{suffix}")
-        self.assertEqual(report["totals"]["edited"], count)
+    def peak(self, count, suffix, ranks):
+        base, aligned = self.models / f"base-{count}.safetensors", self.models / f"aligned-{count}.safetensors"
+        report = self.harden("--exclude", "copied", "--k", 1, base=base, aligned=aligned, output=f"out-{count}{suffix}",
+                             ranks=ranks)
+        self.assertEqual(report["totals"]["edited"], count // 2)
         return report["totals"]["peak_rss_bytes"]
 
+    def check(self, suffix, ranks):
+        few = self.peak(FEW, suffix, ranks)
+        many = self.peak(MANY, suffix, ranks)
+        print(f"\n{ranks} ranks, {suffix}: peak of {FEW} tensors {few / 1e6:.1f} MB, of {MANY} {many / 1e6:.1f} MB")
+        # Inputs and output of the larger model are 216 tensors more.
+        self.assertLess(many, few + 20 * TENSOR)
+
     def test_does_not_grow_with_the_number_of_tensors(self):
-        few = self.peak(8)
-        many = self.peak(64)
-        print(f"\npeak of 8 tensors {few / 1e6:.1f} MB, of 64 tensors {many / 1e6:.1f} MB")
-        # The models differ by 84 tensors; all but a few of them must not be in memory.
-        self.assertLess(many, few + 6 * TENSOR)
+        self.check(".safetensors", 1)
 
     def test_does_not_grow_with_the_number_of_tensors_in_hdf5(self):
-        few = self.peak(8, suffix=".h5", ranks=2)
-        many = self.peak(64, suffix=".h5", ranks=2)
-        print(f"\npeak of 8 tensors {few / 1e6:.1f} MB, of 64 tensors {many / 1e6:.1f} MB (HDF5, 2 ranks)")
-        self.assertLess(many, few + 6 * TENSOR)
+        self.check(".h5", 2)
 
-    def test_report_tells_the_truth(self):
-        """The kernel's own count for the process agrees with the report."""
-        report = self.harden(base="base-8.safetensors", aligned="aligned-8.safetensors", output="out.safetensors")
-        measured = peak_memory("harden", "--base", "base-8.safetensors", "--aligned", "aligned-8.safetensors", "--output",
-                               "again.safetensors", "--quiet", directory=self.directory)
-        self.assertLess(abs(measured / report["totals"]["peak_rss_bytes"] - 1), 0.3)
+    def test_report_tells_what_the_kernel_counted(self):
+        base, aligned = self.models / f"base-{FEW}.safetensors", self.models / f"aligned-{FEW}.safetensors"
+        measured = peak_memory("harden", "--quiet", "--base", base, "--aligned", aligned, "--output", "out.safetensors",
+                               "--exclude", "copied", "--k", 1, directory=self.directory)
+        told = self.peak(FEW, ".safetensors", 1)
+        self.assertLess(abs(told / measured - 1), 0.3, f"{told} told, {measured} measured")
+
+    @unittest.expectedFailure  # getrusage counts the pages of the process that started lox
+    def test_report_counts_no_pages_of_the_starter(self):
+        alone = self.peak(FEW, ".safetensors", 1)
+        ballast = np.ones(1 << 25)  # 268 MB in this process
+        self.assertLess(self.peak(FEW, ".h5", 0), alone + ballast.nbytes / 2)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 """The same bytes for any number of ranks and either format, and nothing of a model lost on the way."""
 import json
 import shutil
+import tempfile
 import unittest
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 import checkpoint
 import reference
 from checkpoint import Tensor
-from program import LoxTest
+from program import LoxTest, run
 
 FILES = {
     "config.json": b'{"model_type": "llama"}\n',
@@ -49,104 +51,109 @@ def make_pair(seed=1):
 
 
 class ModelTest(LoxTest):
-    """Writes the pair as directories: the aligned one in two shards with an index, the base one in one file."""
+    """A pair as directories, the aligned model in two shards with an index, the base in one file; the hardened one."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.models = Path(tempfile.mkdtemp(prefix="lox-test-"))
+        cls.addClassCleanup(shutil.rmtree, cls.models, ignore_errors=True)
+        base, aligned = make_pair()
+        everything = {name: tensor for shard in base.values() for name, tensor in shard.items()}
+        checkpoint.write_directory(cls.models / "base", {"model.safetensors": dict(sorted(everything.items()))},
+                                   index=False, metadata={"format": "pt"})
+        checkpoint.write_directory(cls.models / "aligned", aligned, files=FILES,
+                                   metadata={"format": "pt", "note": "caf\u00e9"})
+        made = run("harden", "--base", "base", "--aligned", "aligned", "--output", "hardened", directory=cls.models)
+        assert made.code == 0, made.err
+        cls.aligned = {name: tensor for shard in aligned.values() for name, tensor in shard.items()}
+        cls.hardened = checkpoint.read(cls.models / "hardened")
 
     def setUp(self):
         super().setUp()
-        self.base, self.aligned = make_pair()
-        everything = {name: tensor for shard in self.base.values() for name, tensor in shard.items()}
-        checkpoint.write_directory(self.directory / "base", {"model.safetensors": dict(sorted(everything.items()))},
-                                   index=False, metadata={"format": "pt"})
-        checkpoint.write_directory(self.directory / "aligned", self.aligned, files=FILES,
-                                   metadata={"format": "pt", "note": "caf\u00e9"})
+        for name in ("base", "aligned", "hardened"):
+            shutil.copytree(self.models / name, self.directory / name)
 
     def tree(self, name):
         return checkpoint.tree(self.directory / name)
 
+    def assert_hardened(self, path):
+        """The tensors at a path are those of the hardened model, wherever they are stored."""
+        found = checkpoint.read(self.directory / path)
+        self.assertEqual(set(found), set(self.hardened))
+        for name, tensor in self.hardened.items():
+            self.assertEqual(found[name], tensor, name)
+
 
 class Ranks(ModelTest):
-    def test_same_bytes_for_1_2_3_and_4_ranks(self):
-        for suffix, counts in (("", (0, 2, 3, 4)), (".h5", (0, 2, 4)), (".safetensors", (1, 3))):
-            outputs = []
-            for ranks in counts:
-                name = f"out-{ranks}{suffix}"
-                report = self.harden(output=name, ranks=ranks)
-                self.assertEqual(report["totals"]["ranks"], max(ranks, 1))
-                path = self.directory / name
-                outputs.append(checkpoint.tree(path) if path.is_dir() else path.read_bytes())
-            for ranks, output in zip(counts, outputs):
-                self.assertTrue(output == outputs[0], f"out{suffix} of {ranks} ranks differs from that of one")
+    def test_same_directory_for_1_to_4_ranks(self):
+        for ranks in (1, 2, 3, 4):
+            report = self.harden(output=f"out-{ranks}", ranks=ranks)
+            self.assertEqual(report["totals"]["ranks"], ranks)
+            self.assertTrue(self.tree(f"out-{ranks}") == self.tree("hardened"), f"{ranks} ranks")
+
+    def test_same_file_for_1_to_4_ranks(self):
+        for suffix in (".h5", ".safetensors"):
+            self.harden(output=f"out{suffix}")
+            expected = (self.directory / f"out{suffix}").read_bytes()
+            for ranks in (2, 3, 4):
+                self.harden(output=f"out-{ranks}{suffix}", ranks=ranks)
+                self.assertTrue((self.directory / f"out-{ranks}{suffix}").read_bytes() == expected, f"{ranks} ranks")
 
     def test_same_bytes_from_either_format(self):
         self.lox("convert", "base", "base.h5")
         self.lox("convert", "aligned", "aligned.h5", ranks=2)
-        self.harden(output="direct")
         self.harden(base="base.h5", aligned="aligned.h5", output="hardened.h5", ranks=2)
         self.lox("convert", "hardened.h5", "back")
-        self.assertTrue(self.tree("back") == self.tree("direct"), "the HDF5 way gives other bytes")
-        self.harden(base="base.h5", aligned="aligned", output="mixed", ranks=2)
-        self.assertTrue(self.tree("mixed") == self.tree("direct"), "mixed formats give other bytes")
+        self.assertTrue(self.tree("back") == self.tree("hardened"), "the HDF5 way gives other bytes")
+        self.harden(base="base.h5", output="mixed")
+        self.assertTrue(self.tree("mixed") == self.tree("hardened"), "mixed formats give other bytes")
 
     def test_equal_matrices_get_equal_edits(self):
         """Tied embeddings that are stored twice stay tied."""
         for side, tensor in zip(("base", "aligned"), reference.random_pair(np.random.default_rng(3), (300, 200))):
             (self.directory / f"tied-{side}.safetensors").write_bytes(checkpoint.encode({"a": tensor, "b": tensor}))
-        self.harden(base="tied-base.safetensors", aligned="tied-aligned.safetensors", output="tied.safetensors", ranks=2)
+        self.harden(base="tied-base.safetensors", aligned="tied-aligned.safetensors", output="tied.safetensors",
+                    ranks=2)
         hardened = checkpoint.read(self.directory / "tied.safetensors")
         self.assertEqual(hardened["a"], hardened["b"])
 
 
 class Layout(ModelTest):
     def test_output_keeps_the_aligned_models_layout(self):
-        self.harden()
         aligned = self.tree("aligned")
-        out = self.tree("out")
-        self.assertEqual(list(out), list(aligned))
+        hardened = self.tree("hardened")
+        self.assertEqual(list(hardened), list(aligned))
         for name, content in aligned.items():
             if name.endswith(".safetensors"):
-                self.assertEqual(checkpoint.split(out[name])[0], checkpoint.split(content)[0], f"header of {name}")
-                self.assertNotEqual(out[name], content)
+                self.assertEqual(checkpoint.split(hardened[name])[0], checkpoint.split(content)[0], f"header of {name}")
+                self.assertNotEqual(hardened[name], content)
             else:
-                self.assertEqual(out[name], content, name)
+                self.assertEqual(hardened[name], content, name)
 
     def test_order_of_the_header_and_of_the_data_may_differ(self):
-        tensors = {name: tensor for shard in self.aligned.values() for name, tensor in shard.items()}
-        raw = checkpoint.encode(tensors, {"b": "2", "a": "1"}, pad_to=1, data_order=sorted(tensors, reverse=True))
+        order = sorted(self.aligned, reverse=True)
+        raw = checkpoint.encode(self.aligned, {"b": "2", "a": "1"}, pad_to=1, data_order=order)
         (self.directory / "odd.safetensors").write_bytes(raw)
-        self.harden(output="straight")
-        self.harden(aligned="odd.safetensors", output="odd-out.safetensors")
-        header = checkpoint.split((self.directory / "odd-out.safetensors").read_bytes())[0]
+        self.harden(aligned="odd.safetensors", output="out.safetensors")
+        header = checkpoint.split((self.directory / "out.safetensors").read_bytes())[0]
         self.assertEqual(header, checkpoint.split(raw)[0])
-        straight = checkpoint.read(self.directory / "straight")
-        for name, tensor in checkpoint.read(self.directory / "odd-out.safetensors").items():
-            self.assertEqual(tensor, straight[name], name)
+        self.assert_hardened("out.safetensors")
 
     def test_one_file_from_a_directory(self):
-        self.harden(output="out")
         self.harden(output="out.safetensors", ranks=2)
-        single = checkpoint.read(self.directory / "out.safetensors")
-        sharded = checkpoint.read(self.directory / "out")
-        self.assertEqual(set(single), set(sharded))
-        for name, tensor in sharded.items():
-            self.assertEqual(single[name], tensor, name)
+        self.assert_hardened("out.safetensors")
 
     def test_directory_from_one_file(self):
-        tensors = {name: tensor for shard in self.aligned.values() for name, tensor in shard.items()}
-        (self.directory / "single.safetensors").write_bytes(checkpoint.encode(tensors))
-        self.harden(output="out")
-        self.harden(aligned="single.safetensors", output="from-single")
-        found = checkpoint.read(self.directory / "from-single")
-        for name, tensor in checkpoint.read(self.directory / "out").items():
-            self.assertEqual(found[name], tensor, name)
+        (self.directory / "single.safetensors").write_bytes(checkpoint.encode(self.aligned))
+        self.harden(aligned="single.safetensors", output="out")
+        self.assert_hardened("out")
 
     def test_directory_without_an_index(self):
-        shutil.copytree(self.directory / "aligned", self.directory / "plain")
-        (self.directory / "plain" / checkpoint.INDEX).unlink()
+        (self.directory / "aligned" / checkpoint.INDEX).unlink()
         self.harden(output="out")
-        self.harden(aligned="plain", output="plain-out")
-        indexed = self.tree("out")
-        del indexed[checkpoint.INDEX]
-        self.assertTrue(self.tree("plain-out") == indexed)
+        expected = self.tree("hardened")
+        del expected[checkpoint.INDEX]
+        self.assertTrue(self.tree("out") == expected)
 
 
 class Convert(ModelTest):
@@ -161,8 +168,7 @@ class Convert(ModelTest):
                 self.assertTrue(self.tree(f"back-{ranks}") == self.tree("aligned"))
 
     def test_file_there_and_back(self):
-        tensors = {name: tensor for shard in self.aligned.values() for name, tensor in shard.items()}
-        raw = checkpoint.encode(tensors, {"z": "1"}, pad_to=1, data_order=sorted(tensors))
+        raw = checkpoint.encode(self.aligned, {"z": "1"}, pad_to=1, data_order=sorted(self.aligned))
         (self.directory / "odd.safetensors").write_bytes(raw)
         self.round_trip("odd.safetensors", "odd.hdf5", "back.safetensors")
         self.assertTrue((self.directory / "back.safetensors").read_bytes() == raw)
@@ -182,17 +188,15 @@ class Convert(ModelTest):
 
 class Hdf5(ModelTest):
     def test_h5py_reads_the_output(self):
-        self.harden(output="out")
         self.harden(output="out.h5", ranks=2)
-        tensors = checkpoint.read(self.directory / "out")
         with h5py.File(self.directory / "out.h5") as file:
             self.assertEqual(file.attrs["lox_format"], 1)
             self.assertEqual({name: bytes(data[()]) for name, data in self.files(file).items()},
                              {**FILES, checkpoint.INDEX: (self.directory / "aligned" / checkpoint.INDEX).read_bytes()})
             names = {self.name(link, data): data for link, data in file["tensors"].items()}
-            self.assertEqual(set(names), set(tensors))
+            self.assertEqual(set(names), set(self.hardened))
             for name, data in names.items():
-                tensor = tensors[name]
+                tensor = self.hardened[name]
                 self.assertEqual((data.attrs["dtype"], data.shape), (tensor.dtype, tensor.shape), name)
                 if data.size:
                     self.assertIsNone(data.chunks, name)
@@ -276,7 +280,7 @@ class Inspect(ModelTest):
     def test_lists_what_is_there(self):
         self.lox("convert", "aligned", "aligned.h5")
         expected = {name: (tensor.dtype, list(tensor.shape), len(tensor.tobytes()))
-                    for shard in self.aligned.values() for name, tensor in shard.items()}
+                    for name, tensor in self.aligned.items()}
         for path in ("aligned", "aligned.h5"):
             listing = json.loads(self.lox("inspect", path, "--json").out)
             found = {t["name"]: (t["dtype"], t["shape"], t["bytes"]) for t in listing["tensors"]}

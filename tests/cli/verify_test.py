@@ -49,8 +49,8 @@ class Verify(LoxTest):
         self.harden(*options, base="base.safetensors", aligned="aligned.safetensors", output=output, **more)
 
     def verify(self, *options, code=0, hardened="out.safetensors", ranks=0):
-        return self.lox("verify", "--base", "base.safetensors", "--aligned", "aligned.safetensors", "--hardened", hardened,
-                        "--sample", 0, *options, code=code, ranks=ranks).out
+        return self.lox("verify", "--base", "base.safetensors", "--aligned", "aligned.safetensors", "--hardened",
+                        hardened, "--sample", 0, *options, code=code, ranks=ranks).out
 
     def spoil(self, name, change):
         """Rewrites one tensor of the output after change(stored elements)."""

@@ -58,7 +58,7 @@ class Tensor:
 
 
 def encode(tensors, metadata=None, pad_to=8, data_order=None):
-    """The bytes of a safetensors file. Names keep their order in the header; `data_order` may store the data in another."""
+    """The bytes of a safetensors file. The header keeps the order of names; `data_order` may give the data another."""
     header = {} if metadata is None else {"__metadata__": metadata}
     offsets = {}
     data = b""

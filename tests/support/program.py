@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -41,20 +42,29 @@ def run(*arguments, ranks=0, directory=None, program=None, timeout=120, **popen)
         command = [MPIEXEC, "--oversubscribe", "-n", str(ranks), *command]
     else:
         environment["OMPI_MCA_ess_singleton_isolated"] = "1"  # starts faster: no daemon for spawning
-    done = subprocess.run(command, cwd=directory, env=environment, timeout=timeout, text=True, errors="replace",
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False, **popen)
+    # Open MPI's directory for a session: runs that share one may remove it under one another.
+    with tempfile.TemporaryDirectory(prefix="ompi-", ignore_cleanup_errors=True) as session:
+        os.chmod(session, 0o777)
+        environment["OMPI_MCA_orte_tmpdir_base"] = session
+        done = subprocess.run(command, cwd=directory, env=environment, timeout=timeout, text=True, errors="replace",
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False, **popen)
     return Result(done.returncode, done.stdout, done.stderr)
+
+
+# Prints a program's peak resident bytes. In a process of its own, since a child's count begins with its parent's.
+MEASURE = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 
 
 def peak_memory(*arguments, directory):
     """Runs lox and returns the kernel's count of its peak resident bytes."""
+    command = ["/bin/sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c", MEASURE, LOX, *map(str, arguments)]
     environment = dict(os.environ, OMPI_MCA_ess_singleton_isolated="1")
-    with subprocess.Popen([LOX, *map(str, arguments)], cwd=directory, env=environment) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise RuntimeError(f"lox ended with {process.returncode}")
-    return usage.ru_maxrss * 1024
+    done = subprocess.run(command, cwd=directory, env=environment, text=True, stdout=subprocess.PIPE, check=True)
+    return int(done.stdout)
 
 
 class LoxTest(unittest.TestCase):

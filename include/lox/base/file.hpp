@@ -31,6 +31,8 @@ class File {
   ~File();
 
   std::uint64_t size() const;
+  /// Names that the file still has: 0 once it was removed.
+  std::uint64_t links() const;
   void read(std::uint64_t offset, std::span<std::byte> to) const;
   void write(std::uint64_t offset, std::span<const std::byte> from);
   void append(std::string_view text);

@@ -11,6 +11,15 @@ void catch_stop_signals();
 /// 0: go on; 1: finish the current item, then stop; 2 and more: drop the current item.
 int stop_urgency();
 
+/// Thrown where work is dropped because urgency is 2 or more.
+struct Stopped {};
+
+/// The wall-clock second (since the epoch) at which the job will be killed; 0: not known. Once set, stop_urgency() rises
+/// to 1 so early that the current item, if it takes no longer than `longest_item` seconds so far, can still be finished
+/// and the rest be put in order, and to 2 shortly before the end.
+void set_deadline(double second);
+void note_item_seconds(double seconds);
+
 /// Raises the flag without a signal (a wall-clock limit, a test).
 void request_stop(int urgency);
 

@@ -9,6 +9,9 @@ namespace lox {
 /// Throws Error(usage) naming `what`.
 std::uint64_t parse_bytes(const std::string& text, const std::string& what);
 
+/// "90", "90s", "15m", "2h", "1:30:00", "15:00" -> seconds. Throws Error(usage) naming `what`.
+double parse_seconds(const std::string& text, const std::string& what);
+
 /// "13.5 GB" (decimal, as disks are sold and tools print).
 std::string format_bytes(double bytes);
 

@@ -20,7 +20,9 @@ struct Command {
 ExitCode run_inspect(const Arguments& arguments);
 ExitCode run_convert(const Arguments& arguments);
 ExitCode run_synth(const Arguments& arguments);
+ExitCode run_plan(const Arguments& arguments);
 ExitCode run_harden(const Arguments& arguments);
+ExitCode run_status(const Arguments& arguments);
 ExitCode run_verify(const Arguments& arguments);
 
 const std::vector<Command>& commands();

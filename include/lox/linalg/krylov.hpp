@@ -7,6 +7,7 @@
 #include <limits>
 #include <vector>
 
+#include "lox/base/stop.hpp"
 #include "lox/linalg/matrix.hpp"
 #include "lox/linalg/orthonormalise.hpp"
 #include "lox/linalg/small_svd.hpp"
@@ -23,6 +24,7 @@ concept KrylovOperator = requires(A& a, const Panel& x, Panel& y, std::span<doub
   a.apply(x, y);                               // y = A x, collective
   a.apply_adjoint(x, y);                       // y = A^T x, collective
   a.sum(Side::left, numbers);                  // over ranks, in place, collective
+  { a.should_stop() } -> std::same_as<bool>;  // the same on all ranks, collective
   { a.random_panel(Index{}, key) } -> std::same_as<Panel>;  // n x b: this rank's rows, the same for any ranks
 };
 
@@ -74,7 +76,7 @@ bool krylov_converged(const KrylovOptions& options, const Eigen::VectorXd& sigma
 /// The k largest singular triplets of A by block Golub-Kahan bidiagonalisation with full reorthogonalisation and thick
 /// restart (Golub, Luk, Overton 1981; Baglama, Reichel 2005). Invariant: A V = U B and A^T U = V B^T + N S, with V, U, N
 /// orthonormal, N the next block, S acting on the newest columns of U only; so residuals cost no product.
-/// The basis is bounded whatever the spectrum. Collective over the operator's ranks.
+/// The basis is bounded whatever the spectrum. Throws Stopped if the operator says so. Collective over the operator's ranks.
 template <KrylovOperator A>
 KrylovResult krylov_svd(A& a, const KrylovOptions& options) {
   const Index limit = std::min(options.basis, std::max(a.rows(), a.cols())) + options.block;
@@ -87,6 +89,7 @@ KrylovResult krylov_svd(A& a, const KrylovOptions& options) {
   Index cols = 0;  // of B: columns of V
   KrylovResult result;
   for (;;) {
+    if (a.should_stop()) throw Stopped();
     ++result.iterations;
     right.middleCols(cols, next.cols()) = next;
     Panel image;

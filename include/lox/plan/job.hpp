@@ -30,6 +30,8 @@ struct Job {
   std::uint64_t seed = 0;
   fs::path report;  ///< empty: <output>.report.json
   bool overwrite = false;
+  bool recheck = false;    ///< of a resumed output: compare finished tensors with their checksums first
+  double time_limit = 0;   ///< seconds from the start; 0: from the Slurm job, if it tells
 };
 
 /// Throws Error(usage) naming the option that makes no sense.

@@ -16,7 +16,7 @@ struct RunTotals {
 };
 
 /// The report of docs/usage.md from the records of all finished items, in the order of the model's tensors.
-nlohmann::json make_report(const Job& job, const Checkpoint& model, const std::vector<TensorRecord>& records,
+nlohmann::ordered_json make_report(const Job& job, const Checkpoint& model, const std::vector<TensorRecord>& records,
                            const RunTotals& totals);
 
 /// This process's peak resident memory so far.

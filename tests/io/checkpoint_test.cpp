@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+#include "lox/io/checkpoint.hpp"
+
+#include "io/models.hpp"
+
+namespace lox {
+namespace {
+
+using testing::expect_error;
+using testing::Scratch;
+
+TEST(Checkpoint, FormatFollowsThePath) {
+  EXPECT_EQ(format_of("a/b.h5"), Format::hdf5);
+  EXPECT_EQ(format_of("b.hdf5"), Format::hdf5);
+  EXPECT_EQ(format_of("b.safetensors"), Format::safetensors_file);
+  EXPECT_EQ(format_of("b"), Format::safetensors_directory);
+  EXPECT_EQ(format_of("llama-3.1"), Format::safetensors_directory);
+}
+
+TEST(Checkpoint, GoesToTextAndBack) {
+  Checkpoint model;
+  model.format = Format::hdf5;
+  model.path = "/tmp/\xFF\xC3\xA9\x80 x";  // any bytes
+  model.files = {model.path, "b"};
+  model.tensors = {{"слой\n\"", DType::F8_E8M0, {2, 0, 3}, {1, std::uint64_t{1} << 60, 5}, "/\xFE"},
+                   {"", DType::BF16, {}, {}, ""}};
+  model.carried = {{"a/☕", {1, 2, 3}}};
+  model.shards = {{"model.safetensors", "header"}};
+  const Checkpoint back = Checkpoint::from_text(model.to_text());
+  EXPECT_EQ(back.format, model.format);
+  EXPECT_EQ(back.path, model.path);
+  EXPECT_EQ(back.files, model.files);
+  ASSERT_EQ(back.tensors.size(), 2U);
+  EXPECT_EQ(back.tensors[0].name, model.tensors[0].name);
+  EXPECT_EQ(back.tensors[0].dtype, DType::F8_E8M0);
+  EXPECT_EQ(back.tensors[0].shape, model.tensors[0].shape);
+  EXPECT_EQ(back.tensors[0].extent.offset, std::uint64_t{1} << 60);
+  EXPECT_EQ(back.tensors[0].dataset, "/\xFE");
+  EXPECT_TRUE(back.tensors[1].shape.empty());
+  EXPECT_EQ(back.carried.at(0).name, "a/☕");
+  EXPECT_EQ(back.carried.at(0).extent.bytes, 3U);
+  EXPECT_EQ(back.shards.at(0).name, "model.safetensors");
+  EXPECT_EQ(back.to_text(), model.to_text());
+}
+
+TEST(Storage, ReadsAndWritesWithinExtentsOnly) {
+  const Scratch scratch;
+  testing::put(scratch / "f", "0123456789");
+  Checkpoint model;
+  model.files = {scratch / "f"};
+  Storage storage(model, Storage::Access::write);
+  const Extent extent{0, 2, 4};
+  std::string bytes(2, '\0');
+  storage.read(extent, 1, std::as_writable_bytes(std::span(bytes)));
+  EXPECT_EQ(bytes, "34");
+  storage.write(extent, 2, std::as_bytes(std::span(bytes)));
+  storage.sync(extent);
+  EXPECT_EQ(testing::get(scratch / "f"), "0123346789");
+  expect_error(ExitCode::internal, [&] { storage.read(extent, 3, std::as_writable_bytes(std::span(bytes))); },
+               {});
+  expect_error(ExitCode::internal,
+               [&] { storage.write(extent, UINT64_MAX, std::as_bytes(std::span(bytes))); }, {});
+}
+
+TEST(Storage, KeepsAFewFilesOpenHoweverManyThereAre) {
+  const Scratch scratch;
+  Checkpoint model;
+  for (int i = 0; i < 600; ++i) {
+    model.files.push_back(scratch / std::to_string(i));
+    testing::put(model.files.back(), std::string(1, static_cast<char>(i % 100)));
+  }
+  Storage storage(model, Storage::Access::read);
+  for (int i = 0; i < 600; ++i) {
+    std::byte byte{};
+    storage.read(Extent{i, 0, 1}, 0, std::span(&byte, 1));
+    EXPECT_EQ(byte, static_cast<std::byte>(i % 100));
+  }
+  const auto open = std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator());
+  EXPECT_LT(open, 400);
+}
+
+TEST(Storage, CopiesExtentsOfTheSameSize) {
+  const Scratch scratch;
+  testing::put(scratch / "a", "0123456789");
+  testing::put(scratch / "b", "----------");
+  Checkpoint from;
+  from.files = {scratch / "a"};
+  Checkpoint to;
+  to.files = {scratch / "b"};
+  {
+    Storage source(from, Storage::Access::read);
+    Storage target(to, Storage::Access::write);
+    copy_extent(source, {0, 1, 3}, target, {0, 4, 3});
+    expect_error(ExitCode::internal, [&] { copy_extent(source, {0, 1, 3}, target, {0, 4, 4}); }, {"3", "4"});
+  }
+  EXPECT_EQ(testing::get(scratch / "b"), "----123---");
+}
+
+}  // namespace
+}  // namespace lox

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Small models on disk for the tests of this folder.
+#include "lox/base/error.hpp"
+#include "lox/base/file.hpp"
+
+#include <atomic>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <string>
+#include <string_view>
+#include <unistd.h>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+namespace lox::testing {
+
+/// A folder that is gone after the test.
+class Scratch {
+ public:
+  Scratch() {
+    static std::atomic<int> count = 0;
+    path_ = fs::temp_directory_path() / fmt::format("lox-io-{}-{}", ::getpid(), count++);
+    fs::create_directories(path_);
+  }
+  ~Scratch() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  fs::path operator/(const std::string& name) const { return path_ / name; }
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+inline void put(const fs::path& path, std::string_view bytes) {
+  fs::create_directories(path.parent_path());
+  std::ofstream(path, std::ios::binary) << bytes;
+}
+
+inline std::string get(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+/// A safetensors file: the header's length, the header, the data.
+inline std::string framed(std::string_view header, std::string_view data = "") {
+  std::string bytes;
+  for (int i = 0; i < 8; ++i) bytes += static_cast<char>((std::uint64_t{header.size()} >> (8 * i)) & 0xFF);
+  return bytes.append(header).append(data);
+}
+
+/// Every regular file under a folder, by relative name.
+inline std::map<std::string, std::string> tree(const fs::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_regular_file()) files[entry.path().lexically_relative(folder).string()] = get(entry.path());
+  }
+  return files;
+}
+
+/// Recognisable bytes.
+inline std::string pattern(std::size_t size, int seed) {
+  std::string bytes(size, '\0');
+  for (std::size_t i = 0; i < size; ++i)
+    bytes[i] = static_cast<char>((i * 31 + static_cast<std::size_t>(seed) * 17) % 251);
+  return bytes;
+}
+
+/// A sharded model with all that is odd about real ones: key order, padding, metadata, names, dtypes, other
+/// files.
+inline void put_odd_model(const fs::path& folder) {
+  const std::string first =
+      R"( {"z.weight":{"dtype":"BF16","shape":[3,5],"data_offsets":[0,30]},)"
+      R"("__metadata__":{"format":"pt","ключ":"\u2603 \"x\""},)"
+      R"("a/b":{"dtype":"F32","shape":[2,2],"data_offsets":[30,46]},)"
+      R"("a%2Fb":{"shape":[3],"data_offsets":[46,52],"dtype":"F16"},)"
+      R"("scalar":{"dtype":"F64","shape":[],"data_offsets":[52,60]},"":{"dtype":"I8","shape":[1],"data_offsets":[60,61]}})"
+      "\n \t      ";
+  const std::string second =
+      R"({"слой.0.вес":{"dtype":"BOOL","shape":[4],"data_offsets":[0,4]},".":{"dtype":"U16","shape":[2],"data_offsets":[4,8]},)"
+      R"("..":{"dtype":"C64","shape":[2,1],"data_offsets":[8,24]},"empty":{"dtype":"F32","shape":[0,7],"data_offsets":[24,24]},)"
+      R"("f4":{"dtype":"F4","shape":[3,4],"data_offsets":[24,30]},"f6":{"dtype":"F6_E3M2","shape":[8],"data_offsets":[30,36]},)"
+      R"("f8":{"dtype":"F8_E4M3","shape":[2,3],"data_offsets":[36,42]},"i":{"dtype":"I64","shape":[1,1,1],"data_offsets":[42,50]}})";
+  put(folder / "model-00001-of-00002.safetensors", framed(first, pattern(61, 1)));
+  put(folder / "model-00002-of-00002.safetensors", framed(second, pattern(50, 2)));
+  put(folder / "model.safetensors.index.json",
+      R"({"metadata": {"total_size": 111, "more": [1, null]}, "weight_map": {
+      "z.weight": "model-00001-of-00002.safetensors", "a/b": "model-00001-of-00002.safetensors",
+      "a%2Fb": "model-00001-of-00002.safetensors", "scalar": "model-00001-of-00002.safetensors",
+      "": "model-00001-of-00002.safetensors", "слой.0.вес": "model-00002-of-00002.safetensors",
+      ".": "model-00002-of-00002.safetensors", "..": "model-00002-of-00002.safetensors",
+      "empty": "model-00002-of-00002.safetensors", "f4": "model-00002-of-00002.safetensors",
+      "f6": "model-00002-of-00002.safetensors", "f8": "model-00002-of-00002.safetensors",
+      "i": "model-00002-of-00002.safetensors"}})");
+  put(folder / "config.json", "{}\n");
+  put(folder / "empty.txt", "");
+  put(folder / "кофе ☕.txt", "x");
+  put(folder / "code" / "deep" / "model.py", "pass");
+  put(folder / "pytorch_model.bin", pattern(1000, 3));
+}
+
+/// Expects that `action` throws an Error with this code, on one line, whose text holds all of `parts`.
+template <class Action>
+void expect_error(ExitCode code, Action action, std::initializer_list<std::string_view> parts) {
+  try {
+    action();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), code) << error.what();
+    const std::string text = error.what();
+    EXPECT_EQ(text.find('\n'), std::string::npos) << text;
+    for (const std::string_view part : parts)
+      EXPECT_NE(text.find(part), std::string::npos) << text << "\nlacks " << part;
+    return;
+  }
+  ADD_FAILURE() << "nothing was thrown";
+}
+
+}  // namespace lox::testing

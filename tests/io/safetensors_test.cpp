@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: MIT
+#include "lox/io/safetensors.hpp"
+
+#include "lox/io/json.hpp"
+
+#include "io/models.hpp"
+
+namespace lox {
+namespace {
+
+using testing::expect_error;
+using testing::framed;
+using testing::put;
+using testing::Scratch;
+
+/// Opens bytes as one safetensors file.
+Checkpoint open_bytes(const std::string& bytes) {
+  const Scratch scratch;
+  put(scratch / "x.safetensors", bytes);
+  return open_checkpoint(scratch / "x.safetensors");
+}
+
+void expect_refused(const std::string& bytes, std::initializer_list<std::string_view> parts) {
+  SCOPED_TRACE(printable(bytes));
+  expect_error(
+      ExitCode::bad_input, [&] { open_bytes(bytes); }, parts);
+}
+
+/// A header of one tensor.
+std::string one(const std::string& entry, const std::string& name = "t") {
+  return "{\"" + name + "\":" + entry + "}";
+}
+
+// ---- the reference implementation's own test vectors ----
+
+TEST(Safetensors, JsonAttack) {
+  // Ten tensors over the same bytes.
+  std::string header = "{";
+  for (int i = 0; i < 10; ++i) {
+    header +=
+        fmt::format(R"({}"w{}":{{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}})", i == 0 ? "" : ",", i);
+  }
+  expect_refused(framed(header + "}", std::string(16, '\0')), {"x.safetensors", "w1", "overlap"});
+}
+
+TEST(Safetensors, MetadataIncompleteBuffer) {
+  const std::string header = one(R"({"dtype":"F32","shape":[2,2],"data_offsets":[0,16]})");
+  expect_refused(framed(header, std::string(17, 'x')), {"added at its end"});
+  expect_refused(framed(header, std::string(15, 'x')), {"cut short"});
+  expect_refused(framed(one(R"({"dtype":"F32","shape":[2,2],"data_offsets":[4,20]})"), std::string(20, 'x')),
+                 {"hole"});
+}
+
+TEST(Safetensors, HeaderTooLargeTooSmallOrBeyondTheFile) {
+  expect_refused("<\0\0\0\0", {"too few"});
+  expect_refused("", {"too few"});
+  expect_refused(std::string("\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF", 8), {"100000000"});
+  expect_refused(std::string("\x01\xE1\xF5\x05\0\0\0\0", 8), {"100000001", "more than"});
+  expect_refused(std::string("\x00\xE1\xF5\x05\0\0\0\0", 8), {"100000000", "only 8"});
+  expect_refused(std::string("<\0\0\0\0\0\0\0", 8), {"60 bytes"});
+  expect_refused(std::string("\0\0\0\0\0\0\0\0", 8), {"JSON"});
+}
+
+TEST(Safetensors, HeaderNotUtf8NotJsonNotAnObject) {
+  expect_refused(framed("\xFF"), {"JSON"});
+  expect_refused(framed("{\"\xFF\":1}"), {"JSON"});
+  expect_refused(framed("{"), {"JSON"});
+  expect_refused(framed("[]"), {"object"});
+  expect_refused(framed("3"), {"object"});
+  expect_refused(framed("{} x"), {"JSON"});
+  expect_refused(framed(std::string("{}\0 garbage", 11)), {"NUL"});
+  expect_refused(framed("\xEF\xBB\xBF{}"), {"byte order mark"});
+}
+
+TEST(Safetensors, ZeroSizedTensorAndEmptyFile) {
+  const Checkpoint zero = open_bytes(framed(one(R"({"dtype":"F32","shape":[2,0],"data_offsets":[0,0]})")));
+  EXPECT_EQ(zero.tensors.at(0).shape, (std::vector<std::int64_t>{2, 0}));
+  EXPECT_EQ(zero.tensors.at(0).elements(), 0);
+  EXPECT_TRUE(open_bytes(framed("{}")).tensors.empty());
+  EXPECT_TRUE(open_bytes(framed(R"({"__metadata__":{}})")).tensors.empty());
+}
+
+TEST(Safetensors, InvalidInfo) {
+  expect_refused(framed(one(R"({"dtype":"F32","shape":[2,2],"data_offsets":[0,4]})"), "xxxx"),
+                 {"tensor t", "16 bytes"});
+  expect_refused(framed(one(R"({"dtype":"F32","shape":[1],"data_offsets":[4,0]})"), "xxxx"),
+                 {"before it begins"});
+}
+
+TEST(Safetensors, ValidationOverflow) {
+  for (const char* const shape :
+       {"[2,18446744073709551614]", "[2,9223372036854775807]", "[9007199254740993]",
+        "[4503599627370496,4503599627370496]", "[0,9007199254740992,9007199254740992]"}) {
+    const std::string entry = fmt::format(R"({{"dtype":"F32","shape":{},"data_offsets":[0,16]}})", shape);
+    expect_refused(framed(one(entry), std::string(16, 'x')), {"tensor t"});
+  }
+}
+
+TEST(Safetensors, ForcedAlignment) {
+  // The reference writer's bytes for one tensor: fields in this order, padded with spaces to a multiple of 8.
+  TensorInfo tensor;
+  tensor.name = "attn0";
+  tensor.shape = {1, 1, 2, 3};
+  const std::string header = make_safetensors_header({tensor});
+  EXPECT_EQ(header.size() % 8, 0U);
+  EXPECT_EQ(
+      header.substr(0, header.find_last_not_of(' ') + 1),
+      R"({"__metadata__":{"format":"pt"},"attn0":{"dtype":"F32","shape":[1,1,2,3],"data_offsets":[0,24]}})");
+}
+
+// ---- where lox is stricter, or has a choice ----
+
+TEST(Safetensors, WhitespaceAroundTheHeaderIsFine) {
+  const std::string header =
+      " \n\t\r" + one(R"({"dtype":"U8","shape":[1],"data_offsets":[0,1]})") + "\n   \t";
+  const Checkpoint model = open_bytes(framed(header, "x"));
+  EXPECT_EQ(model.tensors.at(0).extent.offset, 8 + header.size());
+  EXPECT_EQ(model.shards.at(0).header, header);
+}
+
+TEST(Safetensors, KeysMustDiffer) {
+  const std::string entry = R"({"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
+  expect_refused(framed("{\"t\":" + entry + ",\"t\":" + entry + "}"), {"t", "twice"});
+  expect_refused(framed(one(R"({"dtype":"U8","dtype":"U8","shape":[0],"data_offsets":[0,0]})")),
+                 {"dtype", "twice"});
+  expect_refused(framed(R"({"__metadata__":{"a":"b","a":"b"}})"), {"twice"});
+  expect_refused(framed(R"({"__metadata__":{},"__metadata__":{}})"), {"twice"});
+}
+
+TEST(Safetensors, NumbersMustBeWholeAndSmall) {
+  for (const char* const number :
+       {"1.0", "1e0", "-1", "-0", "\"1\"", "null", "true", "9007199254740993", "[1]"}) {
+    expect_refused(
+        framed(one(fmt::format(R"({{"dtype":"U8","shape":[{}],"data_offsets":[0,1]}})", number)), "x"),
+        {"tensor t", "shape"});
+    expect_refused(
+        framed(one(fmt::format(R"({{"dtype":"U8","shape":[1],"data_offsets":[0,{}]}})", number)), "x"),
+        {"tensor t", "data_offsets"});
+  }
+}
+
+TEST(Safetensors, EntriesMustBeWhole) {
+  expect_refused(framed(one(R"({"shape":[1],"data_offsets":[0,1]})"), "x"), {"no dtype"});
+  expect_refused(framed(one(R"({"dtype":"U8","data_offsets":[0,1]})"), "x"), {"no shape"});
+  expect_refused(framed(one(R"({"dtype":"U8","shape":[1]})"), "x"), {"data_offsets"});
+  expect_refused(framed(one(R"({"dtype":"U8","shape":[1],"data_offsets":[0,1,1]})"), "x"), {"two numbers"});
+  expect_refused(framed(one(R"({"dtype":"U8","shape":1,"data_offsets":[0,1]})"), "x"), {"not an array"});
+  expect_refused(framed(one(R"({"dtype":"U8","shape":{"a":1},"data_offsets":[0,1]})"), "x"),
+                 {"not an array"});
+  expect_refused(framed(one(R"({"dtype":8,"shape":[1],"data_offsets":[0,1]})"), "x"), {"dtype"});
+  expect_refused(framed(one(R"({"dtype":"BF17","shape":[1],"data_offsets":[0,1]})"), "x"), {"BF17"});
+  expect_refused(framed(one("3")), {"tensor t", "object"});
+  expect_refused(framed(one("[]")), {"tensor t", "object"});
+}
+
+TEST(Safetensors, FieldsThatNoOneKnowsAreLeftAlone) {
+  const std::string entry = R"({"dtype":"U8","x":{"y":[{"dtype":1}]},"shape":[1],"data_offsets":[0,1]})";
+  EXPECT_EQ(open_bytes(framed(one(entry), "x")).tensors.at(0).shape, std::vector<std::int64_t>{1});
+}
+
+TEST(Safetensors, NestingIsBounded) {
+  const std::string deep(100000, '[');
+  expect_refused(framed(deep), {"object"});
+  expect_refused(framed("{\"t\":{\"x\":" + deep), {"deep"});
+}
+
+TEST(Safetensors, PackedTypesFillWholeBytes) {
+  EXPECT_EQ(open_bytes(framed(one(R"({"dtype":"F6_E2M3","shape":[4],"data_offsets":[0,3]})"), "xxx")).bytes(),
+            3U);
+  expect_refused(framed(one(R"({"dtype":"F4","shape":[3],"data_offsets":[0,2]})"), "xx"),
+                 {"whole number of bytes"});
+}
+
+TEST(Safetensors, MetadataMapsTextsToTexts) {
+  expect_refused(framed(R"({"__metadata__":{"a":1}})"), {"__metadata__"});
+  expect_refused(framed(R"({"__metadata__":{"a":{"b":"c"}}})"), {"__metadata__"});
+  expect_refused(framed(R"({"__metadata__":[]})"), {"__metadata__"});
+  expect_refused(framed(R"({"__metadata__":{"DCP_SHARDING_INFO":"{}"}})"),
+                 {"DCP_SHARDING_INFO", "consolidate"});
+  const auto header = parse_safetensors_header(R"({"__metadata__":{"b":"1","a":"2"}})", "x");
+  EXPECT_EQ(header.metadata.at(0), (std::pair<std::string, std::string>("b", "1")));
+}
+
+TEST(Safetensors, NamesWithNulAreRefused) {
+  expect_refused(framed(one(R"({"dtype":"U8","shape":[0],"data_offsets":[0,0]})", "a\\u0000b")),
+                 {"a\\x00b", "NUL"});
+}
+
+TEST(Safetensors, TensorsComeInTheOrderOfTheirBytes) {
+  const Checkpoint model = open_bytes(framed(R"({"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]},)"
+                                             R"("z":{"dtype":"U8","shape":[0],"data_offsets":[1,1]},)"
+                                             R"("a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
+                                             "xyz"));
+  ASSERT_EQ(model.tensors.size(), 3U);
+  EXPECT_EQ(model.tensors[0].name, "a");
+  EXPECT_EQ(model.tensors[1].name, "z");
+  EXPECT_EQ(model.tensors[2].name, "b");
+}
+
+// ---- writing ----
+
+std::vector<TensorInfo> some_tensors() {
+  std::vector<TensorInfo> tensors;
+  for (int i = 0; i < 5; ++i) {
+    TensorInfo tensor;
+    tensor.name = fmt::format("t\"{}", i);
+    tensor.dtype = i % 2 == 0 ? DType::BF16 : DType::F32;
+    tensor.shape = {10, i + 1};
+    tensors.push_back(tensor);
+  }
+  return tensors;
+}
+
+TEST(Safetensors, ShardsAreFilledInOrderAndAligned) {
+  const auto tensors = some_tensors();  // 20, 80, 60, 160, 100 bytes
+  EXPECT_EQ(make_shards(tensors, 1000).at(0).name, "model.safetensors");
+  const auto shards = make_shards(tensors, 160);
+  ASSERT_EQ(shards.size(), 3U);
+  EXPECT_EQ(shards[2].name, "model-00003-of-00003.safetensors");
+  const auto first = parse_safetensors_header(shards[0].header, "");
+  ASSERT_EQ(first.tensors.size(), 3U);
+  EXPECT_EQ(first.tensors[0].dtype, DType::F32);
+  EXPECT_EQ(first.tensors[1].name, "t\"0");
+  EXPECT_EQ(first.file_size, 8 + shards[0].header.size() + 160);
+  EXPECT_EQ(make_shards(tensors, 1).size(), 5U);
+  EXPECT_EQ(make_shards({}, 1).size(), 1U);
+}
+
+TEST(Safetensors, PlacesFollowTheTensorsNotTheShards) {
+  auto tensors = some_tensors();
+  const auto shards = make_shards(tensors, 160);
+  const auto extents = place_tensors(tensors, shards);
+  EXPECT_EQ(extents.at(0).bytes, 20U);
+  EXPECT_EQ(extents.at(4).file, 2);
+  tensors[1].shape = {20, 1};
+  expect_error(ExitCode::internal, [&] { place_tensors(tensors, shards); }, {"t\"1"});
+  tensors.pop_back();
+  expect_error(ExitCode::internal, [&] { place_tensors(tensors, shards); }, {"5 tensors"});
+}
+
+TEST(Safetensors, IndexNamesEveryTensor) {
+  const std::string text = make_safetensors_index(make_shards(some_tensors(), 160));
+  EXPECT_NE(text.find("\"total_size\": 420"), std::string::npos);
+  const auto map = parse_safetensors_index(text, "index");
+  ASSERT_EQ(map.size(), 5U);
+  EXPECT_EQ(map[4], (std::pair<std::string, std::string>("t\"4", "model-00003-of-00003.safetensors")));
+}
+
+TEST(Safetensors, BadIndexesAreRefused) {
+  const auto refuse = [](const std::string& text, std::initializer_list<std::string_view> parts) {
+    SCOPED_TRACE(text);
+    expect_error(
+        ExitCode::bad_input, [&] { parse_safetensors_index(text, "index"); }, parts);
+  };
+  refuse("", {"JSON"});
+  refuse("{}", {"no tensors"});
+  refuse(R"({"weight_map":{}})", {"no tensors"});
+  refuse(R"({"weight_map":[]})", {"weight_map"});
+  refuse(R"({"weight_map":{"a":1}})", {"weight_map"});
+  refuse(R"({"weight_map":{"a":"x.safetensors","a":"x.safetensors"}})", {"twice"});
+  for (const char* const name : {"../x.safetensors", "/x.safetensors", "a/x.safetensors", "x.bin", "", "..",
+                                 "x\\u0000.safetensors", "a\\\\b.safetensors"}) {
+    refuse(fmt::format(R"({{"weight_map":{{"a":"{}"}}}})", name), {"names the file", "outside"});
+  }
+}
+
+}  // namespace
+}  // namespace lox
