@@ -105,9 +105,9 @@ void File::append(std::string_view text) {
   }
 }
 
-void File::reserve(std::uint64_t size) {
+void File::reserve(std::uint64_t size, Space space) {
   truncate(size);
-  if (size == 0) return;
+  if (size == 0 || space == Space::sparse) return;
   int result = 0;
   do {
     result = ::fallocate(descriptor_, 0, 0, static_cast<off_t>(size));

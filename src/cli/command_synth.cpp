@@ -28,6 +28,7 @@ ExitCode run_synth(const Arguments& arguments) {
       "layers", po::value(&synth.layers)->value_name("N"), "keep the first N layers")(
       "seed", po::value(&synth.seed)->default_value(synth.seed), "of the random weights")(
       "role", po::value(&role)->default_value(role)->value_name("HALF"), "base or aligned")(
+      "headers-only", po::bool_switch(&synth.headers_only), "no weights (sparse files): to plan with")(
       "overwrite", po::bool_switch(&synth.overwrite), "replace DST if it exists")(
       "quiet", po::bool_switch(&quiet), "say nothing unless it fails");
   options.add_positional("DST");

@@ -20,6 +20,7 @@ const std::vector<Command>& commands() {
       {"plan", "what harden would do, from headers only", false, run_plan},
       {"harden", "the main job: base and aligned in, hardened out", true, run_harden},
       {"status", "how far an unfinished output is", false, run_status},
+      {"report", "show the report of a hardened model as a table", false, run_report},
       {"verify", "check a hardened model by independent exact SVDs", true, run_verify},
   };
   return table;

@@ -55,7 +55,9 @@ bool Options::parse(const Arguments& arguments, po::variables_map& values) {
     if (config_ && values.contains("config")) {
       const std::string path = values["config"].as<std::string>();
       std::ifstream file(path);
-      if (!file) fail(ExitCode::bad_input, "{}: cannot open the job file", printable(path));
+      if (!file) {  // every rank looks at the same file
+        throw SharedError(ExitCode::bad_input, fmt::format("{}: cannot open the job file", printable(path)));
+      }
       try {
         po::store(po::parse_config_file(file, described_), values);
       } catch (const po::error& error) {

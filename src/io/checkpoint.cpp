@@ -165,13 +165,13 @@ Checkpoint open_checkpoint(const fs::path& path) {
   }
 }
 
-Checkpoint create_checkpoint(const Checkpoint& like, const fs::path& path, Format format) {
+Checkpoint create_checkpoint(const Checkpoint& like, const fs::path& path, Format format, Space space) {
   if (fs::exists(fs::symlink_status(path))) {
     fail(ExitCode::bad_input, "{}: exists already; remove it", printable(path.string()));
   }
   try {
     Checkpoint made =
-        format == Format::hdf5 ? create_hdf5(like, path) : create_safetensors(like, path, format);
+        format == Format::hdf5 ? create_hdf5(like, path, space) : create_safetensors(like, path, format, space);
     sync_directory(path.parent_path());
     return made;
   } catch (...) {

@@ -234,7 +234,7 @@ Findings inspect_apart(const fs::path& path) {
   const std::string what = fmt::format("{}: the HDF5 library breaks down over it; the file must be damaged",
                                        printable(path.string()));
   const Hdf5Lock lock;
-  return from_text(run_apart([&] { return to_text(inspect(path)); }, 3 + (size >> 20),
+  return from_text(run_apart([&] { return to_text(inspect(path)); }, 2 + (size >> 20),
                              (std::uint64_t{1} << 30) + 64 * size, what));
 }
 

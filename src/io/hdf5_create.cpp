@@ -145,7 +145,7 @@ void create_structure(const Checkpoint& like, const std::vector<Shard>& shards, 
 
 }  // namespace
 
-Checkpoint create_hdf5(const Checkpoint& like, const fs::path& path) {
+Checkpoint create_hdf5(const Checkpoint& like, const fs::path& path, Space space) {
   const std::vector<Shard> shards =
       like.shards.empty() ? make_shards(like.tensors, shard_limit) : like.shards;
   (void)place_tensors(like.tensors, shards);
@@ -164,7 +164,7 @@ Checkpoint create_hdf5(const Checkpoint& like, const fs::path& path) {
     fail(ExitCode::io, "{}: cannot make this HDF5 file: {}", printable(path.string()), error.what());
   }
   File file = File::open_write(path);
-  file.reserve(file.size());
+  file.reserve(file.size(), space);
   file.sync();
   return made;
 }

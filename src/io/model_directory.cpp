@@ -161,16 +161,16 @@ void make_directory(const fs::path& path) {
 }
 
 /// A new file of this size that begins with `start`, on disk.
-void make_file(const fs::path& path, std::uint64_t size, std::string_view start) {
+void make_file(const fs::path& path, std::uint64_t size, std::string_view start, Space space = Space::reserved) {
   File file = File::create(path);
-  file.reserve(size);
+  file.reserve(size, space);
   file.write(0, std::as_bytes(std::span(start)));
   file.sync();
 }
 
-void make_shard(const fs::path& path, const Shard& shard) {
+void make_shard(const fs::path& path, const Shard& shard, Space space) {
   make_file(path, parse_safetensors_header(shard.header, shard.name).file_size,
-            frame_safetensors_header(shard.header));
+            frame_safetensors_header(shard.header), space);
 }
 
 /// The carried files at their sizes, with the folders they are in.
@@ -195,10 +195,10 @@ void make_carried(const Checkpoint& like, Checkpoint& made) {
   for (const fs::path& folder : folders) sync_directory(folder);
 }
 
-void make_model_directory(const Checkpoint& like, bool made_up, Checkpoint& made) {
+void make_model_directory(const Checkpoint& like, bool made_up, Checkpoint& made, Space space) {
   make_directory(made.path);
   for (const Shard& shard : made.shards) {
-    make_shard(made.path / shard.name, shard);
+    make_shard(made.path / shard.name, shard, space);
     made.files.push_back(made.path / shard.name);
   }
   if (made_up && made.shards.size() > 1) {
@@ -222,7 +222,7 @@ Checkpoint open_safetensors(const fs::path& path) {
 }
 
 Checkpoint create_safetensors(const Checkpoint& like, const fs::path& path, Format format,
-                              std::uint64_t limit) {
+                              Space space, std::uint64_t limit) {
   Checkpoint made;
   made.format = format;
   made.path = path;
@@ -239,9 +239,9 @@ Checkpoint create_safetensors(const Checkpoint& like, const fs::path& path, Form
     made.tensors[i].dataset.clear();
   }
   if (format == Format::safetensors_directory) {
-    make_model_directory(like, like.shards.empty(), made);
+    make_model_directory(like, like.shards.empty(), made, space);
   } else {
-    make_shard(path, made.shards[0]);
+    make_shard(path, made.shards[0], space);
     made.files.push_back(path);
   }
   return made;

@@ -33,7 +33,7 @@ bool krylov_converged(const KrylovOptions& options, const Eigen::VectorXd& sigma
   }
   if (std::sqrt(squares) <= options.delta_error) return true;
   // s_k = s_{k+1}: Delta_k is not unique and the bound out of reach; stop where float products end.
-  return residuals.maxCoeff() <= 5e-6 * largest;
+  return residuals.maxCoeff() <= 1e-6 * largest;
 }
 
 }  // namespace lox

@@ -80,7 +80,7 @@ Cost grid_cost(const WorkItem& item, int ranks) {
   const double active = grid.size();
   const double all = ranks;
   Cost cost;
-  const double band = static_cast<double>(grid_band_bytes);
+  const double band = std::min(static_cast<double>(grid_band_bytes), 4 * s.entries / all);
   double memory = 4 * s.entries / active + 4 * (s.m + s.n) * 2 * s.k;
   double seconds = 0;
   if (item.method == Method::full) {

@@ -115,7 +115,8 @@ void choose_grid_items(std::vector<WorkItem>& items, GridUse use, const Resource
   };
   if (use == GridUse::never) return;
   for (WorkItem& item : items) {
-    if (item.action == Action::edit && (use == GridUse::always || !fits_alone(item))) send(item);
+    if (item.action != Action::edit) continue;
+    if (use == GridUse::always || (!fits_alone(item) && resources.ranks > 1)) send(item);
   }
   if (use == GridUse::always || resources.ranks == 1) return;
   constexpr std::size_t at_most = 64;

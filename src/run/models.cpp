@@ -12,22 +12,25 @@ namespace {
 constexpr std::size_t bytes_at_once = std::size_t{8} << 20;  // of the base; small enough to stay in a cache
 
 /// `first_index` is the index in the tensor of the first element given.
-[[noreturn]] void fail_non_finite(const std::string& name, DType aligned_type, std::span<const std::byte> aligned,
-                                  DType base_type, std::span<const std::byte> base, std::int64_t first_index) {
-  const auto look = [&](const char* model, DType dtype, std::span<const std::byte> bytes) {
+[[noreturn]] void fail_non_finite(const Models& models, const TensorInfo& aligned, std::span<const std::byte> ours,
+                                  const TensorInfo& base, std::span<const std::byte> theirs,
+                                  std::int64_t first_index) {
+  const auto look = [&](const Checkpoint& model, const TensorInfo& tensor, std::span<const std::byte> bytes) {
+    const DType dtype = tensor.dtype;
     const std::size_t width = static_cast<std::size_t>(dtype_bits(dtype)) / 8;
     const auto found = find_non_finite(dtype, bytes.data(), bytes.size() / width);
     if (!found) return;
     double value = 0;
     to_double(dtype, bytes.data() + *found * width, 1, &value);
-    fail(ExitCode::bad_input,
-         "tensor '{}' of the {} model holds {} at index {}; repair it, or leave it out with --exclude",
-         printable(name), model, std::isnan(value) ? "NaN" : "Inf", first_index + static_cast<std::int64_t>(*found));
+    fail(ExitCode::bad_input, "{}: tensor '{}' of the {} model holds {} at index {}; repair it, or use --exclude",
+         printable(model.files[static_cast<std::size_t>(tensor.extent.file)].string()), printable(tensor.name),
+         &model == &models.base ? "base" : "aligned", std::isnan(value) ? "NaN" : "Inf",
+         first_index + static_cast<std::int64_t>(*found));
   };
-  look("aligned", aligned_type, aligned);
-  look("base", base_type, base);
-  fail(ExitCode::bad_input, "tensor '{}': the difference of the two models overflows; leave it out with --exclude",
-       printable(name));
+  look(models.aligned, aligned, ours);
+  look(models.base, base, theirs);
+  fail(ExitCode::bad_input, "{}: tensor '{}' differs so much from the base model's that float overflows; use --exclude",
+       printable(models.aligned.path.string()), printable(aligned.name));
 }
 
 std::size_t width_of(const TensorInfo& tensor) { return static_cast<std::size_t>(dtype_bits(tensor.dtype)) / 8; }
@@ -81,8 +84,7 @@ RowSlab ModelFiles::read_rows(const WorkItem& item, Index first, Index count) {
     const DeltaSummary found =
         subtract(aligned.dtype, ours.data(), base.dtype, theirs.data(), slab.delta.floats().subspan(done, n));
     if (!found.finite) {
-      fail_non_finite(aligned.name, aligned.dtype, ours, base.dtype, theirs,
-                      static_cast<std::int64_t>(first_element + done));
+      fail_non_finite(models_, aligned, ours, base, theirs, static_cast<std::int64_t>(first_element + done));
     }
     slab.summary.add(found);
   }

@@ -3,10 +3,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <string>
 #include <unordered_map>
 
 #include <nlohmann/json.hpp>
-#include <sys/resource.h>
 
 #include "lox/base/version.hpp"
 
@@ -137,9 +138,14 @@ json make_report(const Job& job, const Checkpoint& model, const std::vector<Tens
 }
 
 std::uint64_t peak_rss_bytes() {
-  struct rusage usage {};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+  // Not getrusage: its maximum survives exec, and so may be that of whoever started the program.
+  std::ifstream file("/proc/self/status");
+  std::string word;
+  while (file >> word) {
+    std::uint64_t kib = 0;
+    if (word == "VmHWM:" && file >> kib) return kib * 1024;
+  }
+  return 0;
 }
 
 }  // namespace lox

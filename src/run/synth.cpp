@@ -112,7 +112,8 @@ std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
       files.emplace_back("model.safetensors.index.json", make_safetensors_index(like.shards));
     }
     for (const auto& [name, text] : files) like.carried.push_back({name, {0, 0, text.size()}});
-    output = create_checkpoint(like, partial, format_of(options.target));
+    output = create_checkpoint(like, partial, format_of(options.target),
+                               options.headers_only ? Space::sparse : Space::reserved);
     Storage storage(output, Storage::Access::write);
     for (const CarriedFile& file : output.carried) {
       for (const auto& [name, text] : files) {
@@ -128,7 +129,7 @@ std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
   for (const TensorInfo& tensor : output.tensors) {
     const auto owner = static_cast<int>(given * static_cast<std::uint64_t>(comm.size()) / (output.bytes() + 1));
     given += tensor.extent.bytes;
-    if (owner == comm.rank()) generator.write(tensor, storage);
+    if (owner == comm.rank() && !options.headers_only) generator.write(tensor, storage);
   }
   comm.barrier();
   on_root(comm, [&] { publish(partial, options.target); });

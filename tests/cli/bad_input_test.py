@@ -629,7 +629,7 @@ def verify_another_model(directory):
 
 
 # Waiting for a fix.
-KNOWN = {"missing_job_file_with_2_ranks", "report_in_no_directory"}
+KNOWN = {"missing_job_file_with_2_ranks"}
 
 
 class BadInput(unittest.TestCase):

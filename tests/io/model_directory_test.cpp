@@ -164,7 +164,8 @@ TEST(ModelDirectory, MadeUpShardsComeWithAnIndex) {
     tensor.shape = {4};
     like.tensors.push_back(tensor);
   }
-  const Checkpoint made = create_safetensors(like, scratch / "out", Format::safetensors_directory, 16);
+  const Checkpoint made =
+      create_safetensors(like, scratch / "out", Format::safetensors_directory, Space::reserved, 16);
   EXPECT_EQ(made.tensors.at(0).name, "b");
   const Checkpoint back = open_checkpoint(scratch / "out");
   EXPECT_EQ(back.shards.at(1).name, "model-00002-of-00002.safetensors");

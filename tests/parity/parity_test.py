@@ -27,7 +27,6 @@ CASES = {
     "row": Case((1, 300), "noise", 5e-4),
     "half": Case((320, 256), "alignment", 5e-4, "F16"),
     "half.tiny": Case((256, 320), "power", 1e-5, "F16"),
-    "half.large": Case((320, 256), "alignment", 2e-3, "F16"),
     "mixed.bf16_from_f32": Case((320, 256), "alignment", 5e-4, "BF16", "F32"),
     "mixed.f16_from_bf16": Case((256, 320), "alignment", 5e-4, "F16", "BF16"),
     "single": Case((320, 256), "alignment", 5e-4, "F32"),
@@ -36,6 +35,7 @@ CASES = {
     "mixed.bf16_from_f64": Case((320, 256), "alignment", 5e-4, "BF16", "F64"),
     "mixed.f64_from_f16": Case((256, 320), "power", 5e-4, "F64", "F16"),
 }
+EDGE = {"half.large": Case((320, 256), "alignment", 2e-3, "F16")}  # for single tests
 SHARE = {"krylov": 0.998, "exact": 0.9999}  # of entries that must be identical
 WIDE = ("F32", "F64")  # finer than float32 arithmetic: only the distance says something
 COEF = 1.25
@@ -48,7 +48,7 @@ class Parity(LoxTest):
         cls.base = {}
         cls.aligned = {}
         cls.svd = {}
-        for name, case in CASES.items():
+        for name, case in {**CASES, **EDGE}.items():
             cls.base[name], cls.aligned[name] = reference.random_pair(rng, *case)
             cls.svd[name] = reference.Svd(reference.delta(cls.aligned[name], cls.base[name]))
         cls.table = []
@@ -71,7 +71,7 @@ class Parity(LoxTest):
             expected = reference.harden(self.aligned[name], low_rank, coef)
             found = reference.agreement(hardened[name], expected, coef * low_rank)
             self.table.append((method, k, name, found))
-            full = k == 0 or k >= min(CASES[name].shape[-2:])
+            full = k == 0 or k >= min(expected.shape[-2:])
             with self.subTest(tensor=name, k=k, method=method):
                 allowed = 0.1 if expected.dtype in WIDE else 1
                 self.assertLessEqual(found.worst, allowed, "off by more than rounding allows")

@@ -10,6 +10,9 @@ namespace lox {
 
 namespace fs = std::filesystem;
 
+/// What a new file gets at once: its blocks, or only its size (a sparse file, for planning).
+enum class Space { reserved, sparse };
+
 /// An open file: positioned reads and writes of any size, in pieces of at most 256 MiB, that either move every byte
 /// or throw Error(io) naming the file, the position and the system's reason. Safe to use from several threads.
 class File {
@@ -38,7 +41,7 @@ class File {
   void append(std::string_view text);
   /// Sets the size and reserves the blocks, so that a full disk shows now and not after hours. Where a file system
   /// cannot reserve, only the size is set.
-  void reserve(std::uint64_t size);
+  void reserve(std::uint64_t size, Space space = Space::reserved);
   void truncate(std::uint64_t size);
   /// On disk before it returns.
   void sync();

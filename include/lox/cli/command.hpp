@@ -23,6 +23,7 @@ ExitCode run_synth(const Arguments& arguments);
 ExitCode run_plan(const Arguments& arguments);
 ExitCode run_harden(const Arguments& arguments);
 ExitCode run_status(const Arguments& arguments);
+ExitCode run_report(const Arguments& arguments);
 ExitCode run_verify(const Arguments& arguments);
 
 const std::vector<Command>& commands();

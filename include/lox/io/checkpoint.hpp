@@ -86,7 +86,8 @@ Checkpoint open_checkpoint(const fs::path& path);
 /// The result's tensors are in the order of `like.tensors`, its carried files in that of `like.carried`; one
 /// *.safetensors file has no place for carried files, so there the result has none.
 /// `path` must not exist. What was made is removed again if making it fails.
-Checkpoint create_checkpoint(const Checkpoint& like, const fs::path& path, Format format);
+Checkpoint create_checkpoint(const Checkpoint& like, const fs::path& path, Format format,
+                             Space space = Space::reserved);
 
 /// The open files of a checkpoint. Positioned, thread-safe reads and writes; files are opened on first use.
 class Storage {

@@ -12,6 +12,6 @@ Checkpoint open_safetensors(const fs::path& path);
 /// See create_checkpoint; `format` is safetensors_file or safetensors_directory.
 /// Shards that have to be made up hold at most `limit` bytes.
 Checkpoint create_safetensors(const Checkpoint& like, const fs::path& path, Format format,
-                              std::uint64_t limit = shard_limit);
+                              Space space = Space::reserved, std::uint64_t limit = shard_limit);
 
 }  // namespace lox

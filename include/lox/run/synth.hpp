@@ -13,6 +13,7 @@ struct SynthOptions {
   std::uint64_t seed = 0;
   bool aligned = false;  ///< base + decaying low-rank part + noise, else the base itself
   bool overwrite = false;
+  bool headers_only = false;  ///< sparse files without weights, to plan with
 };
 
 /// Makes it; tensors are shared among the ranks. The same seed gives the same bytes on any ranks. Collective. Returns
