@@ -3,9 +3,8 @@
 
 #include <cstdint>
 #include <new>
-#include <utility>
-
 #include <sys/mman.h>
+#include <utility>
 
 namespace lox {
 namespace {
@@ -17,11 +16,12 @@ constexpr std::size_t huge_page = std::size_t{2} << 20;
 Buffer::Buffer(std::size_t bytes) : size_(bytes) {
   if (bytes == 0) return;
   if (bytes < huge_page) {
-    data_ = static_cast<std::byte*>(::operator new(bytes, std::align_val_t{64}));
+    data_ = static_cast<std::byte*>(::operator new (bytes, std::align_val_t{64}));
     return;
   }
   // One huge page more than needed, so that an aligned part can be cut out.
-  void* const raw = ::mmap(nullptr, bytes + huge_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* const raw =
+      ::mmap(nullptr, bytes + huge_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (raw == MAP_FAILED) throw std::bad_alloc();
   const auto start = reinterpret_cast<std::uintptr_t>(raw);
   const std::uintptr_t aligned = (start + huge_page - 1) / huge_page * huge_page;
@@ -45,7 +45,7 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
 Buffer::~Buffer() {
   if (data_ == nullptr) return;
   if (size_ < huge_page) {
-    ::operator delete(data_, std::align_val_t{64});
+    ::operator delete (data_, std::align_val_t{64});
   } else {
     ::munmap(data_, size_);
   }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "lox/base/dtype.hpp"
 
+#include "lox/base/error.hpp"
+#include "lox/base/half.hpp"
+#include "lox/base/simd.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
-
-#include "lox/base/error.hpp"
-#include "lox/base/half.hpp"
-#include "lox/base/simd.hpp"
 
 namespace lox {
 namespace {
@@ -20,10 +20,10 @@ struct Entry {
 
 // In the order of the enumeration.
 constexpr std::array<Entry, 22> table{{
-    {"U64", 64},        {"I64", 64},        {"F64", 64},    {"C64", 64},    {"F32", 32},    {"U32", 32},
-    {"I32", 32},        {"BF16", 16},       {"F16", 16},    {"U16", 16},    {"I16", 16},    {"F8_E5M2FNUZ", 8},
-    {"F8_E4M3FNUZ", 8}, {"F8_E8M0", 8},     {"F8_E4M3", 8}, {"F8_E5M2", 8}, {"I8", 8},      {"U8", 8},
-    {"F6_E3M2", 6},     {"F6_E2M3", 6},     {"F4", 4},      {"BOOL", 8},
+    {"U64", 64},        {"I64", 64},    {"F64", 64},    {"C64", 64},    {"F32", 32}, {"U32", 32},
+    {"I32", 32},        {"BF16", 16},   {"F16", 16},    {"U16", 16},    {"I16", 16}, {"F8_E5M2FNUZ", 8},
+    {"F8_E4M3FNUZ", 8}, {"F8_E8M0", 8}, {"F8_E4M3", 8}, {"F8_E5M2", 8}, {"I8", 8},   {"U8", 8},
+    {"F6_E3M2", 6},     {"F6_E2M3", 6}, {"F4", 4},      {"BOOL", 8},
 }};
 
 template <class T>
@@ -57,7 +57,9 @@ LOX_SIMD void floats_to_f16(const float* from, std::size_t count, std::byte* to)
 
 }  // namespace
 
-std::string_view dtype_name(DType dtype) { return table[static_cast<std::size_t>(dtype)].name; }
+std::string_view dtype_name(DType dtype) {
+  return table[static_cast<std::size_t>(dtype)].name;
+}
 
 std::optional<DType> dtype_from_name(std::string_view name) {
   const auto found = std::find_if(table.begin(), table.end(), [&](const Entry& e) { return e.name == name; });
@@ -65,23 +67,40 @@ std::optional<DType> dtype_from_name(std::string_view name) {
   return static_cast<DType>(found - table.begin());
 }
 
-int dtype_bits(DType dtype) { return table[static_cast<std::size_t>(dtype)].bits; }
+int dtype_bits(DType dtype) {
+  return table[static_cast<std::size_t>(dtype)].bits;
+}
 
 bool is_editable(DType dtype) {
   return dtype == DType::BF16 || dtype == DType::F16 || dtype == DType::F32 || dtype == DType::F64;
 }
 
-bool is_low_precision_float(DType dtype) { return dtype_bits(dtype) <= 8 && dtype_name(dtype).front() == 'F'; }
+bool is_low_precision_float(DType dtype) {
+  return dtype_bits(dtype) <= 8 && dtype_name(dtype).front() == 'F';
+}
 
 double ulp(DType dtype, double value) {
   int mantissa = 0;  // explicit bits
   int lowest = 0;    // exponent of the smallest normal number
   switch (dtype) {
-    case DType::BF16: mantissa = 7; lowest = -126; break;
-    case DType::F16: mantissa = 10; lowest = -14; break;
-    case DType::F32: mantissa = 23; lowest = -126; break;
-    case DType::F64: mantissa = 52; lowest = -1022; break;
-    default: not_editable(dtype);
+    case DType::BF16:
+      mantissa = 7;
+      lowest = -126;
+      break;
+    case DType::F16:
+      mantissa = 10;
+      lowest = -14;
+      break;
+    case DType::F32:
+      mantissa = 23;
+      lowest = -126;
+      break;
+    case DType::F64:
+      mantissa = 52;
+      lowest = -1022;
+      break;
+    default:
+      not_editable(dtype);
   }
   const int exponent = value == 0 ? lowest : std::max(std::ilogb(value), lowest);
   return std::ldexp(1.0, exponent - mantissa);
@@ -89,13 +108,20 @@ double ulp(DType dtype, double value) {
 
 void to_float(DType dtype, const std::byte* from, std::size_t count, float* to) {
   switch (dtype) {
-    case DType::BF16: bf16_to_floats(from, count, to); break;
-    case DType::F16: f16_to_floats(from, count, to); break;
-    case DType::F32: std::memcpy(to, from, count * sizeof(float)); break;
+    case DType::BF16:
+      bf16_to_floats(from, count, to);
+      break;
+    case DType::F16:
+      f16_to_floats(from, count, to);
+      break;
+    case DType::F32:
+      std::memcpy(to, from, count * sizeof(float));
+      break;
     case DType::F64:
       for (std::size_t i = 0; i < count; ++i) to[i] = static_cast<float>(load<double>(from, i));
       break;
-    default: not_editable(dtype);
+    default:
+      not_editable(dtype);
   }
 }
 
@@ -115,13 +141,20 @@ void to_double(DType dtype, const std::byte* from, std::size_t count, double* to
 
 void from_float(DType dtype, const float* from, std::size_t count, std::byte* to) {
   switch (dtype) {
-    case DType::BF16: floats_to_bf16(from, count, to); break;
-    case DType::F16: floats_to_f16(from, count, to); break;
-    case DType::F32: std::memcpy(to, from, count * sizeof(float)); break;
+    case DType::BF16:
+      floats_to_bf16(from, count, to);
+      break;
+    case DType::F16:
+      floats_to_f16(from, count, to);
+      break;
+    case DType::F32:
+      std::memcpy(to, from, count * sizeof(float));
+      break;
     case DType::F64:
       for (std::size_t i = 0; i < count; ++i) store(to, i, static_cast<double>(from[i]));
       break;
-    default: not_editable(dtype);
+    default:
+      not_editable(dtype);
   }
 }
 

@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: MIT
 #include "lox/base/file.hpp"
 
+#include "lox/base/error.hpp"
+#include "lox/base/fault.hpp"
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <utility>
-
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
-
-#include "lox/base/error.hpp"
-#include "lox/base/fault.hpp"
+#include <utility>
 
 namespace lox {
 namespace {
@@ -33,8 +32,12 @@ int open_or_throw(const fs::path& path, int flags, const char* doing) {
 
 }  // namespace
 
-File File::open_read(const fs::path& path) { return {open_or_throw(path, O_RDONLY, "open"), path}; }
-File File::open_write(const fs::path& path) { return {open_or_throw(path, O_RDWR, "open for writing"), path}; }
+File File::open_read(const fs::path& path) {
+  return {open_or_throw(path, O_RDONLY, "open"), path};
+}
+File File::open_write(const fs::path& path) {
+  return {open_or_throw(path, O_RDWR, "open for writing"), path};
+}
 File File::create(const fs::path& path) {
   return {open_or_throw(path, O_RDWR | O_CREAT | O_EXCL, "create"), path};
 }
@@ -118,7 +121,8 @@ void File::reserve(std::uint64_t size, Space space) {
 }
 
 void File::truncate(std::uint64_t size) {
-  if (::ftruncate(descriptor_, static_cast<off_t>(size)) != 0) fail_io(path_, fmt::format("set size {}", size));
+  if (::ftruncate(descriptor_, static_cast<off_t>(size)) != 0)
+    fail_io(path_, fmt::format("set size {}", size));
 }
 
 void File::sync() {
@@ -130,8 +134,8 @@ std::string read_text(const fs::path& path, std::uint64_t limit) {
   const File file = File::open_read(path);
   const std::uint64_t size = file.size();
   if (size > limit) {
-    fail(ExitCode::bad_input, "{}: {} bytes, more than the {} allowed for such a file", printable(path.string()), size,
-         limit);
+    fail(ExitCode::bad_input, "{}: {} bytes, more than the {} allowed for such a file",
+         printable(path.string()), size, limit);
   }
   std::string text(size, '\0');
   file.read(0, std::as_writable_bytes(std::span(text)));
@@ -163,7 +167,8 @@ void sync_directory(const fs::path& directory) {
 }
 
 void rename_durably(const fs::path& from, const fs::path& to) {
-  if (::rename(from.c_str(), to.c_str()) != 0) fail_io(from, fmt::format("rename to {}", printable(to.string())));
+  if (::rename(from.c_str(), to.c_str()) != 0)
+    fail_io(from, fmt::format("rename to {}", printable(to.string())));
   sync_directory(to.parent_path());
 }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "lox/base/mpi.hpp"
 
+#include "lox/base/error.hpp"
+#include "lox/base/file.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cstdlib>
-
-#include "lox/base/error.hpp"
-#include "lox/base/file.hpp"
 
 namespace lox {
 namespace {
@@ -44,7 +44,8 @@ void refuse_launcher_mismatch() {
   const int tasks = environment_number("SLURM_STEP_NUM_TASKS");
   if (size == 1 && tasks > 1) {
     fail(ExitCode::usage,
-         "srun started {} tasks but MPI sees a world of 1: launcher and MPI do not match, and {} copies would write "
+         "srun started {} tasks but MPI sees a world of 1: launcher and MPI do not match, and {} copies "
+         "would write "
          "one output; use srun --mpi=pmix, or mpirun",
          tasks, tasks);
   }
@@ -55,7 +56,9 @@ Comm::Comm(MPI_Comm handle) : handle_(handle) {
   check(MPI_Comm_size(handle, &size_), "MPI_Comm_size");
 }
 
-void Comm::barrier() const { check(MPI_Barrier(handle_), "MPI_Barrier"); }
+void Comm::barrier() const {
+  check(MPI_Barrier(handle_), "MPI_Barrier");
+}
 
 std::string Comm::broadcast(std::string text, int from) const {
   auto length = static_cast<std::uint64_t>(text.size());
@@ -78,9 +81,11 @@ std::vector<std::string> Comm::gather(const std::string& text) const {
     starts[i] = static_cast<int>(total);
     total += lengths[i];
   }
-  if (total > INT32_MAX) fail(ExitCode::internal, "MPI_Gatherv of {} bytes is more than its counts can say", total);
+  if (total > INT32_MAX)
+    fail(ExitCode::internal, "MPI_Gatherv of {} bytes is more than its counts can say", total);
   std::string all(is_root() ? static_cast<std::size_t>(total) : 0, '\0');
-  check(MPI_Gatherv(text.data(), length, MPI_CHAR, all.data(), lengths.data(), starts.data(), MPI_CHAR, 0, handle_),
+  check(MPI_Gatherv(text.data(), length, MPI_CHAR, all.data(), lengths.data(), starts.data(), MPI_CHAR, 0,
+                    handle_),
         "MPI_Gatherv");
   std::vector<std::string> texts;
   if (!is_root()) return texts;
@@ -91,7 +96,8 @@ std::vector<std::string> Comm::gather(const std::string& text) const {
 }
 
 void Comm::sum(std::span<double> values) const {
-  check(MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_DOUBLE, MPI_SUM, handle_),
+  check(MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_DOUBLE, MPI_SUM,
+                      handle_),
         "MPI_Allreduce");
 }
 
@@ -109,9 +115,8 @@ void agree(const Comm& comm, const std::optional<Error>& mine) {
   int first = mine ? comm.rank() : comm.size();
   check(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, comm.get()), "MPI_Allreduce");
   if (first == comm.size()) return;
-  const std::string text =
-      comm.broadcast(comm.rank() == first ? fmt::format("{} {}", static_cast<int>(mine->code()), mine->what()) : "",
-                     first);
+  const std::string text = comm.broadcast(
+      comm.rank() == first ? fmt::format("{} {}", static_cast<int>(mine->code()), mine->what()) : "", first);
   throw SharedError(static_cast<ExitCode>(std::atoi(text.c_str())), text.substr(text.find(' ') + 1));
 }
 

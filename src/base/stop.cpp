@@ -15,7 +15,9 @@ std::atomic<double> longest_item{0};
 constexpr double to_tidy_up = 10;  // seconds to sync, write the journal and leave
 static_assert(std::atomic<int>::is_always_lock_free, "the handler must be async-signal-safe");
 
-extern "C" void raise_urgency(int) { urgency.fetch_add(1); }
+extern "C" void raise_urgency(int) {
+  urgency.fetch_add(1);
+}
 
 }  // namespace
 
@@ -27,7 +29,9 @@ void catch_stop_signals() {
   for (const int signal : {SIGUSR1, SIGUSR2, SIGTERM}) sigaction(signal, &action, nullptr);
 }
 
-void set_deadline(double second) { deadline = second; }
+void set_deadline(double second) {
+  deadline = second;
+}
 
 void note_item_seconds(double seconds) {
   double longest = longest_item.load();
@@ -38,7 +42,8 @@ void note_item_seconds(double seconds) {
 int stop_urgency() {
   const double end = deadline.load();
   if (end > 0) {
-    const double left = end - std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+    const double left =
+        end - std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
     if (left < to_tidy_up / 2) {
       request_stop(2);
     } else if (left < to_tidy_up + 1.5 * longest_item.load()) {

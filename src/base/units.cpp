@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "lox/base/units.hpp"
 
+#include "lox/base/error.hpp"
+
 #include <array>
 #include <cctype>
 #include <charconv>
 #include <cmath>
-
-#include "lox/base/error.hpp"
 
 namespace lox {
 
@@ -51,7 +51,8 @@ double parse_seconds(const std::string& text, const std::string& what) {
     if (*at != ':') break;
     ++at;
   }
-  fail(ExitCode::usage, "{} '{}' is not a time; write it like 90s, 15m, 2h or 1:30:00", what, printable(text));
+  fail(ExitCode::usage, "{} '{}' is not a time; write it like 90s, 15m, 2h or 1:30:00", what,
+       printable(text));
 }
 
 std::string format_bytes(double bytes) {

@@ -3,6 +3,8 @@
 
 namespace lox {
 
-const char* version() { return LOX_VERSION; }
+const char* version() {
+  return LOX_VERSION;
+}
 
 }  // namespace lox

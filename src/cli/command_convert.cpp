@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-#include <chrono>
-
 #include "lox/base/log.hpp"
 #include "lox/base/units.hpp"
 #include "lox/cli/options.hpp"
 #include "lox/io/convert.hpp"
+
+#include <chrono>
 
 namespace po = boost::program_options;
 
@@ -30,8 +30,8 @@ ExitCode run_convert(const Arguments& arguments) {
   const fs::path target = values["DST"].as<std::string>();
   const auto bytes = static_cast<double>(convert(comm, values["SRC"].as<std::string>(), target, overwrite));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  log.info("wrote {}: {} in {}, {}/s", printable(target.string()), format_bytes(bytes), format_seconds(seconds),
-           format_bytes(bytes / std::max(seconds, 1e-3)));
+  log.info("wrote {}: {} in {}, {}/s", printable(target.string()), format_bytes(bytes),
+           format_seconds(seconds), format_bytes(bytes / std::max(seconds, 1e-3)));
   return ExitCode::done;
 }
 

@@ -24,7 +24,9 @@ ExitCode run_harden(const Arguments& arguments) {
   job.finish();
   const Comm comm = Comm::world();
   refuse_launcher_mismatch();
-  const Log::Level level = !comm.is_root() ? Log::Level::silent : quiet ? Log::Level::warnings : Log::Level::all;
+  const Log::Level level = !comm.is_root() ? Log::Level::silent
+                           : quiet         ? Log::Level::warnings
+                                           : Log::Level::all;
   return harden(comm, job.job, Log(level));
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include <nlohmann/json.hpp>
-
 #include "lox/base/units.hpp"
 #include "lox/cli/options.hpp"
 #include "lox/io/checkpoint.hpp"
+
+#include <nlohmann/json.hpp>
 
 namespace po = boost::program_options;
 
@@ -18,9 +18,12 @@ std::string shape_text(const TensorInfo& tensor) {
 
 const char* format_text(Format format) {
   switch (format) {
-    case Format::safetensors_file: return "safetensors file";
-    case Format::safetensors_directory: return "safetensors directory";
-    case Format::hdf5: return "HDF5";
+    case Format::safetensors_file:
+      return "safetensors file";
+    case Format::safetensors_directory:
+      return "safetensors directory";
+    case Format::hdf5:
+      return "HDF5";
   }
   return "?";
 }
@@ -36,7 +39,8 @@ void print_json(const Checkpoint& model) {
                        {"bytes", tensor.extent.bytes}});
   }
   nlohmann::json files = nlohmann::json::array();
-  for (const CarriedFile& file : model.carried) files.push_back({{"name", file.name}, {"bytes", file.extent.bytes}});
+  for (const CarriedFile& file : model.carried)
+    files.push_back({{"name", file.name}, {"bytes", file.extent.bytes}});
   const nlohmann::json all{{"path", model.path.string()}, {"format", format_text(model.format)},
                            {"bytes", model.bytes()},      {"parameters", parameters},
                            {"tensors", tensors},          {"files", files}};
@@ -55,8 +59,9 @@ void print_table(const Checkpoint& model) {
     fmt::print("{:{}}  {:8}  {:>10}  {}\n", printable(tensor.name), width, dtype_name(tensor.dtype),
                format_bytes(static_cast<double>(tensor.extent.bytes)), shape_text(tensor));
   }
-  fmt::print("\n{}: {}, {} tensors, {:.3g} parameters, {}", printable(model.path.string()), format_text(model.format),
-             model.tensors.size(), static_cast<double>(parameters), format_bytes(static_cast<double>(model.bytes())));
+  fmt::print("\n{}: {}, {} tensors, {:.3g} parameters, {}", printable(model.path.string()),
+             format_text(model.format), model.tensors.size(), static_cast<double>(parameters),
+             format_bytes(static_cast<double>(model.bytes())));
   if (!model.carried.empty()) fmt::print(", {} other files", model.carried.size());
   fmt::print("\n");
 }

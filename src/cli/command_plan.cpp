@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT
-#include <map>
-#include <tuple>
-
-#include <nlohmann/json.hpp>
-
 #include "lox/base/units.hpp"
 #include "lox/cli/options.hpp"
 #include "lox/io/checkpoint.hpp"
 #include "lox/plan/cost.hpp"
 #include "lox/plan/forecast.hpp"
 #include "lox/plan/memory.hpp"
+
+#include <cmath>
+#include <map>
+#include <tuple>
+
+#include <nlohmann/json.hpp>
 
 namespace po = boost::program_options;
 
@@ -49,7 +50,8 @@ void print_table(const PlannedJob& job) {
     group.cost.seconds = std::max(group.cost.seconds, cost.seconds);
     group.cost.flops = std::max(group.cost.flops, cost.flops);
   }
-  fmt::print("{:>8}  {:18}  {:7}  {:6}  {:>12}  {:>10}\n", "count", "shape", "method", "where", "memory/rank", "time each");
+  fmt::print("{:>8}  {:18}  {:7}  {:6}  {:>12}  {:>10}\n", "count", "shape", "method", "where", "memory/rank",
+             "time each");
   for (const auto& [key, group] : groups) {
     fmt::print("{:8}  {:18}  {:7}  {:6}  {:>12}  {:>10}\n", group.count, std::get<1>(key), std::get<2>(key),
                std::get<3>(key), format_bytes(static_cast<double>(group.cost.memory + program_memory)),
@@ -69,23 +71,23 @@ void print_table(const PlannedJob& job) {
              format_bytes(static_cast<double>(f.bytes_written)));
   fmt::print("{:14}{}\n", "disk", format_bytes(static_cast<double>(f.disk)));
   fmt::print("{:14}{:.2e}\n", "flops", f.flops);
-  fmt::print("{:14}about {} (the first rank is done after {})\n", "time", format_seconds(f.seconds), format_seconds(least));
+  fmt::print("{:14}about {} (the first rank is done after {})\n", "time", format_seconds(f.seconds),
+             format_seconds(least));
 }
 
 void print_json(const PlannedJob& job) {
   nlohmann::ordered_json items = nlohmann::ordered_json::array();
   for (const WorkItem& item : job.plan.items) {
     const Cost cost = item.where == Where::grid ? grid_cost(item, job.resources.ranks) : local_cost(item);
-    nlohmann::ordered_json entry{
-        {"name", job.aligned.tensors[static_cast<std::size_t>(item.tensor)].name},
-        {"matrix", item.matrix},
-        {"action", action_name(item.action)},
-        {"where", where_name(item.where)},
-        {"memory", cost.memory + program_memory},
-        {"flops", cost.flops},
-        {"bytes_read", cost.bytes_read},
-        {"bytes_written", cost.bytes_written},
-        {"seconds", cost.seconds}};
+    nlohmann::ordered_json entry{{"name", job.aligned.tensors[static_cast<std::size_t>(item.tensor)].name},
+                                 {"matrix", item.matrix},
+                                 {"action", action_name(item.action)},
+                                 {"where", where_name(item.where)},
+                                 {"memory", cost.memory + program_memory},
+                                 {"flops", cost.flops},
+                                 {"bytes_read", cost.bytes_read},
+                                 {"bytes_written", cost.bytes_written},
+                                 {"seconds", cost.seconds}};
     if (item.action == Action::edit) {
       entry["rows"] = item.rows;
       entry["cols"] = item.cols;
@@ -115,6 +117,39 @@ void print_json(const PlannedJob& job) {
   fmt::print("{}\n", all.dump(1));
 }
 
+/// A batch script ready to submit: twice the predicted time, a fifth more memory than needed.
+void print_sbatch(const PlannedJob& planned, const Job& job, int ranks_per_node, int cpus) {
+  std::uint64_t memory = 0;
+  for (const Forecast::Rank& rank : planned.forecast.ranks) memory = std::max(memory, rank.memory);
+  const int on_node = std::min(ranks_per_node, planned.resources.ranks);
+  const int nodes = (planned.resources.ranks + on_node - 1) / on_node;
+  const double node_memory = 1.2 * static_cast<double>(memory) * on_node / (1 << 30);
+  const auto minutes = static_cast<long>(2 * planned.forecast.seconds / 60) + 10;
+  const auto quoted = [](const fs::path& path) {
+    std::string text = "'";
+    for (const char c : path.string()) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    return text + "'";
+  };
+  fmt::print(
+      "#!/bin/bash\n"
+      "#SBATCH --job-name=lox\n#SBATCH --nodes={}\n#SBATCH --ntasks-per-node={}\n#SBATCH --cpus-per-task={}\n"
+      "#SBATCH --mem={:.0f}G\n#SBATCH --time={}\n"
+      "#SBATCH --requeue\n#SBATCH --open-mode=append\n#SBATCH --signal=B:USR1@180\n#SBATCH "
+      "--output=%x-%j.out\n"
+      "# slurm/harden.sbatch does the same for a job file, and more: see docs/cluster.md.\n"
+      "export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK\n"
+      "srun --mpi=pmix --cpu-bind=cores \"${{LOX:-lox}}\" harden \\\n"
+      "  --base {} --aligned {} \\\n  --output {} --k {} --coef {} &\n"
+      "step=$!\n"
+      "trap 'kill -USR1 $step 2>/dev/null' USR1 TERM\n"
+      "while kill -0 $step 2>/dev/null; do wait $step; done\n"
+      "wait $step\ncode=$?\n"
+      "[ $code -ne 75 ] || scontrol requeue \"$SLURM_JOB_ID\"\n"
+      "exit $code\n",
+      nodes, on_node, cpus, std::ceil(node_memory), minutes, quoted(job.base), quoted(job.aligned),
+      quoted(job.output), job.k, job.coef);
+}
+
 }  // namespace
 
 ExitCode run_plan(const Arguments& arguments) {
@@ -127,11 +162,19 @@ ExitCode run_plan(const Arguments& arguments) {
   job_options.add_to(options);
   int ranks = 1;
   bool json = false;
-  options.add()("ranks", po::value(&ranks)->default_value(ranks)->value_name("N"), "to plan for")(
-      "json", po::bool_switch(&json), "for programs");
+  bool sbatch = false;
+  int ranks_per_node = 4;
+  int cpus = 8;
+  options.add()("sbatch", po::bool_switch(&sbatch), "print a batch script to submit")(
+      "ranks-per-node", po::value(&ranks_per_node)->default_value(ranks_per_node)->value_name("N"),
+      "of the script")("cpus-per-rank", po::value(&cpus)->default_value(cpus)->value_name("N"),
+                       "of the script")("ranks", po::value(&ranks)->default_value(ranks)->value_name("N"),
+                                        "to plan for")("json", po::bool_switch(&json), "for programs");
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;
   job_options.finish();
+  if (ranks_per_node < 1 || cpus < 1)
+    fail(ExitCode::usage, "--ranks-per-node and --cpus-per-rank must be positive");
   if (ranks < 1) fail(ExitCode::usage, "--ranks {} is not a number of ranks", ranks);
   const Job& job = job_options.job;
   PlannedJob planned;
@@ -140,10 +183,15 @@ ExitCode run_plan(const Arguments& arguments) {
   planned.aligned = open_checkpoint(job.aligned);
   refuse_quantised(base);
   refuse_quantised(planned.aligned);
-  std::erase_if(planned.aligned.carried, [](const CarriedFile& file) { return is_foreign_weights(file.name); });
+  std::erase_if(planned.aligned.carried,
+                [](const CarriedFile& file) { return is_foreign_weights(file.name); });
   planned.plan = make_plan(base, planned.aligned, job, planned.resources);
   planned.forecast = forecast(planned.plan, planned.aligned, ranks);
-  json ? print_json(planned) : print_table(planned);
+  if (sbatch) {
+    print_sbatch(planned, job, ranks_per_node, cpus);
+  } else {
+    json ? print_json(planned) : print_table(planned);
+  }
   std::fflush(stdout);
   check_space(job.output, planned.forecast.disk);
   return ExitCode::done;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
+#include "lox/base/units.hpp"
+#include "lox/cli/options.hpp"
+
 #include <algorithm>
 #include <map>
 #include <string>
 #include <vector>
 
 #include <nlohmann/json.hpp>
-
-#include "lox/base/units.hpp"
-#include "lox/cli/options.hpp"
 
 namespace po = boost::program_options;
 
@@ -50,36 +50,42 @@ void print(const json& report) {
     if (!kinds.contains(name)) order.push_back(name);
     Kind& kind = kinds[name];
     ++kind.count;
-    kind.relative += tensor.at("edit_norm").get<double>() / std::max(tensor.at("delta_norm").get<double>(), 1e-300);
+    kind.relative +=
+        tensor.at("edit_norm").get<double>() / std::max(tensor.at("delta_norm").get<double>(), 1e-300);
     kind.energy += tensor.at("energy").get<double>();
     kind.realised += tensor.at("realised").get<double>();
     kind.changed += tensor.at("changed").get<double>();
     kind.certificate = std::max(kind.certificate, tensor.at("certificate").get<double>());
-    const std::string method = tensor.at("method").get<std::string>() + "/" + tensor.at("where").get<std::string>();
-    if (kind.methods.find(method) == std::string::npos) kind.methods += (kind.methods.empty() ? "" : " ") + method;
+    const std::string method =
+        tensor.at("method").get<std::string>() + "/" + tensor.at("where").get<std::string>();
+    if (kind.methods.find(method) == std::string::npos)
+      kind.methods += (kind.methods.empty() ? "" : " ") + method;
   }
   std::size_t width = 6;
   for (const std::string& name : order) width = std::max(width, printable(name).size());
-  fmt::print("{:{}}  {:>5}  {:>7}  {:>10}  {:>9}  {:>8}  {:>11}  method\n", "tensor", width, "count", "energy",
-             "edit/delta", "realised", "changed", "certificate");
+  fmt::print("{:{}}  {:>5}  {:>7}  {:>10}  {:>9}  {:>8}  {:>11}  method\n", "tensor", width, "count",
+             "energy", "edit/delta", "realised", "changed", "certificate");
   for (const std::string& name : order) {
     const Kind& kind = kinds[name];
     const auto n = static_cast<double>(kind.count);
-    fmt::print("{:{}}  {:5}  {:6.1f}%  {:10.2f}  {:8.1f}%  {:7.1f}%  {:11.1e}  {}\n", printable(name), width, kind.count,
-               100 * kind.energy / n, kind.relative / n, 100 * kind.realised / n, 100 * kind.changed / n,
-               kind.certificate, kind.methods);
+    fmt::print("{:{}}  {:5}  {:6.1f}%  {:10.2f}  {:8.1f}%  {:7.1f}%  {:11.1e}  {}\n", printable(name), width,
+               kind.count, 100 * kind.energy / n, kind.relative / n, 100 * kind.realised / n,
+               100 * kind.changed / n, kind.certificate, kind.methods);
   }
   const json& totals = report.at("totals");
   const json& job = report.at("job");
-  fmt::print("\nk = {}, coef = {}: {} tensors edited, {} copied, {} in {} on {} ranks, peak memory of a rank {}\n",
-             job.at("k").dump(), job.at("coef").dump(), totals.at("edited").dump(), totals.at("copied").dump(),
-             format_bytes(totals.at("bytes_written").get<double>()), format_seconds(totals.at("seconds").get<double>()),
-             totals.at("ranks").dump(), format_bytes(totals.at("peak_rss_bytes").get<double>()));
-  fmt::print("\nenergy      share of |delta|^2 in its top k singular values\n"
-             "edit/delta  size of the edit against the whole delta\n"
-             "realised    share of the edit that survives rounding to the dtype\n"
-             "changed     share of entries that differ from the aligned model\n"
-             "certificate worst residual of the singular triplets, relative to the largest\n");
+  fmt::print(
+      "\nk = {}, coef = {}: {} tensors edited, {} copied, {} in {} on {} ranks, peak memory of a rank {}\n",
+      job.at("k").dump(), job.at("coef").dump(), totals.at("edited").dump(), totals.at("copied").dump(),
+      format_bytes(totals.at("bytes_written").get<double>()),
+      format_seconds(totals.at("seconds").get<double>()), totals.at("ranks").dump(),
+      format_bytes(totals.at("peak_rss_bytes").get<double>()));
+  fmt::print(
+      "\nenergy      share of |delta|^2 in its top k singular values\n"
+      "edit/delta  size of the edit against the whole delta\n"
+      "realised    share of the edit that survives rounding to the dtype\n"
+      "changed     share of entries that differ from the aligned model\n"
+      "certificate worst residual of the singular triplets, relative to the largest\n");
 }
 
 }  // namespace

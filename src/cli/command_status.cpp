@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include <nlohmann/json.hpp>
-
 #include "lox/base/units.hpp"
 #include "lox/cli/options.hpp"
 #include "lox/run/workspace.hpp"
+
+#include <nlohmann/json.hpp>
 
 namespace po = boost::program_options;
 
@@ -36,9 +36,10 @@ ExitCode run_status(const Arguments& arguments) {
   } else if (finished) {
     fmt::print("{}: finished\n", printable(output.string()));
   } else {
-    fmt::print("{}: unfinished, {} of {} items done ({} written); {}\n", printable(output.string()),
-               status.items_finished, status.items, format_bytes(static_cast<double>(status.bytes_finished)),
-               status.holder.empty() ? "no job is at work on it, the same harden command goes on" : status.holder);
+    fmt::print(
+        "{}: unfinished, {} of {} items done ({} written); {}\n", printable(output.string()),
+        status.items_finished, status.items, format_bytes(static_cast<double>(status.bytes_finished)),
+        status.holder.empty() ? "no job is at work on it, the same harden command goes on" : status.holder);
   }
   return finished ? ExitCode::done : ExitCode::stopped;
 }

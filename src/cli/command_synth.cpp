@@ -12,20 +12,23 @@ namespace lox {
 ExitCode run_synth(const Arguments& arguments) {
   std::string names;
   for (const ModelShape& shape : model_shapes()) names += (names.empty() ? "" : ", ") + shape.name;
-  for (std::size_t line = 0; (line = names.rfind(' ', line + 70)) != std::string::npos && names.size() - line > 10;) {
+  for (std::size_t line = 0;
+       (line = names.rfind(' ', line + 70)) != std::string::npos && names.size() - line > 10;) {
     names[line] = '\n';
   }
   Options options("synth", "DST --shape NAME [options]",
                   "Writes random weights in the shapes of a real model, for demonstrations, sizing\n"
                   "and benchmarks. With the same seed, the aligned half is the base half plus a\n"
-                  "decaying low-rank part and noise. Shapes:\n" + names + ".",
+                  "decaying low-rank part and noise. Shapes:\n" +
+                      names + ".",
                   "  lox synth base --shape llama-2-7b --layers 2 --role base\n"
                   "  lox synth aligned --shape llama-2-7b --layers 2 --role aligned");
   SynthOptions synth;
   std::string role = "base";
   bool quiet = false;
-  options.add()("shape", po::value(&synth.shape)->default_value(synth.shape)->value_name("NAME"), "of the model")(
-      "layers", po::value(&synth.layers)->value_name("N"), "keep the first N layers")(
+  options.add()("shape", po::value(&synth.shape)->default_value(synth.shape)->value_name("NAME"),
+                "of the model")("layers", po::value(&synth.layers)->value_name("N"),
+                                "keep the first N layers")(
       "seed", po::value(&synth.seed)->default_value(synth.seed), "of the random weights")(
       "role", po::value(&role)->default_value(role)->value_name("HALF"), "base or aligned")(
       "headers-only", po::bool_switch(&synth.headers_only), "no weights (sparse files): to plan with")(

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
-#include <cstdlib>
-
-#include <Eigen/Core>
-#include <boost/version.hpp>
-
 #include "lox/base/mpi.hpp"
 #include "lox/base/version.hpp"
 #include "lox/cli/command.hpp"
 #include "lox/io/hdf5.hpp"
 #include "lox/linalg/libraries.hpp"
+
+#include <cstdlib>
+
+#include <Eigen/Core>
+#include <boost/version.hpp>
 
 namespace lox {
 
@@ -43,10 +43,12 @@ std::string program_help() {
 }
 
 std::string program_version() {
-  return fmt::format("lox {}\nMPI        {}\nHDF5       {}\nBLAS       {}\nScaLAPACK  {}\nEigen      {}.{}.{}\nBoost      {}\n",
-                     version(), mpi_library_version(), hdf5_library_version(), blas_library_version(),
-                     scalapack_library_version(), EIGEN_WORLD_VERSION, EIGEN_MAJOR_VERSION, EIGEN_MINOR_VERSION,
-                     BOOST_LIB_VERSION);
+  return fmt::format(
+      "lox {}\nMPI        {}\nHDF5       {}\nBLAS       {}\nScaLAPACK  {}\nEigen      {}.{}.{}\nBoost      "
+      "{}\n",
+      version(), mpi_library_version(), hdf5_library_version(), blas_library_version(),
+      scalapack_library_version(), EIGEN_WORLD_VERSION, EIGEN_MAJOR_VERSION, EIGEN_MINOR_VERSION,
+      BOOST_LIB_VERSION);
 }
 
 }  // namespace lox

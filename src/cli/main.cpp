@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
-#include <algorithm>
-#include <cstdlib>
-
-#include <fmt/format.h>
-#include <sched.h>
-
 #include "lox/base/mpi.hpp"
 #include "lox/base/stop.hpp"
 #include "lox/cli/command.hpp"
 #include "lox/linalg/libraries.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <sched.h>
+
+#include <fmt/format.h>
 
 namespace {
 
@@ -49,10 +49,10 @@ ExitCode run(const Command& command, const Arguments& arguments) {
     }
   };
   if (!command.parallel) return guarded(1, 0);
+  catch_stop_signals();  // before MPI starts, which takes a while: a signal then must not kill
   const MpiSession mpi(nullptr, nullptr);
   const Comm comm = Comm::world();
   choose_threads(comm);
-  catch_stop_signals();
   return guarded(comm.size(), comm.rank());
 }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "lox/cli/options.hpp"
 
+#include "lox/base/mpi.hpp"
+#include "lox/base/units.hpp"
+
 #include <fstream>
 #include <iterator>
 #include <sstream>
-
-#include "lox/base/mpi.hpp"
-#include "lox/base/units.hpp"
 
 namespace po = boost::program_options;
 
@@ -22,12 +22,17 @@ bool is_root() {
 }  // namespace
 
 Options::Options(std::string command, std::string synopsis, std::string text, std::string example)
-    : command_(std::move(command)), synopsis_(std::move(synopsis)), text_(std::move(text)),
-      example_(std::move(example)), described_("Options", 80, 40) {
+    : command_(std::move(command)),
+      synopsis_(std::move(synopsis)),
+      text_(std::move(text)),
+      example_(std::move(example)),
+      described_("Options", 80, 40) {
   described_.add_options()("help,h", "print this text");
 }
 
-void Options::add_positional(const std::string& name) { positional_.push_back(name); }
+void Options::add_positional(const std::string& name) {
+  positional_.push_back(name);
+}
 
 std::string Options::help() const {
   std::ostringstream text;
@@ -47,7 +52,8 @@ bool Options::parse(const Arguments& arguments, po::variables_map& values) {
   try {
     // No guessing: an abbreviated option would change its meaning when a new one is added.
     const int style = po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
-    po::store(po::command_line_parser(arguments).options(all).positional(positions).style(style).run(), values);
+    po::store(po::command_line_parser(arguments).options(all).positional(positions).style(style).run(),
+              values);
     if (values.contains("help")) {
       if (is_root()) fmt::print("{}", help());
       return false;
@@ -89,15 +95,19 @@ void JobOptions::add_to(Options& options) {
       "bound on the residuals of the singular triplets")(
       "grid", po::value(&grid)->default_value(grid)->value_name("WHEN"),
       "auto, never or always: solve a matrix by all ranks together")(
-      "memory", po::value(&memory)->value_name("BYTES"), "memory of a rank, e.g. 8GiB; default: what is there")(
-      "include", po::value(&job.include)->value_name("REGEX"), "edit only tensors whose name matches (repeatable)")(
-      "exclude", po::value(&job.exclude)->value_name("REGEX"), "copy tensors whose name matches (repeatable)")(
+      "memory", po::value(&memory)->value_name("BYTES"),
+      "memory of a rank, e.g. 8GiB; default: what is there")(
+      "include", po::value(&job.include)->value_name("REGEX"),
+      "edit only tensors whose name matches (repeatable)")("exclude",
+                                                           po::value(&job.exclude)->value_name("REGEX"),
+                                                           "copy tensors whose name matches (repeatable)")(
       "seed", po::value(&job.seed)->default_value(job.seed), "of the random start of the SVD")(
       "report", path(job.report)->value_name("FILE"), "default: <output>.report.json")(
       "overwrite", po::bool_switch(&job.overwrite), "replace an existing output")(
       "time-limit", po::value(&time_limit)->value_name("TIME"),
       "stop in good order before it is over, e.g. 2h; default: the Slurm job's end, if known")(
-      "recheck", po::bool_switch(&job.recheck), "before going on, compare what is finished with its checksums")(
+      "recheck", po::bool_switch(&job.recheck),
+      "before going on, compare what is finished with its checksums")(
       "config", po::value<std::string>()->value_name("JOBFILE"),
       "INI file of these options; the command line wins");
 }

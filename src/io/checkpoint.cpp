@@ -3,6 +3,7 @@
 
 #include "lox/base/error.hpp"
 #include "lox/io/hdf5.hpp"
+#include "lox/io/hdf5_create.hpp"
 #include "lox/io/model_directory.hpp"
 
 #include <algorithm>
@@ -170,8 +171,8 @@ Checkpoint create_checkpoint(const Checkpoint& like, const fs::path& path, Forma
     fail(ExitCode::bad_input, "{}: exists already; remove it", printable(path.string()));
   }
   try {
-    Checkpoint made =
-        format == Format::hdf5 ? create_hdf5(like, path, space) : create_safetensors(like, path, format, space);
+    Checkpoint made = format == Format::hdf5 ? create_hdf5(like, path, space)
+                                             : create_safetensors(like, path, format, space);
     sync_directory(path.parent_path());
     return made;
   } catch (...) {

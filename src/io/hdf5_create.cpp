@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include "lox/io/hdf5_create.hpp"
+
 #include "lox/base/error.hpp"
 #include "lox/io/carried.hpp"
 #include "lox/io/hdf5.hpp"

@@ -161,7 +161,8 @@ void make_directory(const fs::path& path) {
 }
 
 /// A new file of this size that begins with `start`, on disk.
-void make_file(const fs::path& path, std::uint64_t size, std::string_view start, Space space = Space::reserved) {
+void make_file(const fs::path& path, std::uint64_t size, std::string_view start,
+               Space space = Space::reserved) {
   File file = File::create(path);
   file.reserve(size, space);
   file.write(0, std::as_bytes(std::span(start)));
@@ -221,8 +222,8 @@ Checkpoint open_safetensors(const fs::path& path) {
   return model;
 }
 
-Checkpoint create_safetensors(const Checkpoint& like, const fs::path& path, Format format,
-                              Space space, std::uint64_t limit) {
+Checkpoint create_safetensors(const Checkpoint& like, const fs::path& path, Format format, Space space,
+                              std::uint64_t limit) {
   Checkpoint made;
   made.format = format;
   made.path = path;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "lox/linalg/delta.hpp"
 
+#include "lox/base/simd.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <vector>
-
-#include "lox/base/simd.hpp"
 
 namespace lox {
 namespace {
@@ -44,8 +44,8 @@ struct Sums {
   std::array<float, lanes> largest{};
 };
 
-DeltaSummary subtract_chunk(DType aligned_type, const std::byte* aligned, DType base_type, const std::byte* base,
-                            std::span<float> delta) {
+DeltaSummary subtract_chunk(DType aligned_type, const std::byte* aligned, DType base_type,
+                            const std::byte* base, std::span<float> delta) {
   const bool wide = aligned_type == DType::F64 || base_type == DType::F64;
   const auto aligned_width = static_cast<std::size_t>(dtype_bits(aligned_type)) / 8;
   const auto base_width = static_cast<std::size_t>(dtype_bits(base_type)) / 8;
@@ -67,11 +67,12 @@ DeltaSummary subtract_chunk(DType aligned_type, const std::byte* aligned, DType 
       to_float(aligned_type, aligned + first * aligned_width, n, a.data());
       to_float(base_type, base + first * base_width, n, b.data());
     }
-    subtract_strip(a.data(), b.data(), n, delta.data() + first, sums.squares.data(), sums.aligned_squares.data(),
-                   sums.largest.data());
+    subtract_strip(a.data(), b.data(), n, delta.data() + first, sums.squares.data(),
+                   sums.aligned_squares.data(), sums.largest.data());
     if (wide) {
       for (std::size_t i = 0; i < n; ++i) {
-        sums.aligned_squares[0] += a_wide[i] * a_wide[i] - static_cast<double>(a[i]) * static_cast<double>(a[i]);
+        sums.aligned_squares[0] +=
+            a_wide[i] * a_wide[i] - static_cast<double>(a[i]) * static_cast<double>(a[i]);
       }
     }
   }
@@ -103,8 +104,9 @@ DeltaSummary subtract(DType aligned_type, const std::byte* aligned, DType base_t
 #pragma omp parallel for schedule(static)
   for (std::size_t c = 0; c < chunks; ++c) {
     const std::size_t first = c * chunk;
-    parts[c] = subtract_chunk(aligned_type, aligned + first * aligned_width, base_type, base + first * base_width,
-                              delta.subspan(first, std::min(chunk, delta.size() - first)));
+    parts[c] =
+        subtract_chunk(aligned_type, aligned + first * aligned_width, base_type, base + first * base_width,
+                       delta.subspan(first, std::min(chunk, delta.size() - first)));
   }
   DeltaSummary summary;
   for (const DeltaSummary& part : parts) summary.add(part);

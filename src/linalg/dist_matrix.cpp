@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "lox/linalg/dist_matrix.hpp"
 
-#include <algorithm>
-
 #include "lox/base/error.hpp"
+
+#include <algorithm>
 
 namespace lox {
 

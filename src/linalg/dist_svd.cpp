@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "lox/linalg/dist_svd.hpp"
 
+#include "lox/base/random.hpp"
+#include "lox/linalg/krylov.hpp"
+
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-
-#include "lox/base/random.hpp"
-#include "lox/linalg/krylov.hpp"
 
 namespace lox {
 namespace {
@@ -15,9 +15,10 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// A (m x n), held as T = A^T (n x m) on the grid, as a Krylov operator. T's rows, and so right vectors, are dealt over
-/// grid rows; T's columns, and so left vectors, over grid columns. Panels are repeated along the other direction: a
-/// product is one local product and one sum along a grid row or column, and nothing is ever transposed or broadcast.
+/// A (m x n), held as T = A^T (n x m) on the grid, as a Krylov operator. T's rows, and so right vectors, are
+/// dealt over grid rows; T's columns, and so left vectors, over grid columns. Panels are repeated along the
+/// other direction: a product is one local product and one sum along a grid row or column, and nothing is
+/// ever transposed or broadcast.
 class GridOperator {
  public:
   GridOperator(const DistMatrix& transposed, GridTimes& times) : t_(transposed), times_(times) {}
@@ -56,8 +57,8 @@ class GridOperator {
     return panel;
   }
 
-  /// This process's rows of whole left or right vectors, and back (zero where other processes hold the rows; only one
-  /// process of those that repeat a row fills it in).
+  /// This process's rows of whole left or right vectors, and back (zero where other processes hold the rows;
+  /// only one process of those that repeat a row fills it in).
   Panel local_part(Side side, const Panel& whole) const {
     Panel part(side == Side::left ? t_.local_cols() : t_.local_rows(), whole.cols());
     for (Index i = 0; i < part.rows(); ++i) part.row(i) = whole.row(global(side, i));
@@ -124,11 +125,12 @@ Factors exact_on_grid(const DistMatrix& t, Index k) {
   std::vector<float> all;
   if (t.grid().is_active()) {
     std::copy_n(t.data(), t.local_rows() * t.local_cols(), copy.data());
-    scalapack::gesvd(t.rows(), t.cols(), copy.data(), copy.descriptor(), all, u.data(), u.descriptor(), vt.data(),
-                     vt.descriptor());
+    scalapack::gesvd(t.rows(), t.cols(), copy.data(), copy.descriptor(), all, u.data(), u.descriptor(),
+                     vt.data(), vt.descriptor());
   }
   Factors factors;
-  constexpr double noise = 10 * float_rounding;  // QR iteration in float leaves more of it than a product does
+  constexpr double noise =
+      10 * float_rounding;  // QR iteration in float leaves more of it than a product does
   for (const float sigma : all) {
     if (static_cast<Index>(factors.sigma.size()) == k || sigma == 0 || sigma <= noise * all.front()) break;
     factors.sigma.push_back(static_cast<double>(sigma));
@@ -173,8 +175,9 @@ SvdResult dist_svd(const DistMatrix& t, const SvdOptions& options, GridTimes* ti
     result.method = Method::exact;
     result.factors = exact_on_grid(t, options.k);
     if (t.grid().is_active()) {
-      outcome.certificate = measure_certificate(op, op.local_part(Side::left, result.factors.u), result.factors.sigma,
-                                                op.local_part(Side::right, result.factors.v));
+      outcome.certificate =
+          measure_certificate(op, op.local_part(Side::left, result.factors.u), result.factors.sigma,
+                              op.local_part(Side::right, result.factors.v));
     }
     share(comm, outcome, result.factors.sigma);
   }

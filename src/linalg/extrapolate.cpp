@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "lox/linalg/extrapolate.hpp"
 
+#include "lox/base/simd.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <vector>
-
-#include "lox/base/simd.hpp"
 
 namespace lox {
 namespace {
@@ -28,7 +28,8 @@ LOX_SIMD void add_scaled(const float* aligned, const float* edit, float coef, st
   }
 }
 
-LOX_SIMD void sum_up(const float* aligned, const float* rounded, const float* step, std::size_t count, Sums& sums) {
+LOX_SIMD void sum_up(const float* aligned, const float* rounded, const float* step, std::size_t count,
+                     Sums& sums) {
   std::size_t i = 0;
   for (; i + lanes <= count; i += lanes) {
     for (std::size_t l = 0; l < lanes; ++l) {
@@ -109,8 +110,8 @@ void EditSummary::add(const EditSummary& other) {
   finite = finite && other.finite;
 }
 
-EditSummary extrapolate(DType dtype, std::span<std::byte> rows, const Panel& u, const std::vector<double>& sigma,
-                        const Panel& v, double coef) {
+EditSummary extrapolate(DType dtype, std::span<std::byte> rows, const Panel& u,
+                        const std::vector<double>& sigma, const Panel& v, double coef) {
   const auto width = static_cast<std::size_t>(dtype_bits(dtype)) / 8;
   const auto cols = static_cast<std::size_t>(v.rows());
   const Panel scaled =
@@ -134,7 +135,8 @@ EditSummary extrapolate(DType dtype, std::span<std::byte> rows, const Panel& u, 
   return summary;
 }
 
-EditSummary extrapolate_full(DType dtype, std::span<std::byte> values, std::span<const float> delta, double coef) {
+EditSummary extrapolate_full(DType dtype, std::span<std::byte> values, std::span<const float> delta,
+                             double coef) {
   constexpr std::size_t chunk = 1 << 16;
   const auto width = static_cast<std::size_t>(dtype_bits(dtype)) / 8;
   std::vector<EditSummary> parts((delta.size() + chunk - 1) / chunk);

@@ -3,8 +3,14 @@
 
 namespace lox {
 
-Index krylov_block(Index k) { return std::min<Index>(k + 10, 64); }
-Index krylov_basis(Index k) { return std::max<Index>(10 * krylov_block(k), 2 * k + 2 * krylov_block(k)); }
+// Wider blocks make better use of the processor, narrower ones of the Krylov space; measured in
+// docs/numerics.md.
+Index krylov_block(Index k) {
+  return std::min<Index>(k + 10, 32);
+}
+Index krylov_basis(Index k) {
+  return std::max<Index>(10 * krylov_block(k), 2 * k + 2 * krylov_block(k));
+}
 
 KrylovOptions krylov_options(const SvdOptions& options) {
   KrylovOptions krylov;
@@ -17,14 +23,15 @@ KrylovOptions krylov_options(const SvdOptions& options) {
   return krylov;
 }
 
-bool krylov_converged(const KrylovOptions& options, const Eigen::VectorXd& sigma, const Eigen::VectorXd& residuals) {
+bool krylov_converged(const KrylovOptions& options, const Eigen::VectorXd& sigma,
+                      const Eigen::VectorXd& residuals) {
   const Index wanted = residuals.size();
   if (wanted < options.k) return false;  // the basis is smaller than k as yet
   const double largest = sigma[0];
   if (!(residuals.maxCoeff() <= options.tolerance * largest)) return false;
   if (options.delta_error <= 0) return true;
-  // First-order perturbation: only what leaks across the boundary between k and k + 1 changes Delta_k; triplet i leaks
-  // residual / (s_i - s_{k+1}) of its vector.
+  // First-order perturbation: only what leaks across the boundary between k and k + 1 changes Delta_k;
+  // triplet i leaks residual / (s_i - s_{k+1}) of its vector.
   const double outside = sigma.size() > wanted ? sigma[wanted] : 0;
   double squares = 0;
   for (Index i = 0; i < wanted; ++i) {

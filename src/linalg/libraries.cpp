@@ -15,17 +15,25 @@ std::string blas_library_version() {
   return openblas_get_config != nullptr ? openblas_get_config() : "not OpenBLAS: it does not tell";
 }
 
-std::string scalapack_library_version() { return LOX_SCALAPACK_NAME; }
+std::string scalapack_library_version() {
+  return LOX_SCALAPACK_NAME;
+}
 
 void set_threads(int threads) {
   omp_set_num_threads(threads);
   if (openblas_set_num_threads != nullptr) openblas_set_num_threads(threads);
 }
 
-void set_threads_here(int threads) { omp_set_num_threads(threads); }
+void set_threads_here(int threads) {
+  omp_set_num_threads(threads);
+}
 
-int max_threads() { return omp_get_max_threads(); }
+int max_threads() {
+  return omp_get_max_threads();
+}
 
-int processors() { return omp_get_num_procs(); }
+int processors() {
+  return omp_get_num_procs();
+}
 
 }  // namespace lox

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "lox/linalg/process_grid.hpp"
 
-#include <algorithm>
-
 #include "lox/base/error.hpp"
+
+#include <algorithm>
 
 extern "C" {
 int Csys2blacs_handle(MPI_Comm comm);
@@ -58,8 +58,8 @@ ProcessGrid::ProcessGrid(const Comm& comm, GridShape shape) : comm_(comm), shape
     Cblacs_gridinfo(context_, &built.rows, &built.cols, &row_, &col_);
     if (built.rows != shape.rows || built.cols != shape.cols || row_ != comm.rank() / shape.cols ||
         col_ != comm.rank() % shape.cols) {
-      fail(ExitCode::internal, "BLACS built a {} x {} grid with rank {} at ({}, {}) instead of {} x {}", built.rows,
-           built.cols, comm.rank(), row_, col_, shape.rows, shape.cols);
+      fail(ExitCode::internal, "BLACS built a {} x {} grid with rank {} at ({}, {}) instead of {} x {}",
+           built.rows, built.cols, comm.rank(), row_, col_, shape.rows, shape.cols);
     }
   } else {
     context_ = -1;

@@ -1,25 +1,27 @@
 // SPDX-License-Identifier: MIT
 #include "lox/linalg/small_svd.hpp"
 
+#include "lox/base/error.hpp"
+
 #include <algorithm>
 #include <vector>
 
-#include "lox/base/error.hpp"
-
 extern "C" {
 void dgesdd_(const char* jobz, const int* m, const int* n, double* a, const int* lda, double* s, double* u,
-             const int* ldu, double* vt, const int* ldvt, double* work, const int* lwork, int* iwork, int* info);
-void dsyevr_(const char* jobz, const char* range, const char* uplo, const int* n, double* a, const int* lda,
-             const double* vl, const double* vu, const int* il, const int* iu, const double* abstol, int* m, double* w,
-             double* z, const int* ldz, int* isuppz, double* work, const int* lwork, int* iwork, const int* liwork,
+             const int* ldu, double* vt, const int* ldvt, double* work, const int* lwork, int* iwork,
              int* info);
+void dsyevr_(const char* jobz, const char* range, const char* uplo, const int* n, double* a, const int* lda,
+             const double* vl, const double* vu, const int* il, const int* iu, const double* abstol, int* m,
+             double* w, double* z, const int* ldz, int* isuppz, double* work, const int* lwork, int* iwork,
+             const int* liwork, int* info);
 }
 
 namespace lox {
 namespace {
 
 void check(int info, const char* routine, Index rows, Index cols) {
-  if (info != 0) fail(ExitCode::internal, "LAPACK {} of a {} x {} matrix: info = {}", routine, rows, cols, info);
+  if (info != 0)
+    fail(ExitCode::internal, "LAPACK {} of a {} x {} matrix: info = {}", routine, rows, cols, info);
 }
 
 }  // namespace
@@ -43,8 +45,8 @@ SmallSvd small_svd(const Small& matrix) {
       lwork = static_cast<int>(work[0]);
       work.resize(static_cast<std::size_t>(lwork));
     }
-    dgesdd_("S", &m, &n, copy.data(), &m, result.sigma.data(), result.u.data(), &m, vt.data(), &least, work.data(),
-            &lwork, iwork.data(), &info);
+    dgesdd_("S", &m, &n, copy.data(), &m, result.sigma.data(), result.u.data(), &m, vt.data(), &least,
+            work.data(), &lwork, iwork.data(), &info);
     check(info, "dgesdd", m, n);
   }
   result.v = vt.transpose();
@@ -70,8 +72,9 @@ TopEigen top_eigen(Small& matrix, Index count) {
       work.resize(static_cast<std::size_t>(lwork));
       iwork.resize(static_cast<std::size_t>(liwork));
     }
-    dsyevr_("V", "I", "L", &n, matrix.data(), &n, &unused, &unused, &first, &n, &unused, &found, values.data(),
-            vectors.data(), &n, support.data(), work.data(), &lwork, iwork.data(), &liwork, &info);
+    dsyevr_("V", "I", "L", &n, matrix.data(), &n, &unused, &unused, &first, &n, &unused, &found,
+            values.data(), vectors.data(), &n, support.data(), work.data(), &lwork, iwork.data(), &liwork,
+            &info);
     check(info, "dsyevr", n, n);
   }
   if (found != count) fail(ExitCode::internal, "LAPACK dsyevr found {} of {} eigenvalues", found, count);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "lox/linalg/svd.hpp"
 
-#include <algorithm>
-#include <cmath>
-
 #include "lox/base/random.hpp"
 #include "lox/linalg/krylov.hpp"
+
+#include <algorithm>
+#include <cmath>
 
 namespace lox {
 namespace {
@@ -54,9 +54,12 @@ Small small_gram(const RowMajorView& a) {
 
 std::string_view method_name(Method method) {
   switch (method) {
-    case Method::krylov: return "krylov";
-    case Method::exact: return "exact";
-    case Method::full: return "full";
+    case Method::krylov:
+      return "krylov";
+    case Method::exact:
+      return "exact";
+    case Method::full:
+      return "full";
   }
   return "?";
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "lox/plan/cost.hpp"
 
-#include <algorithm>
-
 #include "lox/linalg/process_grid.hpp"
+
+#include <algorithm>
 
 namespace lox {
 namespace {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "lox/plan/forecast.hpp"
 
-#include <algorithm>
-
 #include "lox/base/error.hpp"
 #include "lox/base/units.hpp"
 #include "lox/plan/cost.hpp"
+
+#include <algorithm>
 
 namespace lox {
 
@@ -42,8 +42,10 @@ void check_space(const fs::path& output, std::uint64_t bytes) {
   // Headers, the journal and the report come on top.
   const std::uint64_t needed = bytes + (std::uint64_t{16} << 20);
   if (needed > room) {
-    fail(ExitCode::io, "{}: the output needs {}, but its file system has {} free; free some, or choose another --output",
-         printable(output.string()), format_bytes(static_cast<double>(needed)), format_bytes(static_cast<double>(room)));
+    fail(ExitCode::io,
+         "{}: the output needs {}, but its file system has {} free; free some, or choose another --output",
+         printable(output.string()), format_bytes(static_cast<double>(needed)),
+         format_bytes(static_cast<double>(room)));
   }
 }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "lox/plan/job.hpp"
 
+#include "lox/base/error.hpp"
+
 #include <cmath>
 #include <regex>
 
 #include <nlohmann/json.hpp>
-
-#include "lox/base/error.hpp"
 
 namespace lox {
 namespace {
@@ -16,7 +16,8 @@ void check_patterns(const std::vector<std::string>& patterns, const char* option
     try {
       const std::regex regex(pattern);
     } catch (const std::regex_error& error) {
-      fail(ExitCode::usage, "{} '{}' is not a regular expression: {}", option, printable(pattern), error.what());
+      fail(ExitCode::usage, "{} '{}' is not a regular expression: {}", option, printable(pattern),
+           error.what());
     }
   }
 }
@@ -27,10 +28,12 @@ void check_job(const Job& job) {
   if (job.base.empty()) fail(ExitCode::usage, "--base is missing: the checkpoint before alignment");
   if (job.aligned.empty()) fail(ExitCode::usage, "--aligned is missing: the checkpoint after alignment");
   if (job.output.empty()) fail(ExitCode::usage, "--output is missing: where the hardened checkpoint goes");
-  if (job.k < 0) fail(ExitCode::usage, "--k {} is negative; give the rank to extrapolate, or 0 for full rank", job.k);
+  if (job.k < 0)
+    fail(ExitCode::usage, "--k {} is negative; give the rank to extrapolate, or 0 for full rank", job.k);
   if (!std::isfinite(job.coef)) fail(ExitCode::usage, "--coef {} is not a finite number", job.coef);
   if (job.coef < 0) {
-    fail(ExitCode::usage, "--coef {} is negative: that would weaken the alignment, and lox only hardens", job.coef);
+    fail(ExitCode::usage, "--coef {} is negative: that would weaken the alignment, and lox only hardens",
+         job.coef);
   }
   if (std::abs(job.coef) > 1e6) fail(ExitCode::usage, "--coef {} is beyond 1e6", job.coef);
   if (!(job.tolerance > 0 && job.tolerance < 1)) {

@@ -62,7 +62,8 @@ std::uint64_t cgroup_limit() {
 }  // namespace
 
 std::uint64_t available_memory(int ranks_on_node) {
-  const std::uint64_t least = std::min({free_memory(), slurm_limit(), cgroup_limit(), std::uint64_t{1} << 50});
+  const std::uint64_t least =
+      std::min({free_memory(), slurm_limit(), cgroup_limit(), std::uint64_t{1} << 50});
   return least / 10 * 9 / static_cast<std::uint64_t>(std::max(ranks_on_node, 1));
 }
 

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "lox/plan/plan.hpp"
 
+#include "lox/base/error.hpp"
+#include "lox/base/units.hpp"
+#include "lox/plan/cost.hpp"
+
 #include <algorithm>
 #include <functional>
 #include <queue>
@@ -9,10 +13,6 @@
 #include <unordered_map>
 
 #include <nlohmann/json.hpp>
-
-#include "lox/base/error.hpp"
-#include "lox/base/units.hpp"
-#include "lox/plan/cost.hpp"
 
 namespace lox {
 namespace {
@@ -26,12 +26,14 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 /// The tensor of the other model with the same name, or a sentence about what is missing.
 std::vector<int> pair_tensors(const Checkpoint& base, const Checkpoint& aligned) {
   std::unordered_map<std::string, int> by_name;
-  for (std::size_t i = 0; i < base.tensors.size(); ++i) by_name.emplace(base.tensors[i].name, static_cast<int>(i));
+  for (std::size_t i = 0; i < base.tensors.size(); ++i)
+    by_name.emplace(base.tensors[i].name, static_cast<int>(i));
   std::vector<int> base_of;
   for (const TensorInfo& tensor : aligned.tensors) {
     const auto found = by_name.find(tensor.name);
     if (found == by_name.end()) {
-      fail(ExitCode::bad_input, "{}: tensor '{}' is not in the base model {}; both must be checkpoints of one model",
+      fail(ExitCode::bad_input,
+           "{}: tensor '{}' is not in the base model {}; both must be checkpoints of one model",
            printable(aligned.path.string()), printable(tensor.name), printable(base.path.string()));
     }
     base_of.push_back(found->second);
@@ -41,13 +43,15 @@ std::vector<int> pair_tensors(const Checkpoint& base, const Checkpoint& aligned)
     // The first in the base's order, so that the message does not depend on hashing.
     const auto missing = std::min_element(by_name.begin(), by_name.end(),
                                           [](const auto& x, const auto& y) { return x.second < y.second; });
-    fail(ExitCode::bad_input, "{}: tensor '{}' is not in the aligned model {}; both must be checkpoints of one model",
+    fail(ExitCode::bad_input,
+         "{}: tensor '{}' is not in the aligned model {}; both must be checkpoints of one model",
          printable(base.path.string()), printable(missing->first), printable(aligned.path.string()));
   }
   return base_of;
 }
 
-void check_pair(const Checkpoint& aligned, const TensorInfo& ours, const Checkpoint& base, const TensorInfo& theirs) {
+void check_pair(const Checkpoint& aligned, const TensorInfo& ours, const Checkpoint& base,
+                const TensorInfo& theirs) {
   const std::string where = printable(aligned.path.string());
   const std::string name = printable(ours.name);
   if (ours.shape != theirs.shape) {
@@ -56,7 +60,8 @@ void check_pair(const Checkpoint& aligned, const TensorInfo& ours, const Checkpo
                            std::equal(ours.shape.begin() + 1, ours.shape.end(), theirs.shape.begin() + 1);
     fail(ExitCode::bad_input, "{}: tensor '{}' has shape {}, but {} in the base model {}{}", where, name,
          shape_text(ours.shape), shape_text(theirs.shape), printable(base.path.string()),
-         more_rows ? " (was the vocabulary extended? resize the base model's embeddings the same way first)" : "");
+         more_rows ? " (was the vocabulary extended? resize the base model's embeddings the same way first)"
+                   : "");
   }
   if (ours.dtype != theirs.dtype && !(is_editable(ours.dtype) && is_editable(theirs.dtype))) {
     fail(ExitCode::bad_input, "{}: tensor '{}' has dtype {}, but {} in the base model {}", where, name,
@@ -82,12 +87,18 @@ class Selection {
   std::vector<std::regex> exclude_;
 };
 
-bool is_matrix(const TensorInfo& tensor) { return tensor.shape.size() >= 2 && tensor.elements() > 0; }
+bool is_matrix(const TensorInfo& tensor) {
+  return tensor.shape.size() >= 2 && tensor.elements() > 0;
+}
 
 }  // namespace
 
-std::string_view action_name(Action action) { return action == Action::copy ? "copied" : "edited"; }
-std::string_view where_name(Where where) { return where == Where::local ? "local" : "grid"; }
+std::string_view action_name(Action action) {
+  return action == Action::copy ? "copied" : "edited";
+}
+std::string_view where_name(Where where) {
+  return where == Where::local ? "local" : "grid";
+}
 
 double deal(std::vector<WorkItem>& items, int ranks) {
   using Load = std::pair<double, int>;  // seconds, rank: equal loads go to the lower rank
@@ -141,7 +152,8 @@ void choose_grid_items(std::vector<WorkItem>& items, GridUse use, const Resource
 
 namespace {
 
-WorkItem make_item(const TensorInfo& tensor, const TensorInfo& partner, int index, const Job& job, bool edit) {
+WorkItem make_item(const TensorInfo& tensor, const TensorInfo& partner, int index, const Job& job,
+                   bool edit) {
   WorkItem item;
   item.tensor = index;
   item.bytes = tensor.extent.bytes;
@@ -154,13 +166,15 @@ WorkItem make_item(const TensorInfo& tensor, const TensorInfo& partner, int inde
     item.bytes = static_cast<std::uint64_t>(item.rows * item.cols * dtype_bits(tensor.dtype) / 8);
     item.k = job.k;
     item.method = job.k == 0 ? Method::full : job.svd;
-    if (item.method == Method::krylov && prefers_exact(item.rows, item.cols, job.k)) item.method = Method::exact;
+    if (item.method == Method::krylov && prefers_exact(item.rows, item.cols, job.k))
+      item.method = Method::exact;
   }
   item.seconds = local_cost(item).seconds;
   return item;
 }
 
-void refuse_what_does_not_fit(const Checkpoint& aligned, const Plan& plan, const Job& job, const Resources& resources) {
+void refuse_what_does_not_fit(const Checkpoint& aligned, const Plan& plan, const Job& job,
+                              const Resources& resources) {
   if (resources.memory == 0) return;
   for (const WorkItem& item : plan.items) {
     const bool grid = item.where == Where::grid;
@@ -180,7 +194,8 @@ void refuse_what_does_not_fit(const Checkpoint& aligned, const Plan& plan, const
 
 }  // namespace
 
-Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job, const Resources& resources) {
+Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job,
+               const Resources& resources) {
   Plan plan;
   plan.base_of = pair_tensors(base, aligned);
   const Selection selection(job);
@@ -215,7 +230,8 @@ void refuse_quantised(const Checkpoint& model) {
   for (const TensorInfo& tensor : model.tensors) {
     if (is_low_precision_float(tensor.dtype) && is_matrix(tensor)) {
       fail(ExitCode::bad_input,
-           "{}: tensor '{}' is {}, a quantised weight that means nothing without its scales; convert the model to BF16 "
+           "{}: tensor '{}' is {}, a quantised weight that means nothing without its scales; convert the "
+           "model to BF16 "
            "first",
            printable(model.path.string()), printable(tensor.name), dtype_name(tensor.dtype));
     }
@@ -229,7 +245,8 @@ void refuse_quantised(const Checkpoint& model) {
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
   if (json.is_object() && json.contains("quantization_config") && !json["quantization_config"].is_null()) {
     fail(ExitCode::bad_input,
-         "{}: config.json has a quantization_config: the weights are quantised, and editing them without their scales "
+         "{}: config.json has a quantization_config: the weights are quantised, and editing them without "
+         "their scales "
          "would be wrong; convert the model to BF16 first",
          printable(model.path.string()));
   }

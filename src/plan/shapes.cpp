@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "lox/plan/shapes.hpp"
 
+#include "lox/base/error.hpp"
+
 #include <algorithm>
 
 #include <nlohmann/json.hpp>
-
-#include "lox/base/error.hpp"
 
 namespace lox {
 namespace {
@@ -88,17 +88,21 @@ std::vector<TensorInfo> model_tensors(const ModelShape& shape, std::int64_t laye
 
 std::string model_config(const ModelShape& shape, std::int64_t layers) {
   const bool mixture = shape.experts > 0;
-  nlohmann::ordered_json config{
-      {"architectures", {mixture ? "MixtralForCausalLM" : shape.attention_bias ? "Qwen2ForCausalLM" : "LlamaForCausalLM"}},
-      {"hidden_size", shape.hidden},
-      {"intermediate_size", shape.intermediate},
-      {"model_type", mixture ? "mixtral" : shape.attention_bias ? "qwen2" : "llama"},
-      {"num_attention_heads", shape.heads},
-      {"num_hidden_layers", kept_layers(shape, layers)},
-      {"num_key_value_heads", shape.key_value_heads},
-      {"tie_word_embeddings", false},
-      {"torch_dtype", "bfloat16"},
-      {"vocab_size", shape.vocabulary}};
+  nlohmann::ordered_json config{{"architectures",
+                                 {mixture                ? "MixtralForCausalLM"
+                                  : shape.attention_bias ? "Qwen2ForCausalLM"
+                                                         : "LlamaForCausalLM"}},
+                                {"hidden_size", shape.hidden},
+                                {"intermediate_size", shape.intermediate},
+                                {"model_type", mixture                ? "mixtral"
+                                               : shape.attention_bias ? "qwen2"
+                                                                      : "llama"},
+                                {"num_attention_heads", shape.heads},
+                                {"num_hidden_layers", kept_layers(shape, layers)},
+                                {"num_key_value_heads", shape.key_value_heads},
+                                {"tie_word_embeddings", false},
+                                {"torch_dtype", "bfloat16"},
+                                {"vocab_size", shape.vocabulary}};
   if (mixture) {
     config["num_experts_per_tok"] = 2;
     config["num_local_experts"] = shape.experts;

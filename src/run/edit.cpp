@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/edit.hpp"
 
+#include "lox/base/error.hpp"
+#include "lox/base/random.hpp"
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-
-#include "lox/base/error.hpp"
-#include "lox/base/random.hpp"
 
 namespace lox {
 namespace {
 
 /// The error of Delta_k, as |.|_F, below which the rounding of the output hides nearly all of it.
 double wanted_delta_error(const Job& job, DType dtype, double entries, const DeltaSummary& summary) {
-  // An output entry differs from the exact one's rounding with a chance of about 2 |error| / ulp. At an rms error of
-  // 1/4000 of the ulp at the rms weight (most weights are smaller), under one entry in a thousand does.
+  // An output entry differs from the exact one's rounding with a chance of about 2 |error| / ulp. At an rms
+  // error of 1/4000 of the ulp at the rms weight (most weights are smaller), under one entry in a thousand
+  // does.
   const double typical = ulp(dtype, std::sqrt(summary.aligned_norm_squared / entries));
   const double error = typical / 4000 / std::max(job.coef, 1e-3) * std::sqrt(entries);
   const double norm = std::sqrt(summary.norm_squared);
@@ -23,7 +24,8 @@ double wanted_delta_error(const Job& job, DType dtype, double entries, const Del
 
 }  // namespace
 
-TensorRecord start_record(const WorkItem& item, const TensorInfo& tensor, const Job& job, const DeltaSummary& summary) {
+TensorRecord start_record(const WorkItem& item, const TensorInfo& tensor, const Job& job,
+                          const DeltaSummary& summary) {
   TensorRecord record;
   record.name = tensor.name;
   record.matrix = item.matrix;
@@ -33,17 +35,19 @@ TensorRecord start_record(const WorkItem& item, const TensorInfo& tensor, const 
   const std::int64_t least = std::min(item.rows, item.cols);
   record.k = job.k == 0 ? least : std::min<std::int64_t>(job.k, least);
   record.delta_norm = std::sqrt(summary.norm_squared);
-  record.action = summary.largest == 0 ? Action::copy : Action::edit;  // nothing to add: the aligned bytes stay
+  record.action =
+      summary.largest == 0 ? Action::copy : Action::edit;  // nothing to add: the aligned bytes stay
   return record;
 }
 
-SvdOptions svd_options(const TensorRecord& record, const WorkItem& item, const TensorInfo& tensor, const Job& job,
-                       const DeltaSummary& summary, double scale) {
+SvdOptions svd_options(const TensorRecord& record, const WorkItem& item, const TensorInfo& tensor,
+                       const Job& job, const DeltaSummary& summary, double scale) {
   SvdOptions options;
   options.k = record.k;
   options.method = item.method;
   options.tolerance = job.tolerance;
-  options.delta_error = wanted_delta_error(job, tensor.dtype, static_cast<double>(record.entries), summary) / scale;
+  options.delta_error =
+      wanted_delta_error(job, tensor.dtype, static_cast<double>(record.entries), summary) / scale;
   // Keyed by the shape, not the name: equal matrices (tied embeddings stored twice) get equal edits.
   options.key = stream_key(job.seed, fmt::format("{} x {}", item.rows, item.cols));
   return options;
@@ -58,7 +62,8 @@ void add_svd(TensorRecord& record, const Job& job, SvdResult& svd, double scale)
   record.sigma.resize(static_cast<std::size_t>(record.k), 0.0);
   if (!(svd.certificate <= job.tolerance)) {
     fail(ExitCode::not_certified,
-         "tensor '{}': residual {:.2e} of the singular triplets is above the tolerance {:.2e}, by the {} method; raise "
+         "tensor '{}': residual {:.2e} of the singular triplets is above the tolerance {:.2e}, by the {} "
+         "method; raise "
          "--tolerance",
          printable(record.name), svd.certificate, job.tolerance, method_name(svd.method));
   }
@@ -66,7 +71,8 @@ void add_svd(TensorRecord& record, const Job& job, SvdResult& svd, double scale)
 
 void add_edit(TensorRecord& record, const TensorInfo& tensor, const EditSummary& edit) {
   if (!edit.finite) {
-    fail(ExitCode::bad_input, "tensor '{}': the edit leaves the range of {}; use a smaller --coef, or --exclude it",
+    fail(ExitCode::bad_input,
+         "tensor '{}': the edit leaves the range of {}; use a smaller --coef, or --exclude it",
          printable(tensor.name), dtype_name(tensor.dtype));
   }
   record.edit_norm = std::sqrt(edit.edit_squared);
@@ -78,15 +84,17 @@ TensorRecord edit_matrix(const WorkItem& item, const TensorInfo& tensor, RowSlab
   const auto start = std::chrono::steady_clock::now();
   TensorRecord record = start_record(item, tensor, job, slab.summary);
   if (record.action == Action::edit && item.method == Method::full) {
-    add_edit(record, tensor, extrapolate_full(tensor.dtype, slab.aligned.bytes(), slab.delta.floats(), job.coef));
+    add_edit(record, tensor,
+             extrapolate_full(tensor.dtype, slab.aligned.bytes(), slab.delta.floats(), job.coef));
   } else if (record.action == Action::edit) {
     const double scale = rescale(slab.delta.floats(), slab.summary.largest);
     SvdResult svd = truncated_svd(RowMajorView(slab.delta.floats().data(), item.rows, item.cols),
                                   svd_options(record, item, tensor, job, slab.summary, scale));
     slab.delta = Buffer();
     add_svd(record, job, svd, scale);
-    add_edit(record, tensor, extrapolate(tensor.dtype, slab.aligned.bytes(), svd.factors.u, svd.factors.sigma,
-                                         svd.factors.v, job.coef));
+    add_edit(record, tensor,
+             extrapolate(tensor.dtype, slab.aligned.bytes(), svd.factors.u, svd.factors.sigma, svd.factors.v,
+                         job.coef));
   }
   slab.delta = Buffer();
   record.seconds_svd = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

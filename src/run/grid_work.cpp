@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/grid_work.hpp"
 
+#include "lox/base/error.hpp"
+#include "lox/base/fault.hpp"
+#include "lox/linalg/dist_svd.hpp"
+#include "lox/plan/cost.hpp"
+
 #include <algorithm>
 #include <chrono>
 #include <optional>
 
 #include <nlohmann/json.hpp>
-
-#include "lox/base/error.hpp"
-#include "lox/base/fault.hpp"
-#include "lox/linalg/dist_svd.hpp"
-#include "lox/plan/cost.hpp"
 
 namespace lox {
 namespace {
@@ -21,8 +21,8 @@ double seconds_since(steady_clock::time_point start) {
   return std::chrono::duration<double>(steady_clock::now() - start).count();
 }
 
-/// Runs an action that may find bad input on this rank, and lets all ranks throw it if it does. Other failures go up to
-/// MPI_Abort at once. Collective.
+/// Runs an action that may find bad input on this rank, and lets all ranks throw it if it does. Other
+/// failures go up to MPI_Abort at once. Collective.
 template <class Action>
 void together(const Comm& comm, Action&& action) {
   std::optional<Error> failure;
@@ -77,13 +77,15 @@ DeltaSummary GridWork::load(const WorkItem& item, DistMatrix& transposed, Tensor
     });
     mine.add(slab.summary);
     slab.aligned = Buffer();
+    const auto dealing = steady_clock::now();
     transposed.insert_columns(first, count, width, slab.delta.floats().data(), everyone_);
+    times_.redistribution += seconds_since(dealing);
   }
   return sum(mine);
 }
 
-/// This rank's rows, from the aligned model to the output, with the edit added: from factors if there are any, else of
-/// full rank.
+/// This rank's rows, from the aligned model to the output, with the edit added: from factors if there are
+/// any, else of full rank.
 EditSummary GridWork::write_rows(const WorkItem& item, const Factors* factors, TensorRecord& record) {
   const Rows mine = my_rows(item.rows);
   const Index at_once = rows_at_once(item);
@@ -104,13 +106,14 @@ EditSummary GridWork::write_rows(const WorkItem& item, const Factors* factors, T
     if (factors == nullptr) {
       summary.add(extrapolate_full(item.dtype, slab.aligned.bytes(), slab.delta.floats(), job_.coef));
     } else {
-      summary.add(extrapolate(item.dtype, slab.aligned.bytes(), factors->u.middleRows(first, count), factors->sigma,
-                              factors->v, job_.coef));
+      summary.add(extrapolate(item.dtype, slab.aligned.bytes(), factors->u.middleRows(first, count),
+                              factors->sigma, factors->v, job_.coef));
     }
     record.seconds_svd += seconds_since(start);
     start = steady_clock::now();
     files_.write_rows(item, first, slab.aligned.bytes());
-    record.pieces.push_back({files_.row_offset(item, first), slab.aligned.size(), checksum(slab.aligned.bytes())});
+    record.pieces.push_back(
+        {files_.row_offset(item, first), slab.aligned.size(), checksum(slab.aligned.bytes())});
     record.bytes_written += slab.aligned.size();
     record.seconds_write += seconds_since(start);
   }
@@ -123,7 +126,8 @@ EditSummary GridWork::write_rows(const WorkItem& item, const Factors* factors, T
 /// Adds up what the ranks did; rank 0 vouches for it once every rank's bytes are on disk.
 void GridWork::finish(const WorkItem& item, const EditSummary& edit, TensorRecord& record) {
   std::array<double, 5> sums{edit.edit_squared, edit.realised_dot, static_cast<double>(edit.changed),
-                             static_cast<double>(record.bytes_read), static_cast<double>(record.bytes_written)};
+                             static_cast<double>(record.bytes_read),
+                             static_cast<double>(record.bytes_written)};
   comm_.sum(sums);
   EditSummary all;
   all.edit_squared = sums[0];
@@ -140,8 +144,8 @@ void GridWork::finish(const WorkItem& item, const EditSummary& edit, TensorRecor
   record.pieces.clear();
   for (const std::string& text : comm_.gather(pieces.dump())) {
     for (const nlohmann::json& piece : nlohmann::json::parse(text)) {
-      record.pieces.push_back({piece[0].get<std::uint64_t>(), piece[1].get<std::uint64_t>(),
-                               piece[2].get<std::uint64_t>()});
+      record.pieces.push_back(
+          {piece[0].get<std::uint64_t>(), piece[1].get<std::uint64_t>(), piece[2].get<std::uint64_t>()});
     }
   }
   if (comm_.is_root()) journal_.append({record});
@@ -179,7 +183,11 @@ TensorRecord GridWork::edit(const WorkItem& item) {
     if (record.action == Action::edit) {
       const auto held = static_cast<std::size_t>(transposed.local_rows() * transposed.local_cols());
       const double scale = rescale({transposed.data(), held}, summary.largest);
-      SvdResult svd = dist_svd(transposed, svd_options(record, item, tensor, job_, summary, scale));
+      GridTimes spent;
+      SvdResult svd = dist_svd(transposed, svd_options(record, item, tensor, job_, summary, scale), &spent);
+      times_.grid.products += spent.products;
+      times_.grid.communication += spent.communication;
+      times_.grid.total += spent.total;
       together(comm_, [&] { add_svd(record, job_, svd, scale); });
       factors = std::move(svd.factors);
     } else {
@@ -191,6 +199,9 @@ TensorRecord GridWork::edit(const WorkItem& item) {
   record.seconds_read = timing.seconds_read;
   record.bytes_read = timing.bytes_read;
   const EditSummary edit = write_rows(item, &factors, record);
+  times_.solving += record.seconds_svd;
+  times_.reading += record.seconds_read;
+  times_.writing += record.seconds_write;
   finish(item, edit, record);
   return record;
 }

@@ -1,20 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/harden.hpp"
 
-#include <algorithm>
-#include <chrono>
-#include <cmath>
-#include <cstdlib>
-#include <map>
-#include <set>
-#include <utility>
-
-#include <nlohmann/json.hpp>
-
 #include "lox/base/error.hpp"
 #include "lox/base/stop.hpp"
 #include "lox/base/units.hpp"
+#include "lox/base/version.hpp"
 #include "lox/io/convert.hpp"
+#include "lox/linalg/libraries.hpp"
 #include "lox/plan/cost.hpp"
 #include "lox/plan/forecast.hpp"
 #include "lox/plan/memory.hpp"
@@ -24,6 +16,17 @@
 #include "lox/run/report.hpp"
 #include "lox/run/workspace.hpp"
 
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <map>
+#include <set>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
 namespace lox {
 namespace {
 
@@ -32,7 +35,8 @@ using Key = std::pair<int, std::int64_t>;  ///< tensor and matrix of an item
 /// Which items are finished already. A record that names nothing in the plan is ignored.
 std::set<Key> finished_keys(const Checkpoint& aligned, const std::vector<TensorRecord>& records) {
   std::map<std::string, int> index;
-  for (std::size_t t = 0; t < aligned.tensors.size(); ++t) index.emplace(aligned.tensors[t].name, static_cast<int>(t));
+  for (std::size_t t = 0; t < aligned.tensors.size(); ++t)
+    index.emplace(aligned.tensors[t].name, static_cast<int>(t));
   std::set<Key> keys;
   for (const TensorRecord& record : records) {
     const auto found = index.find(record.name);
@@ -58,7 +62,8 @@ void broadcast_tables(const Comm& comm, Models& models, std::vector<TensorRecord
   for (const TensorRecord& record : finished) records.push_back(record_to_json(record));
   const std::string text = comm.broadcast(comm.is_root() ? records.dump() : "");
   if (comm.is_root()) return;
-  for (const nlohmann::json& record : nlohmann::json::parse(text)) finished.push_back(record_from_json(record));
+  for (const nlohmann::json& record : nlohmann::json::parse(text))
+    finished.push_back(record_from_json(record));
 }
 
 /// The records of all ranks, on rank 0.
@@ -80,7 +85,8 @@ std::uint64_t rank_memory(const Comm& comm, const Job& job) {
 
 /// When to stop at the latest: by the option, else by the Slurm job's own end.
 void set_time_limit(const Job& job) {
-  const double now = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  const double now =
+      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   const char* const slurm = std::getenv("SLURM_JOB_END_TIME");
   if (job.time_limit > 0) {
     set_deadline(now + job.time_limit);
@@ -89,8 +95,8 @@ void set_time_limit(const Job& job) {
   }
 }
 
-/// The finished records whose bytes in the output still have their checksums; the others are done again. The ranks
-/// share the reading. Collective.
+/// The finished records whose bytes in the output still have their checksums; the others are done again. The
+/// ranks share the reading. Collective.
 std::vector<TensorRecord> recheck(const Comm& comm, const Models& models, std::vector<TensorRecord> finished,
                                   const Log& log) {
   std::map<std::string, const TensorInfo*> tensors;
@@ -99,7 +105,8 @@ std::vector<TensorRecord> recheck(const Comm& comm, const Models& models, std::v
   std::vector<double> bad(finished.size(), 0.0);
   for (std::size_t i = 0; i < finished.size(); ++i) {
     const auto found = tensors.find(finished[i].name);
-    if (static_cast<int>(i % static_cast<std::size_t>(comm.size())) != comm.rank() || found == tensors.end()) continue;
+    if (static_cast<int>(i % static_cast<std::size_t>(comm.size())) != comm.rank() || found == tensors.end())
+      continue;
     for (const Piece& piece : finished[i].pieces) {
       const std::uint64_t all = found->second->extent.bytes;
       if (piece.first > all || piece.bytes > all - piece.first) {
@@ -117,8 +124,8 @@ std::vector<TensorRecord> recheck(const Comm& comm, const Models& models, std::v
     if (bad[i] == 0) {
       good.push_back(std::move(finished[i]));
     } else {
-      log.warn("tensor '{}' matrix {} is not what was written; it will be done again", printable(finished[i].name),
-               finished[i].matrix);
+      log.warn("tensor '{}' matrix {} is not what was written; it will be done again",
+               printable(finished[i].name), finished[i].matrix);
     }
   }
   log.info("rechecked {} finished items, {} to do again", finished.size(), finished.size() - good.size());
@@ -127,7 +134,8 @@ std::vector<TensorRecord> recheck(const Comm& comm, const Models& models, std::v
 
 /// The items that all ranks solve together, one after the other. Collective.
 void work_on_grid(const Comm& comm, ModelFiles& files, const Job& job, Journal& journal, const Plan& plan,
-                  Progress& progress, Progress::Counts& counts, std::vector<TensorRecord>& records) {
+                  Progress& progress, Progress::Counts& counts, std::vector<TensorRecord>& records,
+                  WorkTimes& times) {
   const auto on_grid = [](const WorkItem& item) { return item.where == Where::grid; };
   if (std::none_of(plan.items.begin(), plan.items.end(), on_grid)) return;
   GridWork work(comm, files, job, journal);
@@ -140,6 +148,53 @@ void work_on_grid(const Comm& comm, ModelFiles& files, const Job& job, Journal& 
     ++counts.items;
     records.push_back(std::move(record));
   }
+  times = work.times();
+}
+
+/// Sums over ranks, on all of them. Collective.
+WorkTimes sum_times(const Comm& comm, const WorkTimes& mine) {
+  std::array<double, 8> sums{mine.solving,    mine.waiting,       mine.reading,
+                             mine.writing,    mine.grid.products, mine.grid.communication,
+                             mine.grid.total, mine.redistribution};
+  comm.sum(sums);
+  return {sums[0], sums[1], sums[2], sums[3], {sums[4], sums[5], sums[6]}, sums[7]};
+}
+
+/// What an administrator asks: where, with what, on how much. Collective.
+void log_header(const Comm& comm, const Log& log, const Resources& resources) {
+  const auto environment = [](const char* name) {
+    const char* const value = std::getenv(name);
+    return value == nullptr ? std::string() : printable(value);
+  };
+  const int nodes = comm.size() / std::max(1, node_ranks(comm).size);
+  std::string where = fmt::format("{} ranks x {} threads", comm.size(), max_threads());
+  if (const std::string list = environment("SLURM_JOB_NODELIST"); !list.empty()) {
+    where += fmt::format(" on {}, Slurm job {}", list, environment("SLURM_JOB_ID"));
+    if (const std::string restarts = environment("SLURM_RESTART_COUNT"); !restarts.empty()) {
+      where += fmt::format(" (restart {})", restarts);
+    }
+  } else {
+    where += fmt::format(" on {} node{}", std::max(nodes, 1), nodes > 1 ? "s" : "");
+  }
+  log.info("lox {}: {}, up to {} of memory a rank", version(), where,
+           format_bytes(static_cast<double>(resources.memory)));
+}
+
+/// The efficiency block: like seff's, but of the program's own making.
+void log_efficiency(const Log& log, const RunTotals& totals, const nlohmann::ordered_json& report,
+                    std::uint64_t memory) {
+  const WorkTimes& work = totals.work;
+  const double all = std::max(totals.seconds * totals.ranks, 1e-9);
+  const auto share = [&](double seconds) { return 100 * seconds / all; };
+  const double bytes =
+      report["totals"]["bytes_read"].get<double>() + report["totals"]["bytes_written"].get<double>();
+  log.info("ranks: {:.0f}% solving, {:.0f}% waiting; beside it {:.0f}% reading, {:.0f}% writing; {}/s moved",
+           share(work.solving), share(work.waiting), share(work.reading), share(work.writing),
+           format_bytes(bytes / std::max(totals.seconds, 1e-9)));
+  log.info("peak memory of a rank {} of {} ({:.0f}%)",
+           format_bytes(static_cast<double>(totals.peak_rss_bytes)),
+           format_bytes(static_cast<double>(memory)),
+           100 * static_cast<double>(totals.peak_rss_bytes) / std::max(1.0, static_cast<double>(memory)));
 }
 
 void log_summary(const Log& log, const Job& job, const nlohmann::ordered_json& report) {
@@ -156,8 +211,8 @@ void log_summary(const Log& log, const Job& job, const nlohmann::ordered_json& r
   log.info("hardened {} tensors, copied {} ({} read, {} written)", totals["edited"].get<std::int64_t>(),
            totals["copied"].get<std::int64_t>(), format_bytes(totals["bytes_read"].get<double>()),
            format_bytes(totals["bytes_written"].get<double>()));
-  log.info("worst certificate {:.1e}, {:.1f}% of the edit survives rounding, peak memory of a rank {}", worst,
-           edit > 0 ? 100 * realised / edit : 0.0, format_bytes(totals["peak_rss_bytes"].get<double>()));
+  log.info("worst certificate {:.1e}, {:.1f}% of the edit survives rounding", worst,
+           edit > 0 ? 100 * realised / edit : 0.0);
   log.info("wrote {} and {}", printable(job.output.string()), printable(report_path(job).string()));
 }
 
@@ -167,6 +222,7 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
   const auto start = std::chrono::steady_clock::now();
   const Resources resources{comm.size(), rank_memory(comm, job)};
   set_time_limit(job);
+  log_header(comm, log, resources);
   Models models;
   Workspace workspace;
   nlohmann::json fingerprint;
@@ -176,14 +232,16 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
     for (const Checkpoint* model : {&models.base, &models.aligned}) refuse_quantised(*model);
     std::erase_if(models.aligned.carried, [&](const CarriedFile& file) {
       const bool drop = is_foreign_weights(file.name);
-      if (drop) log.warn("{} is not carried over: it holds weights that are not hardened", printable(file.name));
+      if (drop)
+        log.warn("{} is not carried over: it holds weights that are not hardened", printable(file.name));
       return drop;
     });
     const Plan plan = make_plan(models.base, models.aligned, job, resources);
     if (!fs::exists(partial_path(job.output))) {
       check_space(job.output, forecast(plan, models.aligned, comm.size()).disk);
     }
-    workspace = open_workspace(job, models.base, models.aligned, static_cast<std::int64_t>(plan.items.size()));
+    workspace =
+        open_workspace(job, models.base, models.aligned, static_cast<std::int64_t>(plan.items.size()));
     models.output = workspace.output;
     if (!workspace.published) fingerprint = job_fingerprint(job, models.base, models.aligned);
   });
@@ -200,12 +258,14 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
   Plan plan = make_plan(models.base, models.aligned, job, resources);
   const Progress::Counts total = count(models, plan, plan.items);
   const std::set<Key> finished = finished_keys(models.aligned, workspace.finished);
-  std::erase_if(plan.items, [&](const WorkItem& item) { return finished.contains({item.tensor, item.matrix}); });
+  std::erase_if(plan.items, [&](const WorkItem& item) {
+    return finished.contains({item.tensor, item.matrix});
+  });
   deal(plan.items, comm.size());
   const Progress::Counts left = count(models, plan, plan.items);
   if (workspace.resumed) {
-    log.info("going on with {}: {} of {} items are finished", printable(job.output.string()), total.items - left.items,
-             total.items);
+    log.info("going on with {}: {} of {} items are finished", printable(job.output.string()),
+             total.items - left.items, total.items);
   }
   std::vector<WorkItem> mine;
   for (const WorkItem& item : plan.items) {
@@ -216,12 +276,13 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
   Progress progress(comm, log, total, {total.bytes - left.bytes, total.items - left.items});
   Progress::Counts counts;
   std::vector<TensorRecord> records;
+  WorkTimes times;
   std::optional<Error> failure;
   try {
     ModelFiles files(models, plan);
-    work_on_grid(comm, files, job, journal, plan, progress, counts, records);
+    work_on_grid(comm, files, job, journal, plan, progress, counts, records, times);
     LocalWork work(files, job, journal, resources.memory - std::min(resources.memory, program_memory));
-    for (TensorRecord& record : work.run(mine, progress, counts)) records.push_back(std::move(record));
+    for (TensorRecord& record : work.run(mine, progress, counts, times)) records.push_back(std::move(record));
   } catch (const Error& error) {
     // What is wrong with the data is wrong for all: end in good order. Anything else goes up to MPI_Abort.
     if (error.code() != ExitCode::bad_input && error.code() != ExitCode::not_certified) throw;
@@ -243,6 +304,7 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
   RunTotals totals;
   totals.peak_rss_bytes = static_cast<std::uint64_t>(comm.max(static_cast<double>(peak_rss_bytes())));
   totals.ranks = comm.size();
+  totals.work = sum_times(comm, times);
   const bool whole = comm.sum(counts.items) == left.items;
   std::vector<TensorRecord> all = gather_records(comm, records);
   if (!whole) {
@@ -256,6 +318,7 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
     totals.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const nlohmann::ordered_json report = make_report(job, models.aligned, all, totals);
     close_workspace(job, report);
+    log_efficiency(log, totals, report, resources.memory);
     log_summary(log, job, report);
   });
   return ExitCode::done;

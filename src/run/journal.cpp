@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/journal.hpp"
 
+#include "lox/base/error.hpp"
+
 #include <algorithm>
 
 #include <nlohmann/json.hpp>
-
-#include "lox/base/error.hpp"
 
 namespace lox {
 namespace {
 
 constexpr std::uint64_t largest_file = std::uint64_t{4} << 30;
 
-fs::path rank_file(const fs::path& directory, int rank) { return directory / fmt::format("rank-{:05}.jsonl", rank); }
+fs::path rank_file(const fs::path& directory, int rank) {
+  return directory / fmt::format("rank-{:05}.jsonl", rank);
+}
 
 /// Length of the text up to and including its last newline.
 std::size_t whole_lines(const std::string& text) {
@@ -51,8 +53,9 @@ std::vector<TensorRecord> Journal::parse(const std::string& text) {
   const std::size_t end = whole_lines(text);
   for (std::size_t start = 0; start < end;) {
     const std::size_t newline = text.find('\n', start);
-    const nlohmann::json json = nlohmann::json::parse(text.begin() + static_cast<std::ptrdiff_t>(start),
-                                                      text.begin() + static_cast<std::ptrdiff_t>(newline), nullptr, false);
+    const nlohmann::json json =
+        nlohmann::json::parse(text.begin() + static_cast<std::ptrdiff_t>(start),
+                              text.begin() + static_cast<std::ptrdiff_t>(newline), nullptr, false);
     start = newline + 1;
     try {
       records.push_back(record_from_json(json));

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/local_work.hpp"
 
+#include "lox/base/queue.hpp"
+#include "lox/base/stop.hpp"
+#include "lox/linalg/libraries.hpp"
+#include "lox/plan/cost.hpp"
+#include "lox/run/edit.hpp"
+
 #include <atomic>
 #include <chrono>
 #include <exception>
 #include <mutex>
 #include <set>
 #include <thread>
-
-#include "lox/base/queue.hpp"
-#include "lox/base/stop.hpp"
-#include "lox/linalg/libraries.hpp"
-#include "lox/plan/cost.hpp"
-#include "lox/run/edit.hpp"
 
 namespace lox {
 namespace {
@@ -37,7 +37,8 @@ struct LocalWork::Pipeline {
     std::uint64_t held = 0;  ///< bytes of the memory gate
   };
 
-  Pipeline(LocalWork& owner, const std::vector<WorkItem>& mine) : work(owner), items(mine), gate(owner.memory_) {}
+  Pipeline(LocalWork& owner, const std::vector<WorkItem>& mine)
+      : work(owner), items(mine), gate(owner.memory_) {}
 
   void read_all();
   void write_all();
@@ -82,10 +83,12 @@ struct LocalWork::Pipeline {
   std::atomic<bool> stopping{false};
   std::mutex failure_mutex;
   std::exception_ptr failure;
-  std::vector<TensorRecord> finished;   // writer's
+  std::vector<TensorRecord> finished;     // writer's
   std::vector<TensorRecord> uncommitted;  // written, not yet synced: writer's
   std::set<int> unsynced_files;
   std::uint64_t uncommitted_bytes = 0;
+  double seconds_reading = 0;  // reader's
+  double seconds_writing = 0;  // writer's
   std::atomic<std::uint64_t> bytes_done{0};
   std::atomic<std::int64_t> items_done{0};
 };
@@ -103,6 +106,7 @@ void LocalWork::Pipeline::read_all() {
       const auto start = steady_clock::now();
       parcel.slab = work.files_.read_rows(item, 0, item.rows);
       parcel.record.seconds_read = seconds_since(start);
+      seconds_reading += parcel.record.seconds_read;
     }
     if (!read_queue.push(std::move(parcel))) break;
   }
@@ -122,11 +126,13 @@ void LocalWork::Pipeline::write_all() {
       if (write_queue.finished()) return;
       continue;
     }
+    const auto start = steady_clock::now();
     if (parcel->item.action == Action::copy) {
       copy(*parcel);
     } else {
       write(*parcel);
     }
+    seconds_writing += seconds_since(start);
     uncommitted_bytes += parcel->record.bytes_written;
     unsynced_files.insert(work.files_.output_of(parcel->item).extent.file);
     uncommitted.push_back(std::move(parcel->record));
@@ -151,7 +157,8 @@ void LocalWork::Pipeline::copy(Parcel& parcel) {
   TensorRecord& record = parcel.record;
   Buffer buffer(std::min<std::uint64_t>(target.bytes, bytes_at_once));
   for (std::uint64_t first = 0; first < target.bytes; first += bytes_at_once) {
-    const std::span<std::byte> bytes = buffer.bytes().first(std::min<std::uint64_t>(bytes_at_once, target.bytes - first));
+    const std::span<std::byte> bytes =
+        buffer.bytes().first(std::min<std::uint64_t>(bytes_at_once, target.bytes - first));
     auto start = steady_clock::now();
     work.files_.aligned().read(source, first, bytes);
     record.seconds_read += seconds_since(start);
@@ -169,8 +176,10 @@ void LocalWork::Pipeline::copy(Parcel& parcel) {
 /// Bytes to disk first, then the lines that vouch for them.
 void LocalWork::Pipeline::commit() {
   if (uncommitted.empty()) return;
+  const auto start = steady_clock::now();
   for (const int file : unsynced_files) work.files_.output().sync(Extent{file, 0, 0});
   work.journal_.append(uncommitted);
+  seconds_writing += seconds_since(start);
   for (TensorRecord& record : uncommitted) {
     bytes_done += record.bytes_read + record.bytes_written;
     ++items_done;
@@ -182,7 +191,7 @@ void LocalWork::Pipeline::commit() {
 }
 
 std::vector<TensorRecord> LocalWork::run(const std::vector<WorkItem>& items, Progress& progress,
-                                         Progress::Counts& counts) {
+                                         Progress::Counts& counts, WorkTimes& times) {
   Pipeline pipeline(*this, items);
   const Progress::Counts before = counts;
   const auto tell = [&] {
@@ -199,23 +208,33 @@ std::vector<TensorRecord> LocalWork::run(const std::vector<WorkItem>& items, Pro
         pipeline.stop();
         break;
       }
+      auto waiting = steady_clock::now();
       std::optional<Pipeline::Parcel> parcel = pipeline.read_queue.pop(std::chrono::milliseconds(100));
+      times.waiting += seconds_since(waiting);
       if (!parcel) continue;
       if (parcel->item.action == Action::edit) {
         const auto start = steady_clock::now();
         TensorRecord record = edit_matrix(parcel->item, files_.aligned_of(parcel->item), parcel->slab, job_);
         note_item_seconds(seconds_since(start));
+        times.solving += seconds_since(start);
         record.bytes_read = parcel->slab.bytes_read;
         record.seconds_read = parcel->record.seconds_read;
         parcel->record = std::move(record);
-        pipeline.release(*parcel, parcel->held - std::min<std::uint64_t>(parcel->held, parcel->slab.aligned.size()));
+        pipeline.release(*parcel,
+                         parcel->held - std::min<std::uint64_t>(parcel->held, parcel->slab.aligned.size()));
       }
+      waiting = steady_clock::now();
       if (!pipeline.write_queue.push(std::move(*parcel))) break;
+      times.waiting += seconds_since(waiting);
     }
   });
+  const auto waiting = steady_clock::now();
   pipeline.write_queue.close();
   reader.join();
   writer.join();
+  times.waiting += seconds_since(waiting);
+  times.reading += pipeline.seconds_reading;
+  times.writing += pipeline.seconds_writing;
   tell();
   if (pipeline.failure) std::rethrow_exception(pipeline.failure);
   return std::move(pipeline.finished);

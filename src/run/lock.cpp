@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/lock.hpp"
 
+#include "lox/base/error.hpp"
+
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <ctime>
-
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <array>
-
 #include <nlohmann/json.hpp>
-
-#include "lox/base/error.hpp"
 
 namespace lox {
 namespace {
@@ -45,11 +43,27 @@ std::string describe(const fs::path& path) {
   return line;
 }
 
+int restart_count() {
+  const char* const count = std::getenv("SLURM_RESTART_COUNT");
+  return count == nullptr ? 0 : std::atoi(count);
+}
+
+/// Was the lock taken by this Slurm job before it was requeued? Then its taker is gone, even if a lost node's
+/// lock still lingers in the file system.
+bool is_of_an_earlier_start(const fs::path& path) {
+  const char* const job = std::getenv("SLURM_JOB_ID");
+  const nlohmann::json json = nlohmann::json::parse(read_text(path, 1 << 16), nullptr, false);
+  if (job == nullptr || !json.is_object() || json.value("slurm_job", nlohmann::json()) != job) return false;
+  const nlohmann::json restarts = json.value("restarts", nlohmann::json(0));
+  return restarts.is_number_integer() && restarts.get<int>() < restart_count();
+}
+
 }  // namespace
 
 OutputLock::OutputLock(const fs::path& file) : file_(File::open_append(file)) {
-  if (!try_lock(file_, true)) {
-    fail(ExitCode::bad_input, "{}: another job is writing this output: {}; wait for it, or choose another --output",
+  if (!try_lock(file_, true) && !is_of_an_earlier_start(file)) {
+    fail(ExitCode::bad_input,
+         "{}: another job is writing this output: {}; wait for it, or choose another --output",
          printable(file.string()), describe(file));
   }
   const std::time_t now = std::time(nullptr);
@@ -57,7 +71,10 @@ OutputLock::OutputLock(const fs::path& file) : file_(File::open_append(file)) {
   struct tm parts {};
   std::strftime(since.data(), since.size(), "%FT%T%z", ::localtime_r(&now, &parts));
   nlohmann::json json{{"host", host_name()}, {"pid", ::getpid()}, {"since", since.data()}};
-  if (const char* job = std::getenv("SLURM_JOB_ID"); job != nullptr) json["slurm_job"] = job;
+  if (const char* job = std::getenv("SLURM_JOB_ID"); job != nullptr) {
+    json["slurm_job"] = job;
+    json["restarts"] = restart_count();
+  }
   file_.truncate(0);
   file_.append(json.dump() + "\n");
   file_.sync();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/models.hpp"
 
+#include "lox/base/error.hpp"
+
 #include <algorithm>
 #include <cmath>
-
-#include "lox/base/error.hpp"
 
 namespace lox {
 namespace {
@@ -12,9 +12,9 @@ namespace {
 constexpr std::size_t bytes_at_once = std::size_t{8} << 20;  // of the base; small enough to stay in a cache
 
 /// `first_index` is the index in the tensor of the first element given.
-[[noreturn]] void fail_non_finite(const Models& models, const TensorInfo& aligned, std::span<const std::byte> ours,
-                                  const TensorInfo& base, std::span<const std::byte> theirs,
-                                  std::int64_t first_index) {
+[[noreturn]] void fail_non_finite(const Models& models, const TensorInfo& aligned,
+                                  std::span<const std::byte> ours, const TensorInfo& base,
+                                  std::span<const std::byte> theirs, std::int64_t first_index) {
   const auto look = [&](const Checkpoint& model, const TensorInfo& tensor, std::span<const std::byte> bytes) {
     const DType dtype = tensor.dtype;
     const std::size_t width = static_cast<std::size_t>(dtype_bits(dtype)) / 8;
@@ -22,18 +22,22 @@ constexpr std::size_t bytes_at_once = std::size_t{8} << 20;  // of the base; sma
     if (!found) return;
     double value = 0;
     to_double(dtype, bytes.data() + *found * width, 1, &value);
-    fail(ExitCode::bad_input, "{}: tensor '{}' of the {} model holds {} at index {}; repair it, or use --exclude",
-         printable(model.files[static_cast<std::size_t>(tensor.extent.file)].string()), printable(tensor.name),
-         &model == &models.base ? "base" : "aligned", std::isnan(value) ? "NaN" : "Inf",
-         first_index + static_cast<std::int64_t>(*found));
+    fail(ExitCode::bad_input,
+         "{}: tensor '{}' of the {} model holds {} at index {}; repair it, or use --exclude",
+         printable(model.files[static_cast<std::size_t>(tensor.extent.file)].string()),
+         printable(tensor.name), &model == &models.base ? "base" : "aligned",
+         std::isnan(value) ? "NaN" : "Inf", first_index + static_cast<std::int64_t>(*found));
   };
   look(models.aligned, aligned, ours);
   look(models.base, base, theirs);
-  fail(ExitCode::bad_input, "{}: tensor '{}' differs so much from the base model's that float overflows; use --exclude",
+  fail(ExitCode::bad_input,
+       "{}: tensor '{}' differs so much from the base model's that float overflows; use --exclude",
        printable(models.aligned.path.string()), printable(aligned.name));
 }
 
-std::size_t width_of(const TensorInfo& tensor) { return static_cast<std::size_t>(dtype_bits(tensor.dtype)) / 8; }
+std::size_t width_of(const TensorInfo& tensor) {
+  return static_cast<std::size_t>(dtype_bits(tensor.dtype)) / 8;
+}
 
 std::uint64_t matrix_bytes(const WorkItem& item, const TensorInfo& tensor) {
   return static_cast<std::uint64_t>(item.rows * item.cols) * width_of(tensor);
@@ -42,8 +46,11 @@ std::uint64_t matrix_bytes(const WorkItem& item, const TensorInfo& tensor) {
 }  // namespace
 
 ModelFiles::ModelFiles(const Models& models, const Plan& plan)
-    : models_(models), plan_(plan), base_(models.base, Storage::Access::read),
-      aligned_(models.aligned, Storage::Access::read), output_(models.output, Storage::Access::write) {}
+    : models_(models),
+      plan_(plan),
+      base_(models.base, Storage::Access::read),
+      aligned_(models.aligned, Storage::Access::read),
+      output_(models.output, Storage::Access::write) {}
 
 const TensorInfo& ModelFiles::base_of(const WorkItem& item) const {
   return models_.base.tensors[static_cast<std::size_t>(plan_.base_of[static_cast<std::size_t>(item.tensor)])];
@@ -79,7 +86,8 @@ RowSlab ModelFiles::read_rows(const WorkItem& item, Index first, Index count) {
   for (std::size_t done = 0; done < elements; done += at_once) {
     const std::size_t n = std::min(at_once, elements - done);
     const std::span<std::byte> theirs = piece.bytes().first(n * width_of(base));
-    const std::span<const std::byte> ours = slab.aligned.bytes().subspan(done * width_of(aligned), n * width_of(aligned));
+    const std::span<const std::byte> ours =
+        slab.aligned.bytes().subspan(done * width_of(aligned), n * width_of(aligned));
     base_.read(base, (first_element + done) * width_of(base), theirs);
     const DeltaSummary found =
         subtract(aligned.dtype, ours.data(), base.dtype, theirs.data(), slab.delta.floats().subspan(done, n));

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/progress.hpp"
 
+#include "lox/base/stop.hpp"
+#include "lox/base/units.hpp"
+
 #include <algorithm>
 #include <array>
 #include <thread>
-
 #include <unistd.h>
-
-#include "lox/base/stop.hpp"
-#include "lox/base/units.hpp"
 
 namespace lox {
 namespace {
@@ -23,13 +22,21 @@ constexpr auto between_log_lines = std::chrono::seconds(5);
 /// A message: bytes and items done since the last one, urgency, 1 if it is the sender's last.
 using Message = std::array<std::int64_t, 4>;
 
-double seconds(steady_clock::duration span) { return std::chrono::duration<double>(span).count(); }
+double seconds(steady_clock::duration span) {
+  return std::chrono::duration<double>(span).count();
+}
 
 }  // namespace
 
 Progress::Progress(const Comm& comm, const Log& log, Counts total, Counts done)
-    : comm_(comm), log_(log), total_(total), earlier_(done), start_(steady_clock::now()), sent_(start_),
-      printed_(start_), live_(isatty(STDERR_FILENO) != 0) {}
+    : comm_(comm),
+      log_(log),
+      total_(total),
+      earlier_(done),
+      start_(steady_clock::now()),
+      sent_(start_),
+      printed_(start_),
+      live_(isatty(STDERR_FILENO) != 0) {}
 
 void Progress::update(Counts mine) {
   mine_ = mine;
@@ -37,14 +44,15 @@ void Progress::update(Counts mine) {
   receive();
   const auto now = steady_clock::now();
   if (urgency_ > told_ || (!comm_.is_root() && now - sent_ >= between_messages)) send(false);
-  if (comm_.is_root() && now - printed_ >= (live_ ? steady_clock::duration(between_live_lines) : between_log_lines)) {
+  if (comm_.is_root() &&
+      now - printed_ >= (live_ ? steady_clock::duration(between_live_lines) : between_log_lines)) {
     print(false);
   }
 }
 
 void Progress::send(bool last) {
-  Message message{static_cast<std::int64_t>(mine_.bytes - sent_counts_.bytes), mine_.items - sent_counts_.items,
-                  urgency_, last ? 1 : 0};
+  Message message{static_cast<std::int64_t>(mine_.bytes - sent_counts_.bytes),
+                  mine_.items - sent_counts_.items, urgency_, last ? 1 : 0};
   told_ = urgency_;
   sent_ = steady_clock::now();
   if (!comm_.is_root()) {
@@ -64,8 +72,8 @@ void Progress::receive() {
     MPI_Iprobe(MPI_ANY_SOURCE, tag, comm_.get(), &waiting, &status);
     if (waiting == 0) return;
     Message message{};
-    MPI_Recv(message.data(), static_cast<int>(message.size()), MPI_INT64_T, status.MPI_SOURCE, tag, comm_.get(),
-             MPI_STATUS_IGNORE);
+    MPI_Recv(message.data(), static_cast<int>(message.size()), MPI_INT64_T, status.MPI_SOURCE, tag,
+             comm_.get(), MPI_STATUS_IGNORE);
     urgency_ = std::max(urgency_, static_cast<int>(message[2]));
     if (comm_.is_root()) {
       others_.bytes += static_cast<std::uint64_t>(message[0]);
@@ -99,10 +107,13 @@ void Progress::print(bool last) {
   const double all = std::max(1.0, static_cast<double>(total_.bytes));
   const double passed = seconds(printed_ - start_);
   const double left = bytes > 0 ? (all - done) / bytes * passed : -1;
-  const std::string line = fmt::format(
-      "{:3.0f}%  {}/{} tensors  {} of {}  {}/s  {}", 100 * done / all, earlier_.items + mine_.items + others_.items,
-      total_.items, format_bytes(done), format_bytes(all), format_bytes(bytes / std::max(passed, 1e-3)),
-      last ? "in " + format_seconds(passed) : left < 0 ? "" : format_seconds(left) + " left");
+  const std::string line =
+      fmt::format("{:3.0f}%  {}/{} tensors  {} of {}  {}/s  {}", 100 * done / all,
+                  earlier_.items + mine_.items + others_.items, total_.items, format_bytes(done),
+                  format_bytes(all), format_bytes(bytes / std::max(passed, 1e-3)),
+                  last       ? "in " + format_seconds(passed)
+                  : left < 0 ? ""
+                             : format_seconds(left) + " left");
   if (!live_) {
     log_.info("{}", line);
   } else {

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/record.hpp"
 
+#include "lox/base/error.hpp"
+
 #include <array>
 
 #include <nlohmann/json.hpp>
 #include <xxhash.h>
 
-#include "lox/base/error.hpp"
-
 namespace lox {
 namespace {
 
 template <class Value, std::size_t n>
-Value from_name(const std::array<Value, n>& values, std::string_view (*name)(Value), const std::string& text) {
+Value from_name(const std::array<Value, n>& values, std::string_view (*name)(Value),
+                const std::string& text) {
   for (const Value value : values) {
     if (name(value) == text) return value;
   }
@@ -50,7 +51,8 @@ TensorRecord record_from_json(const nlohmann::json& json) {
   TensorRecord r;
   r.name = json.at("name").get<std::string>();
   r.matrix = json.at("matrix").get<std::int64_t>();
-  r.action = from_name(std::array{Action::copy, Action::edit}, action_name, json.at("action").get<std::string>());
+  r.action =
+      from_name(std::array{Action::copy, Action::edit}, action_name, json.at("action").get<std::string>());
   r.entries = json.at("entries").get<std::int64_t>();
   r.k = json.at("k").get<std::int64_t>();
   r.seconds_read = json.at("seconds").at(0).get<double>();
@@ -76,6 +78,8 @@ TensorRecord record_from_json(const nlohmann::json& json) {
   return r;
 }
 
-std::uint64_t checksum(std::span<const std::byte> bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+std::uint64_t checksum(std::span<const std::byte> bytes) {
+  return XXH3_64bits(bytes.data(), bytes.size());
+}
 
 }  // namespace lox

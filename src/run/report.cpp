@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/report.hpp"
 
+#include "lox/base/version.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <fstream>
@@ -8,8 +10,6 @@
 #include <unordered_map>
 
 #include <nlohmann/json.hpp>
-
-#include "lox/base/version.hpp"
 
 namespace lox {
 namespace {
@@ -23,7 +23,9 @@ double energy(const TensorRecord& r) {
   return r.delta_norm > 0 ? sum / (r.delta_norm * r.delta_norm) : 0;
 }
 
-double realised(const TensorRecord& r) { return r.edit_norm > 0 ? r.realised_dot / (r.edit_norm * r.edit_norm) : 0; }
+double realised(const TensorRecord& r) {
+  return r.edit_norm > 0 ? r.realised_dot / (r.edit_norm * r.edit_norm) : 0;
+}
 
 json numbers(const TensorRecord& r) {
   return {{"k", r.k},
@@ -34,10 +36,13 @@ json numbers(const TensorRecord& r) {
           {"energy", energy(r)},
           {"edit_norm", r.edit_norm},
           {"realised", realised(r)},
-          {"changed", static_cast<double>(r.changed) / static_cast<double>(std::max<std::int64_t>(r.entries, 1))}};
+          {"changed",
+           static_cast<double>(r.changed) / static_cast<double>(std::max<std::int64_t>(r.entries, 1))}};
 }
 
-json seconds(double read, double svd, double write) { return {{"read", read}, {"svd", svd}, {"write", write}}; }
+json seconds(double read, double svd, double write) {
+  return {{"read", read}, {"svd", svd}, {"write", write}};
+}
 
 /// One entry for a batch of matrices: sums and worst cases, and each matrix's own numbers under "batch".
 json batch_entry(const std::vector<const TensorRecord*>& batch) {
@@ -114,7 +119,8 @@ json make_report(const Job& job, const Checkpoint& model, const std::vector<Tens
     std::vector<const TensorRecord*>& batch = found->second;
     std::sort(batch.begin(), batch.end(), [](const auto* x, const auto* y) { return x->matrix < y->matrix; });
     json entry{{"name", tensor.name}, {"shape", tensor.shape}, {"dtype", dtype_name(tensor.dtype)}};
-    entry.update(tensor.shape.size() > 2 && batch.front()->k > 0 ? batch_entry(batch) : single_entry(*batch.front()));
+    entry.update(tensor.shape.size() > 2 && batch.front()->k > 0 ? batch_entry(batch)
+                                                                 : single_entry(*batch.front()));
     edited += entry["action"] == action_name(Action::edit) ? 1 : 0;
     tensors.push_back(std::move(entry));
   }
@@ -133,7 +139,18 @@ json make_report(const Job& job, const Checkpoint& model, const std::vector<Tens
             {"bytes_written", bytes_written},
             {"seconds", totals.seconds},
             {"peak_rss_bytes", totals.peak_rss_bytes},
-            {"ranks", totals.ranks}}},
+            {"ranks", totals.ranks},
+            {"rank_seconds",
+             {{"solving", totals.work.solving},
+              {"waiting", totals.work.waiting},
+              {"reading", totals.work.reading},
+              {"writing", totals.work.writing}}},
+            {"grid_seconds",
+             {{"products", totals.work.grid.products},
+              {"communication", totals.work.grid.communication},
+              {"orthonormalisation",
+               totals.work.grid.total - totals.work.grid.products - totals.work.grid.communication},
+              {"redistribution", totals.work.redistribution}}}}},
           {"tensors", std::move(tensors)}};
 }
 

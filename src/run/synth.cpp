@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/synth.hpp"
 
-#include <cmath>
-
 #include "lox/base/buffer.hpp"
 #include "lox/base/half.hpp"
 #include "lox/base/random.hpp"
@@ -11,6 +9,8 @@
 #include "lox/io/safetensors.hpp"
 #include "lox/linalg/matrix.hpp"
 #include "lox/plan/shapes.hpp"
+
+#include <cmath>
 
 namespace lox {
 namespace {
@@ -58,9 +58,10 @@ class Generator {
     if (options_.aligned && !vector) {
       left = random_factor(mix64(key + 1), rows);
       right = random_factor(mix64(key + 2), cols);
-      // The noise's own largest singular value is about deviation * (sqrt(m) + sqrt(n)); the planted ones fall from
-      // eight times that to below it.
-      const float edge = noise_deviation * (std::sqrt(static_cast<float>(rows)) + std::sqrt(static_cast<float>(cols)));
+      // The noise's own largest singular value is about deviation * (sqrt(m) + sqrt(n)); the planted ones
+      // fall from eight times that to below it.
+      const float edge =
+          noise_deviation * (std::sqrt(static_cast<float>(rows)) + std::sqrt(static_cast<float>(cols)));
       for (Index r = 0; r < delta_rank; ++r) left.col(r) *= 8 * edge / static_cast<float>(r + 1);
     }
     const Index at_once = std::max<Index>(1, (Index{4} << 20) / cols);
@@ -76,10 +77,12 @@ class Generator {
         std::uint16_t* const to = values + row * cols;
         if (vector) {
           for (Index i = 0; i < cols; ++i) {
-            to[i] = float_to_bf16(1 + weight_deviation * normal_at(key, start + static_cast<std::uint64_t>(i)));
+            to[i] =
+                float_to_bf16(1 + weight_deviation * normal_at(key, start + static_cast<std::uint64_t>(i)));
           }
         } else if (options_.aligned) {
-          fill_aligned(key, mix64(key + 3), start, static_cast<std::size_t>(cols), low_rank.data() + row * cols, to);
+          fill_aligned(key, mix64(key + 3), start, static_cast<std::size_t>(cols),
+                       low_rank.data() + row * cols, to);
         } else {
           fill_base(key, start, static_cast<std::size_t>(cols), to);
         }
@@ -105,9 +108,11 @@ std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
     Checkpoint like;
     like.format = Format::safetensors_directory;
     like.tensors = model_tensors(shape, options.layers);
-    for (TensorInfo& tensor : like.tensors) tensor.extent.bytes = static_cast<std::uint64_t>(tensor.elements()) * 2;
+    for (TensorInfo& tensor : like.tensors)
+      tensor.extent.bytes = static_cast<std::uint64_t>(tensor.elements()) * 2;
     like.shards = make_shards(like.tensors, shard_limit);
-    std::vector<std::pair<std::string, std::string>> files{{"config.json", model_config(shape, options.layers)}};
+    std::vector<std::pair<std::string, std::string>> files{
+        {"config.json", model_config(shape, options.layers)}};
     if (like.shards.size() > 1) {
       files.emplace_back("model.safetensors.index.json", make_safetensors_index(like.shards));
     }
@@ -127,7 +132,8 @@ std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
   Storage storage(output, Storage::Access::write);
   std::uint64_t given = 0;  // tensors go to ranks by bytes, in order
   for (const TensorInfo& tensor : output.tensors) {
-    const auto owner = static_cast<int>(given * static_cast<std::uint64_t>(comm.size()) / (output.bytes() + 1));
+    const auto owner =
+        static_cast<int>(given * static_cast<std::uint64_t>(comm.size()) / (output.bytes() + 1));
     given += tensor.extent.bytes;
     if (owner == comm.rank() && !options.headers_only) generator.write(tensor, storage);
   }

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/verify.hpp"
 
-#include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <map>
-#include <set>
-
 #include "lox/base/buffer.hpp"
 #include "lox/base/error.hpp"
 #include "lox/base/random.hpp"
 #include "lox/linalg/svd.hpp"
 #include "lox/plan/plan.hpp"
 
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <set>
+
 namespace lox {
 namespace {
 
 /// How far an output is from what it should be.
 struct Distance {
-  double identical = 1;   ///< share of entries
-  double worst = 0;       ///< largest |difference| over what is allowed for its entry
-  bool unique = true;     ///< is Delta_k determined? not if s_k = s_k+1
+  double identical = 1;     ///< share of entries
+  double worst = 0;         ///< largest |difference| over what is allowed for its entry
+  bool unique = true;       ///< is Delta_k determined? not if s_k = s_k+1
   double energy_error = 0;  ///< of <W_out - W_aligned, Delta>, relative
 };
 
@@ -29,7 +29,9 @@ constexpr double identical_wanted = 0.998;  // of the entries of a 16-bit tensor
 class Verifier {
  public:
   Verifier(const Job& job, const Checkpoint& base, const Checkpoint& aligned, const Checkpoint& hardened)
-      : job_(job), base_(base, Storage::Access::read), aligned_(aligned, Storage::Access::read),
+      : job_(job),
+        base_(base, Storage::Access::read),
+        aligned_(aligned, Storage::Access::read),
         hardened_(hardened, Storage::Access::read) {}
 
   /// Index of the first byte that differs, or nothing.
@@ -49,7 +51,8 @@ class Verifier {
     return std::nullopt;
   }
 
-  Distance compare(const WorkItem& item, const TensorInfo& base, const TensorInfo& aligned, const TensorInfo& hardened);
+  Distance compare(const WorkItem& item, const TensorInfo& base, const TensorInfo& aligned,
+                   const TensorInfo& hardened);
 
  private:
   Buffer read(Storage& storage, const TensorInfo& tensor, const WorkItem& item) {
@@ -157,7 +160,8 @@ std::vector<const WorkItem*> choose(const Plan& plan, const Checkpoint& aligned,
     order.emplace_back(stream_key(static_cast<std::uint64_t>(item.matrix), name), &item);
   }
   std::sort(order.begin(), order.end());
-  if (sample > 0 && static_cast<std::size_t>(sample) < order.size()) order.resize(static_cast<std::size_t>(sample));
+  if (sample > 0 && static_cast<std::size_t>(sample) < order.size())
+    order.resize(static_cast<std::size_t>(sample));
   std::vector<const WorkItem*> chosen;
   for (const auto& [hash, item] : order) chosen.push_back(item);
   return chosen;
@@ -206,8 +210,8 @@ ExitCode verify(const Comm& comm, const Job& job, std::int64_t sample, const Log
     const WorkItem& item = *chosen[i];
     const auto t = static_cast<std::size_t>(item.tensor);
     const TensorInfo& tensor = aligned.tensors[t];
-    const Distance d =
-        verifier.compare(item, base.tensors[static_cast<std::size_t>(plan.base_of[t])], tensor, *result.at(tensor.name));
+    const Distance d = verifier.compare(item, base.tensors[static_cast<std::size_t>(plan.base_of[t])], tensor,
+                                        *result.at(tensor.name));
     const bool full = job.k == 0 || job.k >= std::min(item.rows, item.cols);
     const std::string complaint = judge(d, tensor.dtype, full);
     if (!complaint.empty()) {
@@ -222,7 +226,9 @@ ExitCode verify(const Comm& comm, const Job& job, std::int64_t sample, const Log
     if (static_cast<int>(turn++ % static_cast<std::size_t>(comm.size())) != comm.rank()) continue;
     const TensorInfo& tensor = aligned.tensors[static_cast<std::size_t>(item.tensor)];
     const auto differs = verifier.first_difference(tensor, *result.at(tensor.name));
-    if (differs) failures += fmt::format("tensor '{}': byte {} is not that of the aligned model\n", printable(tensor.name), *differs);
+    if (differs)
+      failures += fmt::format("tensor '{}': byte {} is not that of the aligned model\n",
+                              printable(tensor.name), *differs);
     ++copied;
   }
 
@@ -234,8 +240,10 @@ ExitCode verify(const Comm& comm, const Job& job, std::int64_t sample, const Log
   all = comm.broadcast(all);
   if (comm.is_root()) {
     fmt::print("{}", all);
-    log.info("{} of {} edited matrices against an exact SVD: at least {:.4f}% of the entries identical", checked,
-             std::count_if(plan.items.begin(), plan.items.end(), [](const WorkItem& i) { return i.action == Action::edit; }),
+    log.info("{} of {} edited matrices against an exact SVD: at least {:.4f}% of the entries identical",
+             checked,
+             std::count_if(plan.items.begin(), plan.items.end(),
+                           [](const WorkItem& i) { return i.action == Action::edit; }),
              100 * identical);
     log.info("{} copied tensors byte by byte", copied);
     log.info("{}", all.empty() ? "verified" : "NOT what it should be");

@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/workspace.hpp"
 
-#include <cerrno>
-#include <cstring>
-#include <map>
-#include <unordered_map>
-#include <utility>
-
-#include <unistd.h>
-
-#include <nlohmann/json.hpp>
-
 #include "lox/base/error.hpp"
 #include "lox/io/convert.hpp"
 #include "lox/run/journal.hpp"
+
+#include <cerrno>
+#include <cstring>
+#include <map>
+#include <unistd.h>
+#include <unordered_map>
+#include <utility>
+
+#include <nlohmann/json.hpp>
 
 namespace lox {
 namespace {
@@ -60,7 +59,8 @@ Checkpoint reopen(const fs::path& partial, const Checkpoint& aligned) {
   found.tensors.clear();
   for (const TensorInfo& tensor : aligned.tensors) {
     const auto match = by_name.find(tensor.name);
-    if (match == by_name.end() || match->second.shape != tensor.shape || match->second.dtype != tensor.dtype) {
+    if (match == by_name.end() || match->second.shape != tensor.shape ||
+        match->second.dtype != tensor.dtype) {
       fail(ExitCode::bad_input, "{}: the unfinished output has lost tensor '{}'; remove it and its .journal",
            printable(partial.string()), printable(tensor.name));
     }
@@ -84,7 +84,9 @@ void copy_carried_files(const Checkpoint& from, const Checkpoint& to) {
 
 constexpr std::uint64_t largest_job_file = std::uint64_t{1} << 30;
 
-fs::path lock_file(const fs::path& journal) { return journal / "lock"; }
+fs::path lock_file(const fs::path& journal) {
+  return journal / "lock";
+}
 
 /// Better now than after hours.
 void check_report_folder(const fs::path& report) {
@@ -118,7 +120,9 @@ void discard_workspace(const fs::path& output) {
   remove_tree(Journal::directory(output));
 }
 
-void remove_journal(const fs::path& output) { remove_tree(Journal::directory(output)); }
+void remove_journal(const fs::path& output) {
+  remove_tree(Journal::directory(output));
+}
 
 void check_inputs_unchanged(const json& fingerprint, const Checkpoint& base, const Checkpoint& aligned) {
   for (const auto& [name, model] : {std::pair("base", &base), std::pair("aligned", &aligned)}) {
@@ -130,7 +134,8 @@ void check_inputs_unchanged(const json& fingerprint, const Checkpoint& base, con
     }
     const std::string changed = difference(now, fingerprint.at(name), name);
     if (!changed.empty()) {
-      fail(ExitCode::io, "the {} model was changed while lox ran: {}; the output mixes two models, start again", name,
+      fail(ExitCode::io,
+           "the {} model was changed while lox ran: {}; the output mixes two models, start again", name,
            changed);
     }
   }
@@ -166,7 +171,8 @@ OutputStatus output_status(const fs::path& output) {
   return status;
 }
 
-Workspace open_workspace(const Job& job, const Checkpoint& base, const Checkpoint& aligned, std::int64_t items) {
+Workspace open_workspace(const Job& job, const Checkpoint& base, const Checkpoint& aligned,
+                         std::int64_t items) {
   const fs::path partial = partial_path(job.output);
   const fs::path journal = Journal::directory(job.output);
   const bool known = fs::exists(Journal::job_file(journal));
@@ -207,7 +213,8 @@ Workspace open_workspace(const Job& job, const Checkpoint& base, const Checkpoin
   } else if (fs::exists(partial) && fresh && !job.overwrite) {
     workspace.lock.reset();
     remove_tree(journal);
-    fail(ExitCode::bad_input, "{}: exists, but without a journal to go on from; remove it, or use --overwrite",
+    fail(ExitCode::bad_input,
+         "{}: exists, but without a journal to go on from; remove it, or use --overwrite",
          printable(partial.string()));
   }
   try {

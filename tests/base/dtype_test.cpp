@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "lox/base/dtype.hpp"
 
+#include "lox/base/half.hpp"
+#include "lox/base/random.hpp"
+
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -8,9 +11,6 @@
 #include <vector>
 
 #include <gtest/gtest.h>
-
-#include "lox/base/half.hpp"
-#include "lox/base/random.hpp"
 
 namespace lox {
 namespace {
@@ -32,7 +32,8 @@ double by_definition(std::uint16_t bits, int mantissa_bits, int bias) {
   const int mantissa = bits & ((1 << mantissa_bits) - 1);
   const double sign = (bits & 0x8000) != 0 ? -1 : 1;
   if (exponent == (1 << exponent_bits) - 1) {
-    return mantissa != 0 ? std::numeric_limits<double>::quiet_NaN() : sign * std::numeric_limits<double>::infinity();
+    return mantissa != 0 ? std::numeric_limits<double>::quiet_NaN()
+                         : sign * std::numeric_limits<double>::infinity();
   }
   if (exponent == 0) return sign * std::ldexp(mantissa, 1 - bias - mantissa_bits);
   return sign * std::ldexp((1 << mantissa_bits) + mantissa, exponent - bias - mantissa_bits);
@@ -81,7 +82,8 @@ TEST(DType, RoundsToNearestTiesToEven) {
     expect_nearest_even(value, bf16_to_float, float_to_bf16, 0x7F80);
     expect_nearest_even(value, f16_to_float, float_to_f16, 0x7C00);
     // Numbers in the range of F16, subnormals among them, and exact ties.
-    const float small = std::ldexp(value > 0 ? 1.0F + static_cast<float>(i % 4096) / 2048 : 1.0F, -26 + static_cast<int>(i % 40));
+    const float small = std::ldexp(value > 0 ? 1.0F + static_cast<float>(i % 4096) / 2048 : 1.0F,
+                                   -26 + static_cast<int>(i % 40));
     expect_nearest_even(small, f16_to_float, float_to_f16, 0x7C00);
     expect_nearest_even(small, bf16_to_float, float_to_bf16, 0x7F80);
   }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "lox/base/units.hpp"
 
-#include <gtest/gtest.h>
-
 #include "lox/base/error.hpp"
+
+#include <gtest/gtest.h>
 
 namespace lox {
 namespace {

@@ -628,10 +628,6 @@ def verify_another_model(directory):
                  lambda tensors: tensors.update({"extra.weight": Tensor("BF16", np.zeros((2, 2)))}))
 
 
-# Waiting for a fix.
-KNOWN = {"missing_job_file_with_2_ranks"}
-
-
 class BadInput(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -688,7 +684,7 @@ def make_test(name):
             self.assertIn(words, line)
         self.assertEqual(sorted(after), sorted(before), "something was left behind or is gone")
         self.assertTrue(after == before, "an existing file has changed")
-    return unittest.expectedFailure(test) if name in KNOWN else test
+    return test
 
 
 for case_name in CASES:

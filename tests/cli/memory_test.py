@@ -54,7 +54,6 @@ class Memory(LoxTest):
         told = self.peak(FEW, ".safetensors", 1)
         self.assertLess(abs(told / measured - 1), 0.3, f"{told} told, {measured} measured")
 
-    @unittest.expectedFailure  # getrusage counts the pages of the process that started lox
     def test_report_counts_no_pages_of_the_starter(self):
         alone = self.peak(FEW, ".safetensors", 1)
         ballast = np.ones(1 << 25)  # 268 MB in this process

@@ -101,8 +101,8 @@ TEST(Mutation, Hdf5) {
   testing::put_odd_model(scratch / "in");
   create_checkpoint(open_checkpoint(scratch / "in"), scratch / "x.h5", Format::hdf5);
   const std::string bytes = testing::get(scratch / "x.h5");
-  expect_all_survive(bytes, scratch / "y.h5", 150, bytes.size());
-  expect_all_survive(bytes, scratch / "y.h5", 100, 2048);
+  expect_all_survive(bytes, scratch / "y.h5", 100, bytes.size());
+  expect_all_survive(bytes, scratch / "y.h5", 60, 2048);
 }
 
 }  // namespace

@@ -94,7 +94,6 @@ class Layers(unittest.TestCase):
 
 
 class Names(unittest.TestCase):
-    @unittest.expectedFailure  # src/io/hdf5_create.cpp is declared in hdf5.hpp
     def test_every_source_has_its_header(self):
         for path in sources():
             name = f"{path.parent.name}/{path.name}"

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include "lox/linalg/delta.hpp"
 
+#include "lox/base/random.hpp"
+#include "lox/linalg/extrapolate.hpp"
+#include "lox/linalg/libraries.hpp"
+
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include <gtest/gtest.h>
-
-#include "lox/base/random.hpp"
-#include "lox/linalg/extrapolate.hpp"
-#include "lox/linalg/libraries.hpp"
 
 namespace lox {
 namespace {
@@ -68,7 +68,8 @@ TEST(Subtract, SameBitsForAnyNumberOfThreads) {
 
 TEST(Subtract, NoticesWhatIsNotFinite) {
   for (const DType dtype : {DType::BF16, DType::F16, DType::F32, DType::F64}) {
-    for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+    for (const double bad :
+         {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
       auto a = weights(dtype, 5000, 1, 1);
       const auto b = weights(dtype, 5000, 1, 2);
       const std::size_t width = static_cast<std::size_t>(dtype_bits(dtype)) / 8;
@@ -112,7 +113,8 @@ TEST(Extrapolate, AddsTheProductWithOneRounding) {
       for (Index j = 0; j < n; ++j) {
         double edit = 0;
         for (Index r = 0; r < k; ++r) {
-          edit += coef * static_cast<double>(u(i, r)) * sigma[static_cast<std::size_t>(r)] * static_cast<double>(v(j, r));
+          edit += coef * static_cast<double>(u(i, r)) * sigma[static_cast<std::size_t>(r)] *
+                  static_cast<double>(v(j, r));
         }
         const auto at = static_cast<std::size_t>(i * n + j);
         const double was = value_at(dtype, before, at);

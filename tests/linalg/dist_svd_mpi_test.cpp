@@ -3,14 +3,14 @@
 
 #include <cmath>
 
-#include <gtest/gtest.h>
-
 #include "linalg/spectra.hpp"
+#include <gtest/gtest.h>
 
 namespace lox {
 namespace {
 
-/// Deals a matrix that every rank has (tests only) to the grid: rank p inserts its slab of rows, band by band.
+/// Deals a matrix that every rank has (tests only) to the grid: rank p inserts its slab of rows, band by
+/// band.
 DistMatrix deal(const RowMajorMatrix& a, const ProcessGrid& grid, const ProcessGrid& everyone, Index band,
                 int block) {
   const Comm& comm = grid.comm();
@@ -33,7 +33,8 @@ std::vector<double> power_law(std::size_t count, double exponent) {
 TEST(DistMatrix, DealsEveryEntryToItsPlace) {
   const Comm comm = Comm::world();
   const ProcessGrid everyone(comm, {1, comm.size()});
-  for (const auto& [m, n] : std::vector<std::pair<Index, Index>>{{301, 200}, {37, 300}, {1, 9}, {9, 1}, {64, 64}}) {
+  for (const auto& [m, n] :
+       std::vector<std::pair<Index, Index>>{{301, 200}, {37, 300}, {1, 9}, {9, 1}, {64, 64}}) {
     for (const Index band : {Index{1000}, Index{50}}) {
       const RowMajorMatrix a = noise(m, n, 1);
       const ProcessGrid grid(comm, choose_grid(comm.size(), n, m));
@@ -46,7 +47,8 @@ TEST(DistMatrix, DealsEveryEntryToItsPlace) {
         }
       }
       EXPECT_EQ(comm.sum(held), m * n);
-      EXPECT_TRUE(t.gather(std::min<Index>(m, 3), false) == Panel(a.transpose().leftCols(std::min<Index>(m, 3))));
+      EXPECT_TRUE(t.gather(std::min<Index>(m, 3), false) ==
+                  Panel(a.transpose().leftCols(std::min<Index>(m, 3))));
       EXPECT_TRUE(t.gather(std::min<Index>(n, 3), true) == Panel(a.leftCols(std::min<Index>(n, 3))));
     }
   }
@@ -115,8 +117,8 @@ TEST(Scalapack, GemmMultipliesOnTheGrid) {
   const DistMatrix right = deal(x, grid, everyone, 1000, 8);
   DistMatrix left(grid, 150, 4, 8);
   if (grid.is_active()) {
-    scalapack::gemm(true, 110, 150, 4, t.data(), t.descriptor(), right.data(), right.descriptor(), left.data(),
-                    left.descriptor());
+    scalapack::gemm(true, 110, 150, 4, t.data(), t.descriptor(), right.data(), right.descriptor(),
+                    left.data(), left.descriptor());
   }
   EXPECT_LE((left.gather(4, false) - Panel(a * x.transpose())).cwiseAbs().maxCoeff(), 1e-4);
 }

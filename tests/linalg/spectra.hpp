@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/base/random.hpp"
+#include "lox/linalg/matrix.hpp"
+
 #include <vector>
 
 #include <Eigen/QR>
-
-#include "lox/base/random.hpp"
-#include "lox/linalg/matrix.hpp"
 
 namespace lox {
 

@@ -5,11 +5,10 @@
 #include <functional>
 #include <string>
 
+#include "linalg/spectra.hpp"
 #include <Eigen/SVD>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
-
-#include "linalg/spectra.hpp"
 
 namespace lox {
 namespace {
@@ -50,7 +49,12 @@ std::vector<Case> cases() {
   };
   return {
       {"planted with a gap", of(400, 300, {8, 7, 6, 5, 4, 3, .01, .009, .008}), 6},
-      {"planted in noise", [] { return RowMajorMatrix(planted(500, 300, {3, 2.5, 2, 1.5, 1.2, 1}).matrix().cast<float>() + noise(500, 300, 0.01)); }, 6},
+      {"planted in noise",
+       [] {
+         return RowMajorMatrix(planted(500, 300, {3, 2.5, 2, 1.5, 1.2, 1}).matrix().cast<float>() +
+                               noise(500, 300, 0.01));
+       },
+       6},
       {"power law, square", of(400, 400, power_law(400, 1)), 6},
       {"power law, slow, tall", of(900, 300, power_law(300, 0.5)), 6},
       {"power law, wide", of(300, 900, power_law(300, 0.7)), 6},
@@ -60,7 +64,13 @@ std::vector<Case> cases() {
       {"all equal below the first", of(300, 300, std::vector<double>(250, 1.0)), 6},
       {"s_k = s_k+1", of(300, 400, {5, 4, 3, 2, 1.5, 1, 1, 1, 0.5, 0.2, 0.1}), 6},
       {"clustered", of(400, 300, {1, 1 - 1e-5, 1 - 2e-5, 1 - 3e-5, .5, .5 - 1e-6, .5 - 2e-6, .3}), 6},
-      {"one huge outlier", [] { RowMajorMatrix x = noise(400, 300, 1e-4); x(17, 33) = 1e4F; return x; }, 6},
+      {"one huge outlier",
+       [] {
+         RowMajorMatrix x = noise(400, 300, 1e-4);
+         x(17, 33) = 1e4F;
+         return x;
+       },
+       6},
       {"k = 1", of(400, 300, power_law(200, 0.8)), 1},
       {"k = 40", of(500, 400, power_law(300, 0.8)), 40},
       {"k = 100", of(500, 700, power_law(500, 0.6)), 100},

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include "lox/plan/plan.hpp"
 
-#include <algorithm>
-#include <numeric>
-
-#include <gtest/gtest.h>
-
 #include "lox/base/error.hpp"
 #include "lox/plan/cost.hpp"
 #include "lox/plan/forecast.hpp"
 #include "lox/plan/shapes.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+#include <gtest/gtest.h>
 
 namespace lox {
 namespace {
@@ -19,7 +19,8 @@ Checkpoint model_of(const std::string& shape, std::int64_t layers = -1) {
   Checkpoint model;
   model.path = shape;
   model.tensors = model_tensors(model_shape(shape), layers);
-  for (TensorInfo& tensor : model.tensors) tensor.extent.bytes = static_cast<std::uint64_t>(tensor.elements()) * 2;
+  for (TensorInfo& tensor : model.tensors)
+    tensor.extent.bytes = static_cast<std::uint64_t>(tensor.elements()) * 2;
   return model;
 }
 

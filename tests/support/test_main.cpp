@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The main of every test program: MPI around GoogleTest. Failures of any rank fail the run; only rank 0 prints
-// the successes.
+// The main of every test program: MPI around GoogleTest. Failures of any rank fail the run; only rank 0
+// prints the successes.
+#include "lox/base/mpi.hpp"
+
 #include <fmt/format.h>
 #include <gtest/gtest.h>
-
-#include "lox/base/mpi.hpp"
 
 int main(int argc, char** argv) {
   const lox::MpiSession mpi(&argc, &argv);
@@ -17,7 +17,8 @@ int main(int argc, char** argv) {
       void OnTestPartResult(const testing::TestPartResult& result) override {
         if (!result.failed()) return;
         fmt::print(stderr, "[ RANK {} ] {}:{}\n{}\n", lox::Comm::world().rank(),
-                   result.file_name() != nullptr ? result.file_name() : "?", result.line_number(), result.message());
+                   result.file_name() != nullptr ? result.file_name() : "?", result.line_number(),
+                   result.message());
       }
     };
     delete listeners.Release(listeners.default_result_printer());

@@ -13,8 +13,9 @@ namespace fs = std::filesystem;
 /// What a new file gets at once: its blocks, or only its size (a sparse file, for planning).
 enum class Space { reserved, sparse };
 
-/// An open file: positioned reads and writes of any size, in pieces of at most 256 MiB, that either move every byte
-/// or throw Error(io) naming the file, the position and the system's reason. Safe to use from several threads.
+/// An open file: positioned reads and writes of any size, in pieces of at most 256 MiB, that either move
+/// every byte or throw Error(io) naming the file, the position and the system's reason. Safe to use from
+/// several threads.
 class File {
  public:
   static constexpr std::size_t piece = std::size_t{256} << 20;
@@ -39,8 +40,8 @@ class File {
   void read(std::uint64_t offset, std::span<std::byte> to) const;
   void write(std::uint64_t offset, std::span<const std::byte> from);
   void append(std::string_view text);
-  /// Sets the size and reserves the blocks, so that a full disk shows now and not after hours. Where a file system
-  /// cannot reserve, only the size is set.
+  /// Sets the size and reserves the blocks, so that a full disk shows now and not after hours. Where a file
+  /// system cannot reserve, only the size is set.
   void reserve(std::uint64_t size, Space space = Space::reserved);
   void truncate(std::uint64_t size);
   /// On disk before it returns.

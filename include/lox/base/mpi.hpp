@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/base/error.hpp"
+
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -8,8 +10,6 @@
 #include <vector>
 
 #include <mpi.h>
-
-#include "lox/base/error.hpp"
 
 namespace lox {
 
@@ -22,10 +22,12 @@ class MpiSession {
   MpiSession& operator=(const MpiSession&) = delete;
 };
 
-/// Throws Error(usage) when srun started several tasks but MPI sees a world of one: N copies would write one output.
+/// Throws Error(usage) when srun started several tasks but MPI sees a world of one: N copies would write one
+/// output.
 void refuse_launcher_mismatch();
 
-/// A communicator by value; it does not own the handle. Methods marked collective must be called by all ranks.
+/// A communicator by value; it does not own the handle. Methods marked collective must be called by all
+/// ranks.
 class Comm {
  public:
   static Comm world() { return Comm(MPI_COMM_WORLD); }
@@ -36,12 +38,14 @@ class Comm {
   int size() const { return size_; }
   bool is_root() const { return rank_ == 0; }
 
-  void barrier() const;                                        ///< Collective.
-  std::string broadcast(std::string text, int from = 0) const;  ///< Collective: one rank's text, on all ranks.
-  std::vector<std::string> gather(const std::string& text) const;  ///< Collective: texts by rank, on rank 0 only.
-  void sum(std::span<double> values) const;                    ///< Collective: sums over ranks, in place.
-  double max(double value) const;                              ///< Collective.
-  std::int64_t sum(std::int64_t value) const;                  ///< Collective.
+  void barrier() const;  ///< Collective.
+  std::string broadcast(std::string text,
+                        int from = 0) const;  ///< Collective: one rank's text, on all ranks.
+  std::vector<std::string> gather(
+      const std::string& text) const;          ///< Collective: texts by rank, on rank 0 only.
+  void sum(std::span<double> values) const;    ///< Collective: sums over ranks, in place.
+  double max(double value) const;              ///< Collective.
+  std::int64_t sum(std::int64_t value) const;  ///< Collective.
 
  private:
   MPI_Comm handle_;
@@ -55,11 +59,12 @@ class SharedError : public Error {
   using Error::Error;
 };
 
-/// If any rank comes with an error, all ranks throw the one of the lowest such rank as SharedError. Collective.
+/// If any rank comes with an error, all ranks throw the one of the lowest such rank as SharedError.
+/// Collective.
 void agree(const Comm& comm, const std::optional<Error>& mine);
 
-/// Runs `action` on rank 0 and tells all ranks how it went: if it throws an Error, all ranks throw it as SharedError.
-/// Collective.
+/// Runs `action` on rank 0 and tells all ranks how it went: if it throws an Error, all ranks throw it as
+/// SharedError. Collective.
 void on_root(const Comm& comm, const std::function<void()>& action);
 
 /// Ranks of `comm` that share this machine, and this rank's place among them. Collective.

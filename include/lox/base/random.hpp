@@ -22,11 +22,12 @@ constexpr std::uint64_t stream_key(std::uint64_t seed, std::string_view name) {
   return mix64(hash ^ mix64(seed));
 }
 
-/// An approximately normal number, mean 0 and variance 1: the sum of four 16-bit uniform ones, centred and scaled.
-/// Tails end at +-3.46; no libm call, so the bits are the same everywhere.
+/// An approximately normal number, mean 0 and variance 1: the sum of four 16-bit uniform ones, centred and
+/// scaled. Tails end at +-3.46; no libm call, so the bits are the same everywhere.
 constexpr float normal_at(std::uint64_t key, std::uint64_t index) {
   const std::uint64_t r = mix64(key + index * 0xD1342543DE82EF95ULL);
-  const auto sum = static_cast<std::int32_t>((r & 0xFFFF) + ((r >> 16) & 0xFFFF) + ((r >> 32) & 0xFFFF) + (r >> 48));
+  const auto sum =
+      static_cast<std::int32_t>((r & 0xFFFF) + ((r >> 16) & 0xFFFF) + ((r >> 32) & 0xFFFF) + (r >> 48));
   return static_cast<float>(sum - 131070) * 2.6429e-5F;  // 1 / sqrt(4 * 65536^2 / 12)
 }
 

@@ -3,7 +3,8 @@
 
 namespace lox {
 
-/// Requests to stop early. SIGUSR1, SIGUSR2 and SIGTERM raise a flag, nothing else; the run asks for it at safe points.
+/// Requests to stop early. SIGUSR1, SIGUSR2 and SIGTERM raise a flag, nothing else; the run asks for it at
+/// safe points.
 
 /// Installs the handlers. A second signal raises the urgency.
 void catch_stop_signals();
@@ -14,9 +15,9 @@ int stop_urgency();
 /// Thrown where work is dropped because urgency is 2 or more.
 struct Stopped {};
 
-/// The wall-clock second (since the epoch) at which the job will be killed; 0: not known. Once set, stop_urgency() rises
-/// to 1 so early that the current item, if it takes no longer than `longest_item` seconds so far, can still be finished
-/// and the rest be put in order, and to 2 shortly before the end.
+/// The wall-clock second (since the epoch) at which the job will be killed; 0: not known. Once set,
+/// stop_urgency() rises to 1 so early that the current item, if it takes no longer than `longest_item`
+/// seconds so far, can still be finished and the rest be put in order, and to 2 shortly before the end.
 void set_deadline(double second);
 void note_item_seconds(double seconds);
 

@@ -5,8 +5,8 @@
 
 namespace lox {
 
-/// "8GiB", "500MB", "1.5TiB", "4096" -> bytes. K/M/G/T alone are binary, as in Slurm; "GB" is decimal, "GiB" binary.
-/// Throws Error(usage) naming `what`.
+/// "8GiB", "500MB", "1.5TiB", "4096" -> bytes. K/M/G/T alone are binary, as in Slurm; "GB" is decimal, "GiB"
+/// binary. Throws Error(usage) naming `what`.
 std::uint64_t parse_bytes(const std::string& text, const std::string& what);
 
 /// "90", "90s", "15m", "2h", "1:30:00", "15:00" -> seconds. Throws Error(usage) naming `what`.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/base/error.hpp"
+
 #include <string>
 #include <vector>
-
-#include "lox/base/error.hpp"
 
 namespace lox {
 

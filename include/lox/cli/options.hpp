@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/cli/command.hpp"
+#include "lox/plan/job.hpp"
+
 #include <string>
 #include <vector>
 
 #include <boost/program_options.hpp>
-
-#include "lox/cli/command.hpp"
-#include "lox/plan/job.hpp"
 
 namespace lox {
 

@@ -9,7 +9,6 @@ namespace lox {
 /// HDF5 makes and reads the structure; bytes then move by plain reads and writes at the extents
 /// (docs/formats.md).
 Checkpoint open_hdf5(const fs::path& path);
-Checkpoint create_hdf5(const Checkpoint& like, const fs::path& path, Space space = Space::reserved);
 
 /// Reads bytes [first, first + to.size()) of a dataset that has no plain extent, little endian. The range may
 /// start and end anywhere. Thread-safe: HDF5 is entered under one lock.

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/base/dtype.hpp"
+
 #include <cstddef>
 #include <optional>
 #include <span>
 
-#include "lox/base/dtype.hpp"
-
 namespace lox {
 
-/// What one pass over a delta finds. Sums are taken in a fixed order: the same bits for any number of threads.
+/// What one pass over a delta finds. Sums are taken in a fixed order: the same bits for any number of
+/// threads.
 struct DeltaSummary {
   double norm_squared = 0;          ///< |Delta|_F^2
   double aligned_norm_squared = 0;  ///< |W_aligned|_F^2
@@ -25,8 +26,8 @@ DeltaSummary subtract(DType aligned_type, const std::byte* aligned, DType base_t
 /// Index of the first NaN or Inf among `count` elements.
 std::optional<std::size_t> find_non_finite(DType dtype, const std::byte* values, std::size_t count);
 
-/// Brings a delta whose entries are so large or small that their squares leave the range of float to the middle of it,
-/// by a power of two (exact). Returns the power of two that the result must be multiplied with.
+/// Brings a delta whose entries are so large or small that their squares leave the range of float to the
+/// middle of it, by a power of two (exact). Returns the power of two that the result must be multiplied with.
 double rescale(std::span<float> delta, float largest);
 
 }  // namespace lox

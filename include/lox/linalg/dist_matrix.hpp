@@ -6,8 +6,9 @@
 
 namespace lox {
 
-/// A rows x cols matrix dealt block-cyclically over a process grid, square blocks, column major in each process.
-/// A row-major weight matrix W (m x n) is held as its transpose (n x m), which its bytes already are.
+/// A rows x cols matrix dealt block-cyclically over a process grid, square blocks, column major in each
+/// process. A row-major weight matrix W (m x n) is held as its transpose (n x m), which its bytes already
+/// are.
 class DistMatrix {
  public:
   DistMatrix(const ProcessGrid& grid, Index rows, Index cols, int block);
@@ -26,12 +27,13 @@ class DistMatrix {
   Eigen::Map<const Panel> local() const { return {data(), local_rows_, local_cols_}; }
   scalapack::Descriptor descriptor() const;
 
-  /// Columns [first, first + cols(slab) of all ranks) from slabs that the ranks of `everyone` (a 1 x P grid of all
-  /// ranks) hold: rank p has `width` columns from p * width on, the last ones fewer. Collective over all ranks.
+  /// Columns [first, first + cols(slab) of all ranks) from slabs that the ranks of `everyone` (a 1 x P grid
+  /// of all ranks) hold: rank p has `width` columns from p * width on, the last ones fewer. Collective over
+  /// all ranks.
   void insert_columns(Index first, Index count, Index width, const float* slab, const ProcessGrid& everyone);
 
-  /// rows x count: the first `count` columns, whole, on every rank (count rows of the transpose if `transposed`).
-  /// Collective over all ranks of the grid's communicator.
+  /// rows x count: the first `count` columns, whole, on every rank (count rows of the transpose if
+  /// `transposed`). Collective over all ranks of the grid's communicator.
   Panel gather(Index count, bool transposed) const;
 
  private:

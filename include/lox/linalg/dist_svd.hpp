@@ -12,11 +12,11 @@ struct GridTimes {
   double total = 0;  ///< the rest is orthonormalisation and small problems
 };
 
-/// The top k singular triplets of an m x n matrix held as its transpose (n x m) on a process grid: the Krylov method
-/// with local products and sums along grid rows and columns, or p?gesvd. Same meaning of everything as truncated_svd();
-/// u (m x r) and v (n x r) are whole on every rank, those outside the grid included. The matrix is kept.
-/// Throws Stopped, on all ranks, if any of them was told to drop its work. Collective over all ranks of the grid's
-/// communicator; grid ranks must be of one kind of processor.
+/// The top k singular triplets of an m x n matrix held as its transpose (n x m) on a process grid: the Krylov
+/// method with local products and sums along grid rows and columns, or p?gesvd. Same meaning of everything as
+/// truncated_svd(); u (m x r) and v (n x r) are whole on every rank, those outside the grid included. The
+/// matrix is kept. Throws Stopped, on all ranks, if any of them was told to drop its work. Collective over
+/// all ranks of the grid's communicator; grid ranks must be of one kind of processor.
 SvdResult dist_svd(const DistMatrix& transposed, const SvdOptions& options, GridTimes* times = nullptr);
 
 }  // namespace lox

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/base/dtype.hpp"
+#include "lox/linalg/svd.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
-
-#include "lox/base/dtype.hpp"
-#include "lox/linalg/svd.hpp"
 
 namespace lox {
 
@@ -19,12 +19,14 @@ struct EditSummary {
   void add(const EditSummary& other);
 };
 
-/// Rows of W_out = W_aligned + coef * u diag(sigma) v^T, in place over the bytes of the aligned rows; one rounding to
-/// the dtype. `u` holds the rows in question, one for each row of `rows`; row major, v.rows() entries each.
-EditSummary extrapolate(DType dtype, std::span<std::byte> rows, const Panel& u, const std::vector<double>& sigma,
-                        const Panel& v, double coef);
+/// Rows of W_out = W_aligned + coef * u diag(sigma) v^T, in place over the bytes of the aligned rows; one
+/// rounding to the dtype. `u` holds the rows in question, one for each row of `rows`; row major, v.rows()
+/// entries each.
+EditSummary extrapolate(DType dtype, std::span<std::byte> rows, const Panel& u,
+                        const std::vector<double>& sigma, const Panel& v, double coef);
 
 /// W_out = W_aligned + coef * delta, in place: full rank.
-EditSummary extrapolate_full(DType dtype, std::span<std::byte> values, std::span<const float> delta, double coef);
+EditSummary extrapolate_full(DType dtype, std::span<std::byte> values, std::span<const float> delta,
+                             double coef);
 
 }  // namespace lox

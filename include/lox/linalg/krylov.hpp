@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/base/stop.hpp"
+#include "lox/linalg/matrix.hpp"
+#include "lox/linalg/orthonormalise.hpp"
+#include "lox/linalg/small_svd.hpp"
+#include "lox/linalg/svd.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <concepts>
@@ -7,31 +13,27 @@
 #include <limits>
 #include <vector>
 
-#include "lox/base/stop.hpp"
-#include "lox/linalg/matrix.hpp"
-#include "lox/linalg/orthonormalise.hpp"
-#include "lox/linalg/small_svd.hpp"
-#include "lox/linalg/svd.hpp"
-
 namespace lox {
 
-/// What the block Krylov method needs of an m x n matrix A. Panels hold this rank's rows of a tall matrix. The ranks
-/// that `sum` adds over hold every row once, so that products of panels are local products and a sum.
+/// What the block Krylov method needs of an m x n matrix A. Panels hold this rank's rows of a tall matrix.
+/// The ranks that `sum` adds over hold every row once, so that products of panels are local products and a
+/// sum.
 template <class A>
-concept KrylovOperator = requires(A& a, const Panel& x, Panel& y, std::span<double> numbers, std::uint64_t key) {
-  { a.rows() } -> std::convertible_to<Index>;  // m
-  { a.cols() } -> std::convertible_to<Index>;  // n
-  a.apply(x, y);                               // y = A x, collective
-  a.apply_adjoint(x, y);                       // y = A^T x, collective
-  a.sum(Side::left, numbers);                  // over ranks, in place, collective
-  { a.should_stop() } -> std::same_as<bool>;  // the same on all ranks, collective
+concept KrylovOperator = requires(A& a, const Panel& x, Panel& y, std::span<double> numbers,
+                                  std::uint64_t key) {
+  { a.rows() } -> std::convertible_to<Index>;               // m
+  { a.cols() } -> std::convertible_to<Index>;               // n
+  a.apply(x, y);                                            // y = A x, collective
+  a.apply_adjoint(x, y);                                    // y = A^T x, collective
+  a.sum(Side::left, numbers);                               // over ranks, in place, collective
+  { a.should_stop() } -> std::same_as<bool>;                // the same on all ranks, collective
   { a.random_panel(Index{}, key) } -> std::same_as<Panel>;  // n x b: this rank's rows, the same for any ranks
 };
 
 struct KrylovOptions {
   Index k = 6;
-  Index block = 16;      ///< columns multiplied at once
-  Index basis = 160;     ///< columns kept before a restart; at least 2 * block and k + 2 * block
+  Index block = 16;   ///< columns multiplied at once
+  Index basis = 160;  ///< columns kept before a restart; at least 2 * block and k + 2 * block
   double tolerance = 1e-4;
   double delta_error = 0;  ///< bound on the estimated |error of Delta_k|_F to reach too; 0: none asked
   int max_iterations = 100;
@@ -46,7 +48,7 @@ struct KrylovResult {
   Panel u;
   std::vector<double> sigma;
   Panel v;
-  int iterations = 0;    ///< each is one product with A and one with A^T
+  int iterations = 0;  ///< each is one product with A and one with A^T
   bool converged = false;
 };
 
@@ -70,13 +72,16 @@ double measure_certificate(A& a, const Panel& u, const std::vector<double>& sigm
   return std::sqrt(worst) / sigma.front();
 }
 
-/// Is the estimate good enough? `residuals` are |A^T u_i - s_i v_i| of the Ritz triplets, `sigma` all Ritz values.
-bool krylov_converged(const KrylovOptions& options, const Eigen::VectorXd& sigma, const Eigen::VectorXd& residuals);
+/// Is the estimate good enough? `residuals` are |A^T u_i - s_i v_i| of the Ritz triplets, `sigma` all Ritz
+/// values.
+bool krylov_converged(const KrylovOptions& options, const Eigen::VectorXd& sigma,
+                      const Eigen::VectorXd& residuals);
 
-/// The k largest singular triplets of A by block Golub-Kahan bidiagonalisation with full reorthogonalisation and thick
-/// restart (Golub, Luk, Overton 1981; Baglama, Reichel 2005). Invariant: A V = U B and A^T U = V B^T + N S, with V, U, N
-/// orthonormal, N the next block, S acting on the newest columns of U only; so residuals cost no product.
-/// The basis is bounded whatever the spectrum. Throws Stopped if the operator says so. Collective over the operator's ranks.
+/// The k largest singular triplets of A by block Golub-Kahan bidiagonalisation with full reorthogonalisation
+/// and thick restart (Golub, Luk, Overton 1981; Baglama, Reichel 2005). Invariant: A V = U B and A^T U = V
+/// B^T + N S, with V, U, N orthonormal, N the next block, S acting on the newest columns of U only; so
+/// residuals cost no product. The basis is bounded whatever the spectrum. Throws Stopped if the operator says
+/// so. Collective over the operator's ranks.
 template <KrylovOperator A>
 KrylovResult krylov_svd(A& a, const KrylovOptions& options) {
   const Index limit = std::min(options.basis, std::max(a.rows(), a.cols())) + options.block;

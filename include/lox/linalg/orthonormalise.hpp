@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/linalg/matrix.hpp"
+
 #include <cmath>
 #include <span>
-
-#include "lox/linalg/matrix.hpp"
 
 namespace lox {
 
 /// X^T X of this rank's rows, accumulated in double.
 Small local_gram(const Panel& panel);
 
-/// From the Gram matrix of a panel: `basis` (b x r) with panel * basis orthonormal, and `coefficients` (r x b) with
-/// panel = (panel * basis) * coefficients, up to directions shorter than `floor`, which are left out. Eigenvectors of
-/// the Gram matrix in double, so that a float panel of condition up to 1e7 is made orthonormal to float rounding.
+/// From the Gram matrix of a panel: `basis` (b x r) with panel * basis orthonormal, and `coefficients` (r x
+/// b) with panel = (panel * basis) * coefficients, up to directions shorter than `floor`, which are left out.
+/// Eigenvectors of the Gram matrix in double, so that a float panel of condition up to 1e7 is made
+/// orthonormal to float rounding.
 struct Orthonormaliser {
   Small basis;
   Small coefficients;
@@ -37,8 +38,8 @@ struct Extension {
   Small outside;  ///< r x b, r <= b
 };
 
-/// Replaces `panel` by an orthonormal basis of what it adds to the orthonormal `basis` (block Gram-Schmidt, twice).
-/// Directions that add less than `floor` times the panel's norm are dropped: they are rounding.
+/// Replaces `panel` by an orthonormal basis of what it adds to the orthonormal `basis` (block Gram-Schmidt,
+/// twice). Directions that add less than `floor` times the panel's norm are dropped: they are rounding.
 /// Collective over the operator's ranks.
 template <class Operator>
 Extension extend(Operator& op, Side side, const Eigen::Ref<const Panel>& basis, Panel& panel, double floor) {

@@ -11,13 +11,13 @@ struct GridShape {
   int size() const { return rows * cols; }
 };
 
-/// The grid for an m x n matrix on so many ranks: the largest one whose sides differ by a factor of at most four (so 5
-/// ranks make 2 x 2, 7 make 2 x 3; the others stay outside), the most square of that size, its longer side along the
-/// longer side of the matrix.
+/// The grid for an m x n matrix on so many ranks: the largest one whose sides differ by a factor of at most
+/// four (so 5 ranks make 2 x 2, 7 make 2 x 3; the others stay outside), the most square of that size, its
+/// longer side along the longer side of the matrix.
 GridShape choose_grid(int ranks, Index m, Index n);
 
-/// Block size for an m x n matrix: at least four blocks a process along the shorter side where possible, so that the
-/// work is even; between 8 and 128.
+/// Block size for an m x n matrix: at least four blocks a process along the shorter side where possible, so
+/// that the work is even; between 8 and 128.
 int choose_block(const GridShape& shape, Index m, Index n);
 
 /// How many of n indices process `coordinate` of `processes` holds when blocks are dealt cyclically.
@@ -25,8 +25,9 @@ Index local_count(Index n, int block, int coordinate, int processes);
 /// The global index of that process's local index.
 Index global_index(Index local, int block, int coordinate, int processes);
 
-/// A BLACS process grid of the first rows x cols ranks of a communicator, row by row. Ranks outside are a normal case:
-/// is_active() is false and their coordinates are -1. Made and destroyed collectively over the communicator.
+/// A BLACS process grid of the first rows x cols ranks of a communicator, row by row. Ranks outside are a
+/// normal case: is_active() is false and their coordinates are -1. Made and destroyed collectively over the
+/// communicator.
 class ProcessGrid {
  public:
   /// Throws Error(internal) if BLACS built another grid than it was asked for.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/linalg/matrix.hpp"
+
 #include <cstdint>
 #include <string_view>
 #include <vector>
-
-#include "lox/linalg/matrix.hpp"
 
 namespace lox {
 
@@ -12,8 +12,8 @@ namespace lox {
 enum class Method { krylov, exact, full };
 std::string_view method_name(Method method);
 
-/// Delta_k = u diag(sigma) v^T, largest first; fewer than k columns if the rank is smaller. After a distributed SVD, u
-/// and v hold the rows that this rank extrapolates (u) and all rows (v).
+/// Delta_k = u diag(sigma) v^T, largest first; fewer than k columns if the rank is smaller. After a
+/// distributed SVD, u and v hold the rows that this rank extrapolates (u) and all rows (v).
 struct Factors {
   Panel u;                    ///< m x r
   std::vector<double> sigma;  ///< r
@@ -36,11 +36,13 @@ struct SvdResult {
   int iterations = 0;  ///< of the Krylov method
 };
 
-/// The top k singular triplets of a matrix held by this rank. If the Krylov method does not reach the tolerance, the
-/// exact one takes over, and `method` says so. The caller compares the certificate with the tolerance.
+/// The top k singular triplets of a matrix held by this rank. If the Krylov method does not reach the
+/// tolerance, the exact one takes over, and `method` says so. The caller compares the certificate with the
+/// tolerance.
 SvdResult truncated_svd(const RowMajorView& delta, const SvdOptions& options);
 
-/// The same by LAPACK in double: eigenvectors of the smaller Gram matrix (absolute error of sigma about 1e-8 s_1).
+/// The same by LAPACK in double: eigenvectors of the smaller Gram matrix (absolute error of sigma about 1e-8
+/// s_1).
 Factors exact_svd(const RowMajorView& delta, Index k);
 
 /// Does k leave so little out that the Krylov method would cost more than the exact one?

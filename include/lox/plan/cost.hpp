@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-#include <cstdint>
-
 #include "lox/plan/work_item.hpp"
+
+#include <cstdint>
 
 namespace lox {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-#include <vector>
-
 #include "lox/plan/plan.hpp"
+
+#include <vector>
 
 namespace lox {
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/base/file.hpp"
+#include "lox/linalg/svd.hpp"
+
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include <nlohmann/json_fwd.hpp>
-
-#include "lox/base/file.hpp"
-#include "lox/linalg/svd.hpp"
 
 namespace lox {
 
@@ -30,15 +30,15 @@ struct Job {
   std::uint64_t seed = 0;
   fs::path report;  ///< empty: <output>.report.json
   bool overwrite = false;
-  bool recheck = false;    ///< of a resumed output: compare finished tensors with their checksums first
-  double time_limit = 0;   ///< seconds from the start; 0: from the Slurm job, if it tells
+  bool recheck = false;   ///< of a resumed output: compare finished tensors with their checksums first
+  double time_limit = 0;  ///< seconds from the start; 0: from the Slurm job, if it tells
 };
 
 /// Throws Error(usage) naming the option that makes no sense.
 void check_job(const Job& job);
 
-/// The parameters that decide the numbers of the result, by their option names; goes into the report and, with the
-/// inputs' identity, into the job's fingerprint.
+/// The parameters that decide the numbers of the result, by their option names; goes into the report and,
+/// with the inputs' identity, into the job's fingerprint.
 nlohmann::json job_parameters(const Job& job);
 
 fs::path report_path(const Job& job);

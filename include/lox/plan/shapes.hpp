@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/io/checkpoint.hpp"
+
 #include <string>
 #include <vector>
-
-#include "lox/io/checkpoint.hpp"
 
 namespace lox {
 
@@ -16,8 +16,8 @@ struct ModelShape {
   std::int64_t heads;
   std::int64_t key_value_heads;
   std::int64_t vocabulary;
-  std::int64_t experts = 0;      ///< 0: a dense feed-forward part
-  bool attention_bias = false;   ///< biases on q, k, v
+  std::int64_t experts = 0;     ///< 0: a dense feed-forward part
+  bool attention_bias = false;  ///< biases on q, k, v
 };
 
 /// Every shape lox knows, by name.
@@ -25,8 +25,8 @@ const std::vector<ModelShape>& model_shapes();
 /// Throws Error(usage) listing the known names.
 const ModelShape& model_shape(const std::string& name);
 
-/// The tensors of the first `layers` layers of such a model (all if negative), BF16, in the order its files have them.
-/// Extents are empty.
+/// The tensors of the first `layers` layers of such a model (all if negative), BF16, in the order its files
+/// have them. Extents are empty.
 std::vector<TensorInfo> model_tensors(const ModelShape& shape, std::int64_t layers);
 
 /// A config.json for it.

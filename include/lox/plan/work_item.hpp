@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-#include <cstdint>
-#include <string_view>
-
 #include "lox/base/dtype.hpp"
 #include "lox/linalg/svd.hpp"
+
+#include <cstdint>
+#include <string_view>
 
 namespace lox {
 
@@ -14,7 +14,8 @@ std::string_view action_name(Action action);
 enum class Where { local, grid };
 std::string_view where_name(Where where);
 
-/// One piece of work: a tensor to copy, or one matrix to edit (a tensor of more than two dimensions is a batch of them).
+/// One piece of work: a tensor to copy, or one matrix to edit (a tensor of more than two dimensions is a
+/// batch of them).
 struct WorkItem {
   int tensor = 0;           ///< index into the aligned checkpoint's tensors
   std::int64_t matrix = 0;  ///< which one of the batch

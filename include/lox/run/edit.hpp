@@ -6,16 +6,17 @@
 
 namespace lox {
 
-/// Hardens one matrix by this rank alone: afterwards `slab.aligned` holds the hardened bytes and `slab.delta` is given
-/// back. Throws Error(bad_input) if an entry overflows, Error(not_certified) if even the exact method's certificate is
-/// above the tolerance.
+/// Hardens one matrix by this rank alone: afterwards `slab.aligned` holds the hardened bytes and `slab.delta`
+/// is given back. Throws Error(bad_input) if an entry overflows, Error(not_certified) if even the exact
+/// method's certificate is above the tolerance.
 TensorRecord edit_matrix(const WorkItem& item, const TensorInfo& tensor, RowSlab& slab, const Job& job);
 
-/// The parts of an edit that are the same wherever it is solved: the record before the SVD, what is asked of the SVD,
-/// what the SVD adds to the record, and what the extrapolation adds.
-TensorRecord start_record(const WorkItem& item, const TensorInfo& tensor, const Job& job, const DeltaSummary& summary);
-SvdOptions svd_options(const TensorRecord& record, const WorkItem& item, const TensorInfo& tensor, const Job& job,
-                       const DeltaSummary& summary, double scale);
+/// The parts of an edit that are the same wherever it is solved: the record before the SVD, what is asked of
+/// the SVD, what the SVD adds to the record, and what the extrapolation adds.
+TensorRecord start_record(const WorkItem& item, const TensorInfo& tensor, const Job& job,
+                          const DeltaSummary& summary);
+SvdOptions svd_options(const TensorRecord& record, const WorkItem& item, const TensorInfo& tensor,
+                       const Job& job, const DeltaSummary& summary, double scale);
 /// Brings the singular values back to the delta's own scale and checks the certificate.
 void add_svd(TensorRecord& record, const Job& job, SvdResult& svd, double scale);
 void add_edit(TensorRecord& record, const TensorInfo& tensor, const EditSummary& edit);

@@ -1,23 +1,27 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-#include <memory>
-#include <vector>
-
 #include "lox/linalg/dist_matrix.hpp"
 #include "lox/run/edit.hpp"
 #include "lox/run/journal.hpp"
+#include "lox/run/report.hpp"
+
+#include <memory>
+#include <vector>
 
 namespace lox {
 
-/// Does the items that all ranks solve together: each reads contiguous slabs of rows, band by band, which are dealt to
-/// the process grid; after the SVD each extrapolates and writes its own rows. No rank ever holds a whole matrix.
+/// Does the items that all ranks solve together: each reads contiguous slabs of rows, band by band, which are
+/// dealt to the process grid; after the SVD each extrapolates and writes its own rows. No rank ever holds a
+/// whole matrix.
 class GridWork {
  public:
   GridWork(const Comm& comm, ModelFiles& files, const Job& job, Journal& journal);
 
-  /// Hardens one matrix and appends its record to rank 0's journal. Bad input on one rank is thrown on all, as
-  /// SharedError. Collective. The record is whole on rank 0 only.
+  /// Hardens one matrix and appends its record to rank 0's journal. Bad input on one rank is thrown on all,
+  /// as SharedError. Collective. The record is whole on rank 0 only.
   TensorRecord edit(const WorkItem& item);
+  /// Where the time went so far, on this rank.
+  const WorkTimes& times() const { return times_; }
 
  private:
   struct Rows {
@@ -34,6 +38,7 @@ class GridWork {
   ModelFiles& files_;
   const Job& job_;
   Journal& journal_;
+  WorkTimes times_;
   ProcessGrid everyone_;  ///< 1 x P: the distribution of row slabs
 };
 

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/base/file.hpp"
+#include "lox/run/record.hpp"
+
 #include <string>
 #include <vector>
 
 #include <nlohmann/json_fwd.hpp>
-
-#include "lox/base/file.hpp"
-#include "lox/run/record.hpp"
 
 namespace lox {
 
 /// What is finished of an output: the directory "<output>.journal" with
 ///   job.json            what is being done, and the sign that the output's skeleton is complete
 ///   rank-00000.jsonl    one line a finished item, appended by that rank after the item's bytes were synced
-/// An item counts when its line is on disk. Lines may come in any order and from any number of ranks; a line that is
-/// not whole is not there.
+/// An item counts when its line is on disk. Lines may come in any order and from any number of ranks; a line
+/// that is not whole is not there.
 class Journal {
  public:
   static fs::path directory(const fs::path& output);

@@ -31,8 +31,8 @@ class ModelFiles {
   const TensorInfo& aligned_of(const WorkItem& item) const;
   const TensorInfo& output_of(const WorkItem& item) const;
 
-  /// Rows [first, first + count) of the item's matrix. The base is subtracted piece by piece and never held. Throws
-  /// Error(bad_input) for NaN and Inf, naming model, tensor and index.
+  /// Rows [first, first + count) of the item's matrix. The base is subtracted piece by piece and never held.
+  /// Throws Error(bad_input) for NaN and Inf, naming model, tensor and index.
   RowSlab read_rows(const WorkItem& item, Index first, Index count);
   Buffer read_aligned(const WorkItem& item, Index first, Index count);
   void write_rows(const WorkItem& item, Index first, std::span<const std::byte> rows);

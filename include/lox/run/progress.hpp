@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-#include <chrono>
-#include <cstdint>
-
 #include "lox/base/log.hpp"
 #include "lox/base/mpi.hpp"
 
+#include <chrono>
+#include <cstdint>
+
 namespace lox {
 
-/// What all ranks have done, told on rank 0: a live line on a terminal, a plain line every few seconds in a log file.
-/// Ranks send their counts in small messages that rank 0 takes when it comes by; nobody waits. The same messages
-/// carry the wish to stop, so that a signal that reaches one rank stops all.
+/// What all ranks have done, told on rank 0: a live line on a terminal, a plain line every few seconds in a
+/// log file. Ranks send their counts in small messages that rank 0 takes when it comes by; nobody waits. The
+/// same messages carry the wish to stop, so that a signal that reaches one rank stops all.
 class Progress {
  public:
   struct Counts {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/plan/plan.hpp"
+
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include <nlohmann/json_fwd.hpp>
-
-#include "lox/plan/plan.hpp"
 
 namespace lox {
 
@@ -24,21 +24,21 @@ struct TensorRecord {
   Action action = Action::copy;
   Method method = Method::krylov;
   Where where = Where::local;
-  std::int64_t k = 0;          ///< min(k, rows, cols), of full rank min(rows, cols); 0: not a matrix, or not selected
-  std::vector<double> sigma;   ///< s_1 .. s_k
+  std::int64_t k = 0;  ///< min(k, rows, cols), of full rank min(rows, cols); 0: not a matrix, or not selected
+  std::vector<double> sigma;  ///< s_1 .. s_k
   double certificate = 0;
   int iterations = 0;
-  double delta_norm = 0;       ///< |Delta|_F
-  double edit_norm = 0;        ///< coef * |Delta_k|_F
-  double realised_dot = 0;     ///< <W_out - W_aligned, edit>
+  double delta_norm = 0;    ///< |Delta|_F
+  double edit_norm = 0;     ///< coef * |Delta_k|_F
+  double realised_dot = 0;  ///< <W_out - W_aligned, edit>
   std::int64_t entries = 0;
-  std::int64_t changed = 0;    ///< entries that differ from the aligned ones
+  std::int64_t changed = 0;  ///< entries that differ from the aligned ones
   double seconds_read = 0;
   double seconds_svd = 0;
   double seconds_write = 0;
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;
-  std::vector<Piece> pieces;   ///< of the output, covering the item
+  std::vector<Piece> pieces;  ///< of the output, covering the item
 };
 
 nlohmann::json record_to_json(const TensorRecord& record);

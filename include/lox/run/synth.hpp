@@ -16,8 +16,8 @@ struct SynthOptions {
   bool headers_only = false;  ///< sparse files without weights, to plan with
 };
 
-/// Makes it; tensors are shared among the ranks. The same seed gives the same bytes on any ranks. Collective. Returns
-/// the bytes written by all ranks.
+/// Makes it; tensors are shared among the ranks. The same seed gives the same bytes on any ranks. Collective.
+/// Returns the bytes written by all ranks.
 std::uint64_t synthesise(const Comm& comm, const SynthOptions& options);
 
 }  // namespace lox

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/io/checkpoint.hpp"
+#include "lox/run/lock.hpp"
+#include "lox/run/record.hpp"
+
 #include <memory>
 #include <string>
 #include <vector>
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "lox/io/checkpoint.hpp"
-#include "lox/run/lock.hpp"
-#include "lox/run/record.hpp"
-
 namespace lox {
 
-/// An output while it grows: "<output>.partial" holds the bytes, "<output>.journal" what is finished of them and the
-/// lock. All functions are for rank 0.
+/// An output while it grows: "<output>.partial" holds the bytes, "<output>.journal" what is finished of them
+/// and the lock. All functions are for rank 0.
 struct Workspace {
   std::unique_ptr<OutputLock> lock;
   Checkpoint output;                   ///< the partial; tensors in the order of the aligned model
@@ -22,20 +22,23 @@ struct Workspace {
   bool published = false;  ///< an earlier run got as far as the rename; only the journal is left to remove
 };
 
-/// What makes two jobs the same: parameters that decide the numbers, and the inputs' files by size, time and header.
+/// What makes two jobs the same: parameters that decide the numbers, and the inputs' files by size, time and
+/// header.
 nlohmann::json job_fingerprint(const Job& job, const Checkpoint& base, const Checkpoint& aligned);
 
-/// Goes on with an unfinished output of the same job, or makes a new one at its full size. `items` is how many there
-/// will be in all, for `lox status`. Throws Error(bad_input) if another job is at work on it, if the unfinished one
-/// belongs to another job, naming the difference (with job.overwrite it is thrown away instead), or if the output
-/// exists.
-Workspace open_workspace(const Job& job, const Checkpoint& base, const Checkpoint& aligned, std::int64_t items);
+/// Goes on with an unfinished output of the same job, or makes a new one at its full size. `items` is how
+/// many there will be in all, for `lox status`. Throws Error(bad_input) if another job is at work on it, if
+/// the unfinished one belongs to another job, naming the difference (with job.overwrite it is thrown away
+/// instead), or if the output exists.
+Workspace open_workspace(const Job& job, const Checkpoint& base, const Checkpoint& aligned,
+                         std::int64_t items);
 
 /// Throws Error(io) if an input is not the one that `fingerprint` was made of.
-void check_inputs_unchanged(const nlohmann::json& fingerprint, const Checkpoint& base, const Checkpoint& aligned);
+void check_inputs_unchanged(const nlohmann::json& fingerprint, const Checkpoint& base,
+                            const Checkpoint& aligned);
 
-/// Writes the report, renames the partial to the output and removes the journal, in an order that a crash at any
-/// moment leaves either a resumable or a finished output.
+/// Writes the report, renames the partial to the output and removes the journal, in an order that a crash at
+/// any moment leaves either a resumable or a finished output.
 void close_workspace(const Job& job, const nlohmann::ordered_json& report);
 
 /// What is left to do after a crash between the rename and the end.

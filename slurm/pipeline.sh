@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# Submits  convert -> harden -> verify -> convert back  as a chain of jobs, each after the good end of the one before:
+#
+#   slurm/pipeline.sh [--after JOBID] [--direct] [--dry-run] JOBFILE [sbatch's options]
+#
+# base and aligned of the job file are converted to HDF5 unless they are HDF5, hardened, the result is verified against the
+# originals and converted to the job file's output. Prints a line "NAME JOBID" for each job; the last one is the one to
+# wait for. sbatch's options go to every job (the account, nodes, tasks); so do the variables that harden.sbatch names.
+#
+#   --after JOBID   start after the good end of that job, e.g. the one that writes the aligned checkpoint
+#   --direct        no conversions: harden and verify only
+#   --dry-run       print the commands
+#
+# LOX_WORK is the folder of the HDF5 files (default: OUTPUT.work). It stays; remove it when you are content.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+refuse() { printf 'pipeline.sh: %s\n' "$*" >&2; exit 2; }
+
+after=
+direct=0
+dry_run=0
+while [ $# -gt 0 ]; do
+  case $1 in
+    --after) [ $# -gt 1 ] || refuse "--after which job?"; after=$2; shift 2 ;;
+    --direct) direct=1; shift ;;
+    --dry-run) dry_run=1; shift ;;
+    -h | --help) sed -n '4,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 0 ;;
+    -*) refuse "$1 is not an option; sbatch's options come after JOBFILE" ;;
+    *) break ;;
+  esac
+done
+[ $# -ge 1 ] || refuse "which job file? pipeline.sh JOBFILE [sbatch's options]"
+job_file=$1
+shift
+[ -r "$job_file" ] || refuse "$job_file: cannot read the job file"
+sbatch_options=("$@")
+
+# The values of a key of the job file, one a line.
+values() {
+  sed -n "s/^[[:space:]]*$1[[:space:]]*=[[:space:]]*\([^#]*\).*/\1/p" "$job_file" | sed 's/[[:space:]]*$//'
+}
+value() {
+  local found
+  found=$(values "$1" | head -n 1)
+  [ -n "$found" ] || refuse "$job_file: no $1"
+  printf '%s\n' "${found%/}"
+}
+is_hdf5() { case $1 in *.h5 | *.hdf5) return 0 ;; *) return 1 ;; esac; }
+
+# submit NAME AFTER SCRIPT ARGUMENT...: AFTER is a list of job ids with colons, or empty. Leaves the job's id in $id.
+count=0
+submit() {
+  local name=$1 dependency=$2
+  shift 2
+  local command=(sbatch --parsable "--job-name=lox-$name" ${sbatch_options[@]+"${sbatch_options[@]}"})
+  if [ -n "$dependency" ]; then command+=("--dependency=afterok:$dependency" --kill-on-invalid-dep=yes); fi
+  command+=("$@")
+  count=$((count + 1))
+  if [ $dry_run -eq 1 ]; then
+    id="JOB$count"
+    printf '%q ' "${command[@]}"
+    printf '   # %s\n' "$id"
+  else
+    id=$("${command[@]}")
+    id=${id%%;*}
+    printf '%s %s\n' "$name" "$id"
+  fi
+}
+
+base=$(value base)
+aligned=$(value aligned)
+output=$(value output)
+report=$(values report | head -n 1)
+work=${LOX_WORK:-$output.work}
+checks=()
+for key in k coef include exclude; do
+  while IFS= read -r line; do checks+=("--$key" "$line"); done < <(values "$key")
+done
+
+ready=$after
+from_base=$base
+from_aligned=$aligned
+hardened=$output
+if [ $direct -eq 0 ]; then
+  [ $dry_run -eq 1 ] || mkdir -p "$work"
+  for role in base aligned; do
+    path=${!role}
+    is_hdf5 "$path" && continue
+    declare "from_$role=$work/$role.h5"
+    submit "convert-$role" "$after" "$here/run.sbatch" convert --overwrite "$path" "$work/$role.h5"
+    ready=${ready:+$ready:}$id
+  done
+  is_hdf5 "$output" || hardened=$work/hardened.h5
+fi
+submit harden "$ready" "$here/harden.sbatch" "$job_file" --base "$from_base" --aligned "$from_aligned" \
+  --output "$hardened" --report "${report:-$output.report.json}"
+submit verify "$id" "$here/run.sbatch" verify --base "$base" --aligned "$aligned" --hardened "$hardened" ${checks[@]+"${checks[@]}"}
+if [ "$hardened" != "$output" ]; then
+  submit convert-back "$id" "$here/run.sbatch" convert "$hardened" "$output"
+fi

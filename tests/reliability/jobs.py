@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: MIT
+"""Jobs in the background that can be signalled, killed and waited for, and models to run them on."""
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+import numpy as np
+
+import checkpoint
+import reference
+from checkpoint import Tensor
+from program import LOX, MPIEXEC, LoxTest, run
+
+LOX_WITH_FAULTS = os.environ.get("LOX_WITH_FAULTS", "lox_with_faults")
+USAGE, BAD_INPUT, IO, STOPPED = 2, 3, 5, 75
+SLOW = "item:*:*:250"  # a pause before each matrix, so long that each one gets its own line in the journal
+
+
+def process_table():
+    """{pid: (parent's pid, state)} of all processes."""
+    table = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            table[int(entry.name)] = (int(fields[1]), fields[0])
+    return table
+
+
+def is_alive(pid):
+    return process_table().get(pid, (0, "Z"))[1] not in "ZX"
+
+
+def wait_for(condition, what, seconds=60):
+    """Asks again and again until the condition holds; returns its value."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {seconds} s for {what}")
+        time.sleep(0.005)
+
+
+class Job:
+    """A harden job at work. `ranks` 0 starts it without mpirun."""
+
+    def __init__(self, directory, *arguments, ranks=0, fault="", environment=None, codes=False):
+        self.directory = Path(directory)
+        self.program = str(Path(LOX_WITH_FAULTS if fault else LOX).resolve())
+        self.size = max(ranks, 1)
+        command = [self.program, *map(str, arguments)]
+        self.session = tempfile.mkdtemp(prefix="ompi-")
+        os.chmod(self.session, 0o777)
+        env = dict(os.environ, OMPI_MCA_orte_tmpdir_base=self.session, LOX_FAULT=fault, **(environment or {}))
+        if codes:  # each rank's own exit code goes to a file; mpirun ends the others when one fails
+            command = ["/bin/sh", "-c", '"$@"; echo $? > code.$OMPI_COMM_WORLD_RANK', "sh", *command]
+        if ranks:
+            command = [MPIEXEC, "--oversubscribe", "-n", str(ranks), *command]
+        else:
+            env["OMPI_MCA_ess_singleton_isolated"] = "1"
+        # In files: an orphan that holds a pipe open would keep its reader waiting.
+        self.said = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(command, cwd=self.directory, env=env, stdin=subprocess.DEVNULL,
+                                        stdout=self.said, stderr=subprocess.STDOUT)
+        self.pid = self.process.pid
+        self.known = set()
+
+    def ranks(self):
+        """Pids of the ranks that run the program now, by rank."""
+        table = process_table()
+        family = {self.pid}
+        while True:
+            more = {pid for pid, (parent, _) in table.items() if parent in family} - family
+            if not more:
+                break
+            family |= more
+        found = []
+        for pid in family:
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/{pid}/exe") != self.program:
+                    continue
+                names = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+                rank = next((int(n.split(b"=")[1]) for n in names if n.startswith(b"OMPI_COMM_WORLD_RANK=")), 0)
+                parent = table[pid][0]
+                if parent in family and os.readlink(f"/proc/{parent}/exe") == self.program:
+                    continue  # a child that reads HDF5
+                found.append((rank, pid))
+        self.known |= {pid for _, pid in found}
+        return [pid for _, pid in sorted(found)]
+
+    def all_ranks(self):
+        return wait_for(lambda: (lambda pids: pids if len(pids) == self.size else None)(self.ranks()), "all ranks")
+
+    def signal(self, number, pids):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def has_ended(self):
+        return self.process.poll() is not None
+
+    def wait(self, seconds=120):
+        """The exit code of the whole. No process of the job is left when it returns."""
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.signal(signal.SIGKILL, [*self.ranks(), self.pid])
+            self.process.wait()
+            raise AssertionError(f"the job did not end in {seconds} s:\n{self.output()}") from None
+        finally:
+            self.gone()
+            self.output()
+        return code
+
+    def end(self):
+        """Whatever its state, it is over."""
+        if not self.has_ended():
+            self.ranks()
+            self.process.kill()
+            self.process.wait()
+        self.gone(patience=0)
+        self.output()
+
+    def gone(self, patience=10):
+        """Waits until the ranks that were seen are gone; those that outlive mpirun for long are killed."""
+        end = time.monotonic() + patience
+        while any(is_alive(pid) for pid in self.known):
+            if time.monotonic() > end:
+                self.signal(signal.SIGKILL, [pid for pid in self.known if is_alive(pid)])
+            time.sleep(0.01)
+        shutil.rmtree(self.session, ignore_errors=True)
+
+    def output(self):
+        """What it has said; to its end once it has ended."""
+        if not self.said.closed:
+            self.said.seek(0)
+            self.told = self.said.read().decode(errors="replace")
+            if self.has_ended():
+                self.said.close()
+        return self.told
+
+
+class JobTest(LoxTest):
+    """A pair of small models and what an unbroken run makes of them."""
+
+    MATRICES = 12
+
+    @classmethod
+    def setUpClass(cls):
+        cls.models = Path(tempfile.mkdtemp(prefix="lox-test-"))
+        cls.addClassCleanup(shutil.rmtree, cls.models, ignore_errors=True)
+        rng = np.random.default_rng(3)
+        shapes = {f"layers.{i}.weight": (96 + 8 * (i % 3), 112) for i in range(cls.MATRICES)}
+        shapes |= {f"layers.{i}.norm": (64,) for i in range(4)} | {"experts": (2, 48, 64)}
+        pairs = {name: reference.random_pair(rng, shape) for name, shape in shapes.items()}
+        pairs["ids"] = (Tensor("I64", np.arange(12).reshape(3, 4)),) * 2
+        names = sorted(pairs)
+        shards = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+        for side, model in enumerate(("base", "aligned")):
+            checkpoint.write_directory(cls.models / model,
+                                       {shard: {n: pairs[n][side] for n in held} for shard, held in shards.items()},
+                                       files={"config.json": b"{}\n"})
+        cls.items = cls.MATRICES + 4 + 2 + 1
+        cls.expected = {}
+        cls.report = {}
+        for output in ("out", "out.h5"):
+            made = run("harden", "--base", "base", "--aligned", "aligned", "--output", output, directory=cls.models)
+            assert made.code == 0, made.err
+            cls.expected[output] = cls.content(cls.models / output)
+            cls.report[output] = json.loads((cls.models / f"{output}.report.json").read_text())
+
+    def setUp(self):
+        super().setUp()
+        for name in ("base", "aligned"):
+            shutil.copytree(self.models / name, self.directory / name)  # copies times as well
+
+    @staticmethod
+    def content(path):
+        return checkpoint.tree(path) if path.is_dir() else path.read_bytes()
+
+    def arguments(self, output="out", *more):
+        return ("harden", "--base", "base", "--aligned", "aligned", "--output", output, *more)
+
+    def start(self, *more, output="out", **options):
+        job = Job(self.directory, *self.arguments(output, *more), **options)
+        self.addCleanup(job.end)
+        return job
+
+    def journal(self, output="out"):
+        """(name, matrix) of each whole line in the journal."""
+        items = []
+        for path in sorted((self.directory / f"{output}.journal").glob("*.jsonl")):
+            with contextlib.suppress(FileNotFoundError):
+                for line in path.read_text().split("\n")[:-1]:
+                    record = json.loads(line)
+                    items.append((record["name"], record["matrix"]))
+        return items
+
+    def wait_for_lines(self, job, count, output="out"):
+        """Until the journal holds that many lines, or the job has ended."""
+        wait_for(lambda: len(self.journal(output)) >= count or job.has_ended(), f"{count} lines in the journal")
+
+    def assert_ended(self, job, code, seconds=120):
+        self.assertEqual(job.wait(seconds), code, job.output())
+        return job.output()
+
+    def assert_unfinished(self, output="out", items=None):
+        """Nothing bears the output's name, and `lox status` tells how far it is."""
+        self.assertFalse((self.directory / output).exists())
+        status = json.loads(self.lox("status", output, "--json", code=STOPPED).out)
+        self.assertEqual(status["state"], "unfinished")
+        self.assertEqual(status["items"], self.items)
+        self.assertEqual(status["items_finished"], len(self.journal(output)) if items is None else items)
+        self.assertEqual(status["holder"], "")
+
+    def assert_whole(self, output="out"):
+        """The output and its report are those of an unbroken run, and nothing else is left."""
+        like = "out.h5" if output.endswith(".h5") else "out"
+        self.assertTrue(self.content(self.directory / output) == self.expected[like], "the output has other bytes")
+        found = json.loads((self.directory / f"{output}.report.json").read_text())
+        self.assertEqual([self.timeless(t) for t in found["tensors"]],
+                         [self.timeless(t) for t in self.report[like]["tensors"]])
+        for total in ("tensors", "edited", "copied", "bytes_read", "bytes_written"):
+            self.assertEqual(found["totals"][total], self.report[like]["totals"][total])
+        self.assertEqual(self.leftovers(output), [])
+        self.lox("status", output)
+
+    @staticmethod
+    def timeless(entry):
+        return {key: value for key, value in entry.items() if key != "seconds"}
+
+    def leftovers(self, output="out"):
+        """Names beside the output that are neither it nor its report."""
+        return sorted(path.name for path in self.directory.iterdir()
+                      if path.name.startswith(f"{output}.") and path.name not in (output, f"{output}.report.json"))
+
+    def resume(self, *more, output="out", ranks=0, **options):
+        """Runs the job to its end and checks the result."""
+        result = self.lox(*self.arguments(output, *more), ranks=ranks, **options)
+        self.assert_whole(output)
+        return result
+
+
+def needs_root(test):
+    return unittest.skipUnless(os.geteuid() == 0, "only root may mount a file system")(test)

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT
+#include "lox/run/journal.hpp"
+
+#include "lox/run/workspace.hpp"
+
+#include <map>
+
+#include "run/scratch.hpp"
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+namespace lox {
+namespace {
+
+using testing::Scratch;
+
+std::vector<TensorRecord> some_records() {
+  return {testing::edited("layers.0.q"), testing::copied("line\nbreak"), testing::edited("experts", 1),
+          testing::edited("слой.вес"), testing::copied("norm")};
+}
+
+std::string lines_of(const std::vector<TensorRecord>& records) {
+  std::string text;
+  for (const TensorRecord& record : records) text += record_to_json(record).dump() + "\n";
+  return text;
+}
+
+TEST(Journal, CutAtEveryByte) {
+  const std::vector<TensorRecord> records = some_records();
+  const std::string text = lines_of(records);
+  for (std::size_t cut = 0; cut <= text.size(); ++cut) {
+    const std::string left = text.substr(0, cut);
+    const auto whole = static_cast<std::size_t>(std::count(left.begin(), left.end(), '\n'));
+    const std::vector<TensorRecord> found = Journal::parse(left);
+    ASSERT_EQ(found.size(), whole) << "cut at " << cut;
+    for (std::size_t i = 0; i < whole; ++i) {
+      ASSERT_EQ(record_to_json(found[i]), record_to_json(records[i])) << "cut at " << cut;
+    }
+  }
+}
+
+/// The same with the file and the next run on it: what a cut leaves, and what is appended then, are whole
+/// lines.
+TEST(Journal, AppendedToAfterACutAtEveryByte) {
+  const Scratch scratch;
+  const std::vector<TensorRecord> records{testing::copied("one"), testing::edited("two")};
+  const std::string text = lines_of(records);
+  const fs::path file = scratch / "rank-00003.jsonl";
+  for (std::size_t cut = 0; cut <= text.size(); ++cut) {
+    const std::string left = text.substr(0, cut);
+    testing::put(file, left);
+    const auto whole = static_cast<std::size_t>(std::count(left.begin(), left.end(), '\n'));
+    Journal(scratch.path(), 3).append({testing::copied("next")});
+    const std::vector<TensorRecord> found = Journal::load(scratch.path());
+    ASSERT_EQ(found.size(), whole + 1) << "cut at " << cut;
+    ASSERT_EQ(found.back().name, "next");
+    ASSERT_EQ(testing::get(file),
+              lines_of({records.begin(), records.begin() + static_cast<std::ptrdiff_t>(whole)}) +
+                  lines_of({testing::copied("next")}));
+  }
+}
+
+/// A torn start instead of a torn end: a file system may lose a block in the middle.
+TEST(Journal, WithoutItsFirstBytes) {
+  const std::vector<TensorRecord> records = some_records();
+  const std::string text = lines_of(records);
+  for (std::size_t cut = 0; cut <= text.size(); ++cut) {
+    const std::vector<TensorRecord> found = Journal::parse(text.substr(cut));
+    std::size_t whole = 0;
+    std::size_t start = 0;
+    for (const TensorRecord& record : records) {
+      whole += start >= cut ? 1 : 0;
+      start += record_to_json(record).dump().size() + 1;
+    }
+    ASSERT_EQ(found.size(), whole) << "cut at " << cut;
+  }
+}
+
+TEST(Journal, GarbageBetweenLinesIsSkipped) {
+  const std::vector<TensorRecord> records = some_records();
+  for (const std::string& garbage :
+       {std::string("\n"), std::string("garbage\n"), std::string("{}\n"), std::string("[1,2]\n"),
+        std::string("null\n"), std::string("{\"name\":\"layers.0.q\"}\n"), std::string(4096, '\0') + "\n",
+        std::string("\xff\xfe\n"), std::string("{\"name\":\n"), std::string(100000, '[') + "\n",
+        std::string("1e999\n")}) {
+    std::string text;
+    for (const TensorRecord& record : records) text += garbage + lines_of({record});
+    const std::vector<TensorRecord> found = Journal::parse(text + garbage);
+    ASSERT_EQ(found.size(), records.size()) << garbage.substr(0, 20);
+    EXPECT_EQ(lines_of(found), lines_of(records));
+  }
+}
+
+/// Zeros where a block never reached the disk.
+TEST(Journal, ZeroedFromEveryByte) {
+  const std::string text = lines_of(some_records());
+  for (std::size_t from = 0; from < text.size(); ++from) {
+    std::string zeroed = text;
+    std::fill(zeroed.begin() + static_cast<std::ptrdiff_t>(from), zeroed.end(), '\0');
+    ASSERT_EQ(Journal::parse(zeroed).size(),
+              static_cast<std::size_t>(
+                  std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(from), '\n')));
+  }
+}
+
+TEST(Journal, LoadsTheFilesOfAllRanks) {
+  const Scratch scratch;
+  EXPECT_TRUE(Journal::load(scratch.path()).empty());
+  for (const int rank : {0, 1, 17, 123456}) {
+    Journal journal(scratch.path(), rank);
+    journal.append({testing::copied(fmt::format("x{}", rank))});
+    journal.append({});
+    journal.append({testing::edited("e", rank), testing::edited("f", rank)});
+  }
+  testing::put(scratch / "job.json", "{}");
+  testing::put(scratch / "lock", "{}");
+  EXPECT_EQ(Journal::load(scratch.path()).size(), 12U);
+}
+
+TEST(Journal, ReopeningKeepsWhatIsThere) {
+  const Scratch scratch;
+  for (int run = 0; run < 3; ++run)
+    Journal(scratch.path(), 0).append({testing::copied(fmt::format("run {}", run))});
+  EXPECT_EQ(Journal::load(scratch.path()).size(), 3U);
+}
+
+TEST(Journal, TellsThatItWasRemoved) {
+  const Scratch scratch;
+  Journal journal(scratch.path(), 0);
+  fs::remove(scratch / "rank-00000.jsonl");
+  testing::expect_error(ExitCode::io, [&] { journal.append({testing::copied("x")}); },
+                        {"rank-00000.jsonl", "removed while lox ran"});
+}
+
+TEST(Journal, LatestRecordOfAnItemCounts) {
+  TensorRecord later = testing::edited("a");
+  later.iterations = 99;
+  const std::vector<TensorRecord> kept =
+      latest({testing::edited("a"), testing::edited("a", 1), testing::copied("b"), later});
+  ASSERT_EQ(kept.size(), 3U);
+  std::map<std::pair<std::string, std::int64_t>, int> iterations;
+  for (const TensorRecord& record : kept) iterations[{record.name, record.matrix}] = record.iterations;
+  EXPECT_EQ((iterations[{"a", 0}]), 99);
+  EXPECT_EQ((iterations[{"a", 1}]), 7);
+}
+
+}  // namespace
+}  // namespace lox
