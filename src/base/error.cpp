@@ -22,8 +22,7 @@ std::size_t utf8_length(const std::string& text, std::size_t at) {
 
 }  // namespace
 
-std::string printable(const std::string& text) {
-  constexpr std::size_t longest = 200;
+std::string printable(const std::string& text, std::size_t longest) {
   std::string out;
   for (std::size_t i = 0; i < text.size();) {
     if (out.size() >= longest) return out + "...";

@@ -36,7 +36,8 @@ File File::open_read(const fs::path& path) {
   return {open_or_throw(path, O_RDONLY, "open"), path};
 }
 File File::open_write(const fs::path& path) {
-  return {open_or_throw(path, O_RDWR, "open for writing"), path};
+  // A link in the place of an output would lead the bytes somewhere else.
+  return {open_or_throw(path, O_RDWR | O_NOFOLLOW, "open for writing"), path};
 }
 File File::create(const fs::path& path) {
   return {open_or_throw(path, O_RDWR | O_CREAT | O_EXCL, "create"), path};
@@ -144,7 +145,7 @@ std::string read_text(const fs::path& path, std::uint64_t limit) {
 
 void write_text_atomically(const fs::path& path, std::string_view text) {
   fs::path sibling = path;
-  sibling += fmt::format(".{}.tmp", ::getpid());
+  sibling += ".tmp";
   try {
     std::error_code ignored;
     fs::remove(sibling, ignored);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/local_work.hpp"
 
+#include "lox/base/fault.hpp"
 #include "lox/base/queue.hpp"
 #include "lox/base/stop.hpp"
 #include "lox/linalg/libraries.hpp"
@@ -214,6 +215,7 @@ std::vector<TensorRecord> LocalWork::run(const std::vector<WorkItem>& items, Pro
       if (!parcel) continue;
       if (parcel->item.action == Action::edit) {
         const auto start = steady_clock::now();
+        fault_point("item");
         TensorRecord record = edit_matrix(parcel->item, files_.aligned_of(parcel->item), parcel->slab, job_);
         note_item_seconds(seconds_since(start));
         times.solving += seconds_since(start);

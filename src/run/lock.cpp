@@ -66,6 +66,10 @@ OutputLock::OutputLock(const fs::path& file) : file_(File::open_append(file)) {
          "{}: another job is writing this output: {}; wait for it, or choose another --output",
          printable(file.string()), describe(file));
   }
+  if (file_.links() == 0) {
+    fail(ExitCode::bad_input, "{}: another job has just finished or restarted this output; run the command again",
+         printable(file.string()));
+  }
   const std::time_t now = std::time(nullptr);
   std::array<char, 32> since{};
   struct tm parts {};

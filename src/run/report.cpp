@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/report.hpp"
 
+#include "lox/base/error.hpp"
 #include "lox/base/version.hpp"
 
 #include <algorithm>
@@ -125,9 +126,9 @@ json make_report(const Job& job, const Checkpoint& model, const std::vector<Tens
     tensors.push_back(std::move(entry));
   }
   json parameters = json::parse(job_parameters(job).dump());
-  parameters["base"] = job.base.string();
-  parameters["aligned"] = job.aligned.string();
-  parameters["output"] = job.output.string();
+  parameters["base"] = printable(job.base.string(), SIZE_MAX);
+  parameters["aligned"] = printable(job.aligned.string(), SIZE_MAX);
+  parameters["output"] = printable(job.output.string(), SIZE_MAX);
   const auto count = static_cast<std::int64_t>(tensors.size());
   return {{"lox", version()},
           {"job", parameters},

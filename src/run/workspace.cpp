@@ -25,12 +25,12 @@ constexpr int journal_version = 1;
 json identity(const Checkpoint& model) {
   json files = json::array();
   for (const fs::path& path : model.files) {
-    files.push_back({{"file", path.string()},
+    files.push_back({{"file", printable(path.string(), SIZE_MAX)},
                      {"bytes", fs::file_size(path)},
                      {"modified", fs::last_write_time(path).time_since_epoch().count()}});
   }
   const std::string table = model.to_text();
-  return {{"path", normal_path(model.path).string()},
+  return {{"path", printable(normal_path(model.path).string(), SIZE_MAX)},
           {"files", std::move(files)},
           {"headers", checksum(std::as_bytes(std::span(table)))}};
 }

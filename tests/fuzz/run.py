@@ -61,6 +61,7 @@ def main():
             folder.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("ASAN_OPTIONS", "detect_leaks=0:allocator_may_return_null=1")
         apart = arguments.program.with_name("hdf5_apart_fuzz")
+        longest = 16384 if "hdf5" in arguments.program.name else 4096
         in_process = arguments.program.name == "hdf5_fuzz"
         end = time.monotonic() + arguments.seconds
         executions = breakdowns = 0
@@ -68,8 +69,8 @@ def main():
             left = max(1, int(end - time.monotonic()))
             done = run(arguments.program,
                        [f"-max_total_time={left}", f"-dict={scratch / arguments.seeds}.dict", "-timeout=20",
-                        "-rss_limit_mb=4000", "-malloc_limit_mb=2000", f"-max_len={16384 if 'hdf5' in arguments.program.name else 4096}", "-print_final_stats=1",
-                        "-reload=0", "-verbosity=1", f"-artifact_prefix={findings}/"],
+                        "-rss_limit_mb=4000", "-malloc_limit_mb=2000", f"-max_len={longest}",
+                        "-print_final_stats=1", "-reload=0", "-verbosity=1", f"-artifact_prefix={findings}/"],
                        [corpus, scratch / arguments.seeds])
             executions += count(done.stdout)
             if done.returncode == 0:

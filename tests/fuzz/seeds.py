@@ -14,14 +14,17 @@ HEADERS = [
     {"w": {"dtype": "BF16", "shape": [2, 3], "data_offsets": [0, 12]}},
     {"__metadata__": {"a": "b"}, "a/b": {"dtype": "F32", "shape": [1, 2], "data_offsets": [2, 10]},
      "\u00e9": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}},
-    {"e": {"dtype": "F64", "shape": [0, 7], "data_offsets": [0, 0]}, "s": {"dtype": "I64", "shape": [], "data_offsets": [0, 8]},
+    {"e": {"dtype": "F64", "shape": [0, 7], "data_offsets": [0, 0]},
+     "s": {"dtype": "I64", "shape": [], "data_offsets": [0, 8]},
      "x": {"dtype": "F8_E4M3", "shape": [1, 1, 1, 1], "data_offsets": [8, 9]}},
-    {"f4": {"dtype": "F4", "shape": [4], "data_offsets": [0, 2]}, "b": {"dtype": "BOOL", "shape": [1], "data_offsets": [2, 3]}},
+    {"f4": {"dtype": "F4", "shape": [4], "data_offsets": [0, 2]},
+     "b": {"dtype": "BOOL", "shape": [1], "data_offsets": [2, 3]}},
     {"w": {"dtype": "BF16", "shape": [2**40, 2**40], "data_offsets": [0, 2**53]}},
     {"w": {"shape": [1], "dtype": "F16", "data_offsets": [0, 2], "more": {"deep": [[[1.5, None, True, -1]]]}}},
 ]
 INDEXES = [
-    {"metadata": {"total_size": 10}, "weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}},
+    {"metadata": {"total_size": 10},
+     "weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}},
     {"weight_map": {"": "x.safetensors"}},
     {"weight_map": {"a": "../x.safetensors"}},
     {"weight_map": {"a": "/etc/x.safetensors"}},
@@ -46,10 +49,12 @@ WORDS = {
     "header": ['"__metadata__"', '"dtype"', '"shape"', '"data_offsets"', '"BF16"', '"F32"', '"F4"', '"F6_E3M2"',
                '"C64"', '"DCP_SHARDING_INFO"', "9007199254740992", "\\u0000", "\\ud83d"],
     "index": ['"weight_map"', '"metadata"', ".safetensors", "../", "\\u0000", "\\u002f"],
-    "hdf5": ["TREE", "SNOD", "HEAP", "OHDR", "FRHP", "BTHD", "lox_format", "tensors", "files", "layout", "dtype", "name"],
+    "hdf5": ["TREE", "SNOD", "HEAP", "OHDR", "FRHP", "BTHD", "lox_format", "tensors", "files", "layout",
+             "dtype", "name"],
     "journal": [f'"{key}"' for key in EDITED] + ['"exact"', '"full"', '"local"', "18446744073709551615", "1e308", "\n"],
     "job": ["base=", "aligned=", "output=", "k=", "coef=", "svd=", "tolerance=", "grid=", "memory=", "include=",
-            "exclude=", "seed=", "report=", "overwrite=", "recheck=", "time-limit=", "config=", "help=", "inf", "1e999"],
+            "exclude=", "seed=", "report=", "overwrite=", "recheck=", "time-limit=", "config=", "help=", "inf",
+            "1e999"],
 }
 
 
@@ -94,8 +99,8 @@ def own(file, layout=True):
 def foreign(file):
     file["net/block/w"] = np.arange(12, dtype=np.float32).reshape(3, 4)
     file["net/bias"] = np.arange(3, dtype=">f8")
-    file.create_dataset("chunked", data=np.arange(64, dtype=np.float16).reshape(8, 8), chunks=(4, 4), compression="gzip",
-                        shuffle=True, fletcher32=True)
+    file.create_dataset("chunked", data=np.arange(64, dtype=np.float16).reshape(8, 8), chunks=(4, 4),
+                        compression="gzip", shuffle=True, fletcher32=True)
 
 
 def links(file):

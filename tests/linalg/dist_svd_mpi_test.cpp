@@ -77,6 +77,7 @@ TEST(DistSvd, AgreesWithTheLocalSolver) {
   };
   for (const Case& c : cases) {
     for (const Method method : {Method::krylov, Method::exact}) {
+      if (method == Method::exact && c.a.size() > 310 * 310) continue;  // p?gesvd takes its time
       SCOPED_TRACE(fmt::format("{} {} on {} ranks", c.name, method_name(method), comm.size()));
       SvdOptions options;
       options.k = c.k;

@@ -11,10 +11,11 @@ import numpy as np
 
 import checkpoint
 import reference
-from jobs import BAD_INPUT, SLOW, Job, JobTest
+from jobs import BAD_INPUT, SLOW, USAGE, Job, JobTest
 from program import run
 
-OUTSIDE = ("../evil", "/evil-of-lox", "a/../../evil", "a/./b", "a//b", "", ".", "..", "a/", "x" * 300, "a\nb/../../evil")
+OUTSIDE = ("../evil", "/evil-of-lox", "a/../../evil", "a/./b", "a//b", "", ".", "..", "a/", "x" * 300,
+           "a\nb/../../evil")
 
 
 class Paths(JobTest):
@@ -34,7 +35,8 @@ class Paths(JobTest):
         self.assertFalse(Path("/evil-of-lox").exists())
 
     def test_index(self):
-        for shard in ("../base/model-00001-of-00002.safetensors", "/etc/x.safetensors", "a\\b.safetensors", "config.json",
+        for shard in ("../base/model-00001-of-00002.safetensors", "/etc/x.safetensors", "a\\b.safetensors",
+                      "config.json",
                       "./model-00001-of-00002.safetensors", "model-00001-of-00002.safetensors\0", ".safetensors/../x"):
             with self.subTest(shard=shard):
                 path = self.directory / "aligned" / checkpoint.INDEX
@@ -148,7 +150,8 @@ class Paths(JobTest):
 class Names(JobTest):
     MATRICES = 1
     # What a name may be: anything that is UTF-8 without NUL.
-    ODD = ("new\nline", "tab\t\r\x1b[31m\x7f", "a/b/../c", "../../evil", "/abs", ".", "..", "", "%2F", "\u2028\ufeff\U0001f600",
+    ODD = ("new\nline", "tab\t\r\x1b[31m\x7f", "a/b/../c", "../../evil", "/abs", ".", "..", "", "%2F",
+           "\u2028\ufeff\U0001f600",
            '"quoted"\\', "x" * 3000, "' OR 1", "$(touch evil)")
 
     def pair(self, names):
@@ -209,6 +212,20 @@ class Names(JobTest):
         said = self.lox(*self.arguments(), code=BAD_INPUT).err
         self.assertIn("not UTF-8", said)
         self.assertEqual(self.leftovers(), [])
+
+
+class Words(JobTest):
+    MATRICES = 1
+
+    def test_placeholders_of_boost(self):
+        """Boost puts a bad value into its message, and again if the value names a placeholder of the message."""
+        for word in ("--k=%value%", "--%canonical_option%=1", "--seed=%value%%option%"):
+            with self.subTest(word=word):
+                self.assertIn("lox: error: ", self.lox("harden", word, code=USAGE, timeout=20).err)
+        for line in ("%invalid_line%", "k = %value%", "%canonical_option% = 1"):
+            with self.subTest(line=line):
+                (self.directory / "job.ini").write_text(line + "\n")
+                self.assertIn("job.ini", self.lox("harden", "--config", "job.ini", code=USAGE, timeout=20).err)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,8 @@ class Urgency(JobTest):
     def stopped(self, output, signals):
         """How many items were finished when signals came just before the iterations of the first."""
         job = self.start(output=output, fault="item:0:1:1500")
-        wait_for(lambda: (self.directory / f"{output}.journal" / "rank-00000.jsonl").exists() or job.has_ended(), "start")
+        journal = self.directory / f"{output}.journal" / "rank-00000.jsonl"
+        wait_for(lambda: journal.exists() or job.has_ended(), "the start")
         time.sleep(0.2)
         for _ in range(signals):
             job.signal(signal.SIGUSR1, job.ranks())

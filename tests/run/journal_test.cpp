@@ -3,6 +3,7 @@
 
 #include "lox/run/workspace.hpp"
 
+#include <algorithm>
 #include <map>
 
 #include "run/scratch.hpp"

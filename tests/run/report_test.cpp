@@ -32,7 +32,11 @@ nlohmann::ordered_json report_of(const std::vector<TensorRecord>& records) {
   Job job;
   job.base = "base";
   job.output = "out";
-  return make_report(job, testing::put_model(scratch / "m.safetensors"), records, {12.5, 1 << 20, 3});
+  RunTotals totals;
+  totals.seconds = 12.5;
+  totals.peak_rss_bytes = 1 << 20;
+  totals.ranks = 3;
+  return make_report(job, testing::put_model(scratch / "m.safetensors"), records, totals);
 }
 
 TEST(Report, HasWhatTheContractSays) {

@@ -36,7 +36,7 @@ template <class... Args>
 }
 
 /// A name from a file, safe to print on one line: control characters and broken UTF-8 shown as \xNN, the
-/// whole cut to 200 bytes.
-std::string printable(const std::string& text);
+/// whole cut to `longest` bytes.
+std::string printable(const std::string& text, std::size_t longest = 200);
 
 }  // namespace lox

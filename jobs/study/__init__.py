@@ -1,0 +1,1 @@
+"""Does low-rank extrapolation protect? Miniature models, trained, hardened by lox, attacked."""
