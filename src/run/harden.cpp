@@ -247,7 +247,7 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
   });
   if (comm.sum(std::int64_t{workspace.published ? 1 : 0}) > 0) {
     on_root(comm, [&] {
-      remove_journal(job.output);
+      remove_journal(job);
       log.info("{} was finished already", printable(job.output.string()));
     });
     return ExitCode::done;

@@ -120,8 +120,12 @@ void discard_workspace(const fs::path& output) {
   remove_tree(Journal::directory(output));
 }
 
-void remove_journal(const fs::path& output) {
-  remove_tree(Journal::directory(output));
+void remove_journal(const Job& job) {
+  fs::path half_written = report_path(job);
+  half_written += ".tmp";
+  std::error_code ignored;
+  fs::remove(half_written, ignored);
+  remove_tree(Journal::directory(job.output));
 }
 
 void check_inputs_unchanged(const json& fingerprint, const Checkpoint& base, const Checkpoint& aligned) {
@@ -234,7 +238,7 @@ Workspace open_workspace(const Job& job, const Checkpoint& base, const Checkpoin
 void close_workspace(const Job& job, const nlohmann::ordered_json& report) {
   write_text_atomically(report_path(job), report.dump(1) + "\n");
   publish(partial_path(job.output), job.output);
-  remove_journal(job.output);
+  remove_journal(job);
 }
 
 }  // namespace lox

@@ -217,7 +217,7 @@ TEST_F(WorkspaceTest, PublishedButNotCleanedUp) {
   other.k = 2;
   testing::expect_error(ExitCode::bad_input, [&] { open(other); }, {"exists already"});
   EXPECT_TRUE(open().published);
-  remove_journal(job_.output);
+  remove_journal(job_);
   EXPECT_FALSE(fs::exists(journal()));
 }
 

@@ -35,6 +35,8 @@ def setUpModule():
     models = Path(tempfile.mkdtemp(prefix="lox-test-"))
     unittest.addModuleCleanup(shutil.rmtree, models, ignore_errors=True)
     make_models()
+    (models / "slow").mkdir()
+    (models / "slow" / "lox").symlink_to(os.environ["LOX_WITH_FAULTS"])
     reference = run("harden", "--base", models / "base", "--aligned", models / "aligned", "--output", models / "whole",
                     "--k", 4, "--svd", "exact", ranks=3)
     assert reference.code == 0, reference.err
@@ -165,6 +167,10 @@ class Chains(SlurmTest):
 
 
 class Interrupted(SlurmTest):
+    def variables(self, **more):
+        """A pause before each matrix: the job can be met at work on any machine, and each gets its line in time."""
+        return super().variables(**{"LOX": models / "slow" / "lox", "LOX_FAULT": "item:*:*:400", **more})
+
     def test_time_limit(self):
         """The script is warned, stops the ranks, goes back to the queue and finishes; who waits for it goes on waiting."""
         job = self.harden("--time=1", "--signal=B:USR1@30")

@@ -42,7 +42,7 @@ void check_inputs_unchanged(const nlohmann::json& fingerprint, const Checkpoint&
 void close_workspace(const Job& job, const nlohmann::ordered_json& report);
 
 /// What is left to do after a crash between the rename and the end.
-void remove_journal(const fs::path& output);
+void remove_journal(const Job& job);
 
 /// Removes the unfinished output and its journal.
 void discard_workspace(const fs::path& output);
