@@ -15,11 +15,12 @@ namespace lox {
 namespace {
 
 /// Boost 1.74 never returns from describing an error in which a word looks like one of its own placeholders ("%value%").
-void refuse_placeholders(std::string_view text) {
+void refuse_placeholders(std::string_view text, const std::string& where) {
   for (std::size_t at = text.find('%'); at != std::string_view::npos; at = text.find('%', at + 1)) {
     const std::size_t end = text.find_first_not_of("abcdefghijklmnopqrstuvwxyz_", at + 1);
     if (end == std::string_view::npos || end == at + 1 || text[end] != '%') continue;
-    fail(ExitCode::usage, "'{}' cannot stand in an option; write it otherwise", text.substr(at, end + 1 - at));
+    fail(ExitCode::usage, "{}: '{}' cannot stand in an option; write it otherwise", where,
+         text.substr(at, end + 1 - at));
   }
 }
 
@@ -52,7 +53,7 @@ std::string Options::help() const {
 }
 
 bool Options::parse(const Arguments& arguments, po::variables_map& values) {
-  for (const std::string& word : arguments) refuse_placeholders(word);
+  for (const std::string& word : arguments) refuse_placeholders(word, "command line");
   po::options_description all;
   all.add(described_);
   po::positional_options_description positions;
@@ -77,7 +78,7 @@ bool Options::parse(const Arguments& arguments, po::variables_map& values) {
       }
       std::stringstream text;
       text << file.rdbuf();
-      refuse_placeholders(text.view());
+      refuse_placeholders(text.view(), printable(path));
       try {
         po::store(po::parse_config_file(text, described_), values);
       } catch (const po::error& error) {

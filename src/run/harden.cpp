@@ -222,7 +222,6 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
   const auto start = std::chrono::steady_clock::now();
   const Resources resources{comm.size(), rank_memory(comm, job)};
   set_time_limit(job);
-  log_header(comm, log, resources);
   Models models;
   Workspace workspace;
   nlohmann::json fingerprint;
@@ -252,6 +251,7 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
     });
     return ExitCode::done;
   }
+  log_header(comm, log, resources);  // after validation: an error is one line
   broadcast_tables(comm, models, workspace.finished);
   if (job.recheck) workspace.finished = recheck(comm, models, std::move(workspace.finished), log);
 
