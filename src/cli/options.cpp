@@ -14,7 +14,8 @@ namespace po = boost::program_options;
 namespace lox {
 namespace {
 
-/// Boost 1.74 never returns from describing an error in which a word looks like one of its own placeholders ("%value%").
+/// Boost 1.74 never returns from describing an error in which a word looks like one of its own placeholders
+/// ("%value%").
 void refuse_placeholders(std::string_view text, const std::string& where) {
   for (std::size_t at = text.find('%'); at != std::string_view::npos; at = text.find('%', at + 1)) {
     const std::size_t end = text.find_first_not_of("abcdefghijklmnopqrstuvwxyz_", at + 1);

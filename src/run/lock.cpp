@@ -67,7 +67,8 @@ OutputLock::OutputLock(const fs::path& file) : file_(File::open_append(file)) {
          printable(file.string()), describe(file));
   }
   if (file_.links() == 0) {
-    fail(ExitCode::bad_input, "{}: another job has just finished or restarted this output; run the command again",
+    fail(ExitCode::bad_input,
+         "{}: another job has just finished or restarted this output; run the command again",
          printable(file.string()));
   }
   const std::time_t now = std::time(nullptr);
