@@ -176,9 +176,10 @@ class Interrupted(SlurmTest):
         job = self.harden("--time=1", "--signal=B:USR1@30")
         after = cluster.submit(f"--dependency=afterok:{job.number}", "--wrap", "true", cwd=self.folder)
         tasks = self.freeze(job)
-        # Slurm looks every half minute: a first warning may come so early that the ranks were not up yet.
-        earlier, restarts = job.log().count("asked to stop"), job.restarts
-        wait_until(lambda: job.log().count("asked to stop") > earlier, 75, "the warning before the time limit")
+        # Slurm looks every half minute: the warning may have come before the ranks were up (this is a later start then),
+        # or just before they were frozen. Each start gets one.
+        restarts = job.restarts
+        wait_until(lambda: job.log().count("asked to stop") > restarts, 75, "the warning before the time limit")
         self.thaw(tasks)
         wait_until(lambda: job.restarts > restarts, 60, "the requeue")
         self.assert_unfinished()
