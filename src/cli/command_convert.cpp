@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "lox/base/log.hpp"
+#include "lox/base/timer.hpp"
 #include "lox/base/units.hpp"
 #include "lox/cli/options.hpp"
 #include "lox/io/convert.hpp"
-
-#include <chrono>
 
 namespace po = boost::program_options;
 
@@ -26,10 +25,10 @@ ExitCode run_convert(const Arguments& arguments) {
   if (!options.parse(arguments, values)) return ExitCode::done;
   const Comm comm = Comm::world();
   const Log log(comm.is_root() && !quiet ? Log::Level::all : Log::Level::silent);
-  const auto start = std::chrono::steady_clock::now();
+  const Timer start;
   const fs::path target = values["DST"].as<std::string>();
   const auto bytes = static_cast<double>(convert(comm, values["SRC"].as<std::string>(), target, overwrite));
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = start.seconds();
   log.info("wrote {}: {} in {}, {}/s", printable(target.string()), format_bytes(bytes),
            format_seconds(seconds), format_bytes(bytes / std::max(seconds, 1e-3)));
   return ExitCode::done;

@@ -158,6 +158,11 @@ Checkpoint Checkpoint::from_text(const std::string& text) {
   return result;
 }
 
+void broadcast(const Comm& comm, Checkpoint& table) {
+  const std::string text = comm.broadcast(comm.is_root() ? table.to_text() : "");
+  if (!comm.is_root()) table = Checkpoint::from_text(text);
+}
+
 Checkpoint open_checkpoint(const fs::path& path) {
   try {
     return open_whatever(path);

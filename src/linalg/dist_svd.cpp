@@ -2,18 +2,14 @@
 #include "lox/linalg/dist_svd.hpp"
 
 #include "lox/base/random.hpp"
+#include "lox/base/timer.hpp"
 #include "lox/linalg/krylov.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 
 namespace lox {
 namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 /// A (m x n), held as T = A^T (n x m) on the grid, as a Krylov operator. T's rows, and so right vectors, are
 /// dealt over grid rows; T's columns, and so left vectors, over grid columns. Panels are repeated along the
@@ -80,9 +76,9 @@ class GridOperator {
   }
   template <class Action>
   void timed(double& total, Action&& action) {
-    const auto start = std::chrono::steady_clock::now();
+    const Timer start;
     action();
-    total += seconds_since(start);
+    total += start.seconds();
   }
   template <class Action>
   void product(Action&& action) {
@@ -145,7 +141,7 @@ Factors exact_on_grid(const DistMatrix& t, Index k) {
 }  // namespace
 
 SvdResult dist_svd(const DistMatrix& t, const SvdOptions& options, GridTimes* times) {
-  const auto start = std::chrono::steady_clock::now();
+  const Timer start;
   const Comm& comm = t.grid().comm();
   GridTimes mine;
   GridOperator op(t, mine);
@@ -183,7 +179,7 @@ SvdResult dist_svd(const DistMatrix& t, const SvdOptions& options, GridTimes* ti
   }
   result.certificate = outcome.certificate;
   result.iterations = static_cast<int>(outcome.iterations);
-  mine.total = seconds_since(start);
+  mine.total = start.seconds();
   if (times != nullptr) *times = mine;
   return result;
 }

@@ -35,10 +35,6 @@ Sizes sizes_of(const WorkItem& item) {
   return s;
 }
 
-bool uses_krylov(const WorkItem& item) {
-  return item.method == Method::krylov && !prefers_exact(item.rows, item.cols, item.k);
-}
-
 Cost copy_cost(const WorkItem& item) {
   Cost cost;
   cost.memory = std::min<std::uint64_t>(item.bytes, std::uint64_t{32} << 20);
@@ -55,7 +51,7 @@ Cost local_cost(const WorkItem& item) {
   Cost cost;
   double memory = s.aligned_bytes + 4 * s.entries + read_piece;
   double speed = krylov_flops_per_second;
-  if (uses_krylov(item)) {
+  if (item.method == Method::krylov) {
     cost.flops = 2 * s.entries * (s.block * 2 * expected_iterations + 2 * s.k);
     memory += 4 * (s.m + s.n) * (s.basis + 5 * s.block);
   } else if (item.method != Method::full) {
@@ -85,7 +81,7 @@ Cost grid_cost(const WorkItem& item, int ranks) {
   double seconds = 0;
   if (item.method == Method::full) {
     memory = 0;
-  } else if (uses_krylov(item)) {
+  } else if (item.method == Method::krylov) {
     cost.flops = 2 * s.entries * (s.block * 2 * expected_iterations + 2 * s.k) / active;
     seconds = cost.flops / krylov_flops_per_second / grid_efficiency;
     memory += 4 * (s.m / grid.cols + s.n / grid.rows) * (s.basis + 5 * s.block);

@@ -3,9 +3,9 @@
 
 #include "lox/base/error.hpp"
 #include "lox/base/random.hpp"
+#include "lox/base/timer.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 namespace lox {
@@ -34,10 +34,14 @@ TensorRecord start_record(const WorkItem& item, const TensorInfo& tensor, const 
   record.entries = item.rows * item.cols;
   const std::int64_t least = std::min(item.rows, item.cols);
   record.k = job.k == 0 ? least : std::min<std::int64_t>(job.k, least);
-  record.delta_norm = std::sqrt(summary.norm_squared);
-  record.action =
-      summary.largest == 0 ? Action::copy : Action::edit;  // nothing to add: the aligned bytes stay
+  add_delta(record, summary);
   return record;
+}
+
+void add_delta(TensorRecord& record, const DeltaSummary& summary) {
+  record.delta_norm = std::sqrt(summary.norm_squared);
+  // Nothing to add: the aligned bytes stay.
+  record.action = summary.largest == 0 ? Action::copy : Action::edit;
 }
 
 SvdOptions svd_options(const TensorRecord& record, const WorkItem& item, const TensorInfo& tensor,
@@ -81,7 +85,7 @@ void add_edit(TensorRecord& record, const TensorInfo& tensor, const EditSummary&
 }
 
 TensorRecord edit_matrix(const WorkItem& item, const TensorInfo& tensor, RowSlab& slab, const Job& job) {
-  const auto start = std::chrono::steady_clock::now();
+  const Timer start;
   TensorRecord record = start_record(item, tensor, job, slab.summary);
   if (record.action == Action::edit && item.method == Method::full) {
     add_edit(record, tensor,
@@ -97,7 +101,7 @@ TensorRecord edit_matrix(const WorkItem& item, const TensorInfo& tensor, RowSlab
                          job.coef));
   }
   slab.delta = Buffer();
-  record.seconds_svd = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  record.seconds_svd = start.seconds();
   return record;
 }
 

@@ -3,23 +3,17 @@
 
 #include "lox/base/error.hpp"
 #include "lox/base/fault.hpp"
+#include "lox/base/timer.hpp"
 #include "lox/linalg/dist_svd.hpp"
 #include "lox/plan/cost.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <optional>
 
 #include <nlohmann/json.hpp>
 
 namespace lox {
 namespace {
-
-using std::chrono::steady_clock;
-
-double seconds_since(steady_clock::time_point start) {
-  return std::chrono::duration<double>(steady_clock::now() - start).count();
-}
 
 /// Runs an action that may find bad input on this rank, and lets all ranks throw it if it does. Other
 /// failures go up to MPI_Abort at once. Collective.
@@ -70,56 +64,58 @@ DeltaSummary GridWork::load(const WorkItem& item, DistMatrix& transposed, Tensor
     const Index start = std::min<Index>(comm_.rank() * width, count);
     RowSlab slab;
     together(comm_, [&] {
-      const auto reading = steady_clock::now();
+      const Timer reading;
       slab = files_.read_rows(item, first + start, std::min(width, count - start));
-      timing.seconds_read += seconds_since(reading);
+      timing.seconds_read += reading.seconds();
       timing.bytes_read += slab.bytes_read;
     });
     mine.add(slab.summary);
     slab.aligned = Buffer();
-    const auto dealing = steady_clock::now();
+    const Timer dealing;
     transposed.insert_columns(first, count, width, slab.delta.floats().data(), everyone_);
-    times_.redistribution += seconds_since(dealing);
+    times_.redistribution += dealing.seconds();
   }
   return sum(mine);
 }
 
 /// This rank's rows, from the aligned model to the output, with the edit added: from factors if there are
-/// any, else of full rank.
-EditSummary GridWork::write_rows(const WorkItem& item, const Factors* factors, TensorRecord& record) {
+/// any, else of full rank, when `delta` gathers what is found of the delta on the way.
+EditSummary GridWork::write_rows(const WorkItem& item, const Factors* factors, TensorRecord& record,
+                                 DeltaSummary& delta) {
   const Rows mine = my_rows(item.rows);
   const Index at_once = rows_at_once(item);
   EditSummary summary;
   for (Index first = mine.first; first < mine.first + mine.count; first += at_once) {
     const Index count = std::min(at_once, mine.first + mine.count - first);
-    auto start = steady_clock::now();
+    Timer start;
     RowSlab slab;
     if (factors != nullptr) {
       slab.aligned = files_.read_aligned(item, first, count);
       record.bytes_read += slab.aligned.size();
     } else {
       slab = files_.read_rows(item, first, count);
+      delta.add(slab.summary);
       record.bytes_read += slab.bytes_read;
     }
-    record.seconds_read += seconds_since(start);
-    start = steady_clock::now();
+    record.seconds_read += start.seconds();
+    start = Timer();
     if (factors == nullptr) {
       summary.add(extrapolate_full(item.dtype, slab.aligned.bytes(), slab.delta.floats(), job_.coef));
     } else {
       summary.add(extrapolate(item.dtype, slab.aligned.bytes(), factors->u.middleRows(first, count),
                               factors->sigma, factors->v, job_.coef));
     }
-    record.seconds_svd += seconds_since(start);
-    start = steady_clock::now();
+    record.seconds_svd += start.seconds();
+    start = Timer();
     files_.write_rows(item, first, slab.aligned.bytes());
     record.pieces.push_back(
         {files_.row_offset(item, first), slab.aligned.size(), checksum(slab.aligned.bytes())});
     record.bytes_written += slab.aligned.size();
-    record.seconds_write += seconds_since(start);
+    record.seconds_write += start.seconds();
   }
-  const auto start = steady_clock::now();
+  const Timer start;
   files_.output().sync(files_.output_of(item).extent);
-  record.seconds_write += seconds_since(start);
+  record.seconds_write += start.seconds();
   return summary;
 }
 
@@ -139,14 +135,10 @@ void GridWork::finish(const WorkItem& item, const EditSummary& edit, TensorRecor
   together(comm_, [&] {
     if (record.action == Action::edit) add_edit(record, files_.aligned_of(item), all);
   });
-  nlohmann::json pieces = nlohmann::json::array();
-  for (const Piece& piece : record.pieces) pieces.push_back({piece.first, piece.bytes, piece.xxh3});
+  const std::string mine = pieces_to_json(record.pieces).dump();
   record.pieces.clear();
-  for (const std::string& text : comm_.gather(pieces.dump())) {
-    for (const nlohmann::json& piece : nlohmann::json::parse(text)) {
-      record.pieces.push_back(
-          {piece[0].get<std::uint64_t>(), piece[1].get<std::uint64_t>(), piece[2].get<std::uint64_t>()});
-    }
+  for (const std::string& text : comm_.gather(mine)) {
+    for (const Piece& piece : pieces_from_json(nlohmann::json::parse(text))) record.pieces.push_back(piece);
   }
   if (comm_.is_root()) journal_.append({record});
 }
@@ -154,21 +146,13 @@ void GridWork::finish(const WorkItem& item, const EditSummary& edit, TensorRecor
 TensorRecord GridWork::edit(const WorkItem& item) {
   const TensorInfo& tensor = files_.aligned_of(item);
   if (item.method == Method::full) {
-    TensorRecord record;
+    TensorRecord record = start_record(item, tensor, job_, {});
     EditSummary edit;
     DeltaSummary mine;
-    together(comm_, [&] { edit = write_rows(item, nullptr, record); });
-    mine.norm_squared = edit.edit_squared / (job_.coef * job_.coef);
-    mine.largest = edit.edit_squared > 0 ? 1 : 0;
-    TensorRecord whole = start_record(item, tensor, job_, sum(mine));
-    whole.pieces = std::move(record.pieces);
-    whole.bytes_read = record.bytes_read;
-    whole.bytes_written = record.bytes_written;
-    whole.seconds_read = record.seconds_read;
-    whole.seconds_svd = record.seconds_svd;
-    whole.seconds_write = record.seconds_write;
-    finish(item, edit, whole);
-    return whole;
+    together(comm_, [&] { edit = write_rows(item, nullptr, record, mine); });
+    add_delta(record, sum(mine));
+    finish(item, edit, record);
+    return record;
   }
   TensorRecord timing;
   Factors factors;
@@ -178,7 +162,7 @@ TensorRecord GridWork::edit(const WorkItem& item) {
     DistMatrix transposed(grid, item.cols, item.rows, choose_block(grid.shape(), item.cols, item.rows));
     const DeltaSummary summary = load(item, transposed, timing);
     fault_point("grid");
-    const auto start = steady_clock::now();
+    const Timer start;
     record = start_record(item, tensor, job_, summary);
     if (record.action == Action::edit) {
       const auto held = static_cast<std::size_t>(transposed.local_rows() * transposed.local_cols());
@@ -194,11 +178,12 @@ TensorRecord GridWork::edit(const WorkItem& item) {
       factors.u = Panel(item.rows, 0);
       factors.v = Panel(item.cols, 0);
     }
-    record.seconds_svd = seconds_since(start);
+    record.seconds_svd = start.seconds();
   }
   record.seconds_read = timing.seconds_read;
   record.bytes_read = timing.bytes_read;
-  const EditSummary edit = write_rows(item, &factors, record);
+  DeltaSummary unused;
+  const EditSummary edit = write_rows(item, &factors, record, unused);
   times_.solving += record.seconds_svd;
   times_.reading += record.seconds_read;
   times_.writing += record.seconds_write;

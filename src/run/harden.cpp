@@ -3,6 +3,7 @@
 
 #include "lox/base/error.hpp"
 #include "lox/base/stop.hpp"
+#include "lox/base/timer.hpp"
 #include "lox/base/units.hpp"
 #include "lox/base/version.hpp"
 #include "lox/io/convert.hpp"
@@ -54,10 +55,7 @@ Progress::Counts count(const Models& models, const Plan& plan, const std::vector
 
 /// Tables and records that rank 0 found, on all ranks.
 void broadcast_tables(const Comm& comm, Models& models, std::vector<TensorRecord>& finished) {
-  for (Checkpoint* table : {&models.base, &models.aligned, &models.output}) {
-    const std::string text = comm.broadcast(comm.is_root() ? table->to_text() : "");
-    if (!comm.is_root()) *table = Checkpoint::from_text(text);
-  }
+  for (Checkpoint* table : {&models.base, &models.aligned, &models.output}) broadcast(comm, *table);
   nlohmann::json records = nlohmann::json::array();
   for (const TensorRecord& record : finished) records.push_back(record_to_json(record));
   const std::string text = comm.broadcast(comm.is_root() ? records.dump() : "");
@@ -219,7 +217,7 @@ void log_summary(const Log& log, const Job& job, const nlohmann::ordered_json& r
 }  // namespace
 
 ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
-  const auto start = std::chrono::steady_clock::now();
+  const Timer start;
   const Resources resources{comm.size(), rank_memory(comm, job)};
   set_time_limit(job);
   Models models;
@@ -315,7 +313,7 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
     check_inputs_unchanged(fingerprint, models.base, models.aligned);
     all.insert(all.begin(), workspace.finished.begin(), workspace.finished.end());
     all = latest(std::move(all));
-    totals.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    totals.seconds = start.seconds();
     const nlohmann::ordered_json report = make_report(job, models.aligned, all, totals);
     close_workspace(job, report);
     log_efficiency(log, totals, report, resources.memory);

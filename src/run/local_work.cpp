@@ -4,6 +4,7 @@
 #include "lox/base/fault.hpp"
 #include "lox/base/queue.hpp"
 #include "lox/base/stop.hpp"
+#include "lox/base/timer.hpp"
 #include "lox/linalg/libraries.hpp"
 #include "lox/plan/cost.hpp"
 #include "lox/run/edit.hpp"
@@ -17,12 +18,6 @@
 
 namespace lox {
 namespace {
-
-using std::chrono::steady_clock;
-
-double seconds_since(steady_clock::time_point start) {
-  return std::chrono::duration<double>(steady_clock::now() - start).count();
-}
 
 constexpr std::size_t bytes_at_once = std::size_t{32} << 20;
 
@@ -104,9 +99,9 @@ void LocalWork::Pipeline::read_all() {
     parcel.item = item;
     parcel.held = memory;
     if (item.action == Action::edit) {
-      const auto start = steady_clock::now();
+      const Timer start;
       parcel.slab = work.files_.read_rows(item, 0, item.rows);
-      parcel.record.seconds_read = seconds_since(start);
+      parcel.record.seconds_read = start.seconds();
       seconds_reading += parcel.record.seconds_read;
     }
     if (!read_queue.push(std::move(parcel))) break;
@@ -127,13 +122,13 @@ void LocalWork::Pipeline::write_all() {
       if (write_queue.finished()) return;
       continue;
     }
-    const auto start = steady_clock::now();
+    const Timer start;
     if (parcel->item.action == Action::copy) {
       copy(*parcel);
     } else {
       write(*parcel);
     }
-    seconds_writing += seconds_since(start);
+    seconds_writing += start.seconds();
     uncommitted_bytes += parcel->record.bytes_written;
     unsynced_files.insert(work.files_.output_of(parcel->item).extent.file);
     uncommitted.push_back(std::move(parcel->record));
@@ -144,12 +139,12 @@ void LocalWork::Pipeline::write_all() {
 }
 
 void LocalWork::Pipeline::write(Parcel& parcel) {
-  const auto start = steady_clock::now();
+  const Timer start;
   const std::span<const std::byte> bytes = parcel.slab.aligned.bytes();
   work.files_.write_rows(parcel.item, 0, bytes);
   parcel.record.pieces = {{work.files_.row_offset(parcel.item, 0), bytes.size(), checksum(bytes)}};
   parcel.record.bytes_written = bytes.size();
-  parcel.record.seconds_write = seconds_since(start);
+  parcel.record.seconds_write = start.seconds();
 }
 
 void LocalWork::Pipeline::copy(Parcel& parcel) {
@@ -160,13 +155,13 @@ void LocalWork::Pipeline::copy(Parcel& parcel) {
   for (std::uint64_t first = 0; first < target.bytes; first += bytes_at_once) {
     const std::span<std::byte> bytes =
         buffer.bytes().first(std::min<std::uint64_t>(bytes_at_once, target.bytes - first));
-    auto start = steady_clock::now();
+    Timer start;
     work.files_.aligned().read(source, first, bytes);
-    record.seconds_read += seconds_since(start);
-    start = steady_clock::now();
+    record.seconds_read += start.seconds();
+    start = Timer();
     work.files_.output().write(target, first, bytes);
     record.pieces.push_back({first, bytes.size(), checksum(bytes)});
-    record.seconds_write += seconds_since(start);
+    record.seconds_write += start.seconds();
   }
   record.name = source.name;
   record.entries = source.elements();
@@ -177,10 +172,10 @@ void LocalWork::Pipeline::copy(Parcel& parcel) {
 /// Bytes to disk first, then the lines that vouch for them.
 void LocalWork::Pipeline::commit() {
   if (uncommitted.empty()) return;
-  const auto start = steady_clock::now();
+  const Timer start;
   for (const int file : unsynced_files) work.files_.output().sync(Extent{file, 0, 0});
   work.journal_.append(uncommitted);
-  seconds_writing += seconds_since(start);
+  seconds_writing += start.seconds();
   for (TensorRecord& record : uncommitted) {
     bytes_done += record.bytes_read + record.bytes_written;
     ++items_done;
@@ -209,32 +204,32 @@ std::vector<TensorRecord> LocalWork::run(const std::vector<WorkItem>& items, Pro
         pipeline.stop();
         break;
       }
-      auto waiting = steady_clock::now();
+      Timer waiting;
       std::optional<Pipeline::Parcel> parcel = pipeline.read_queue.pop(std::chrono::milliseconds(100));
-      times.waiting += seconds_since(waiting);
+      times.waiting += waiting.seconds();
       if (!parcel) continue;
       if (parcel->item.action == Action::edit) {
-        const auto start = steady_clock::now();
+        const Timer start;
         fault_point("item");
         TensorRecord record = edit_matrix(parcel->item, files_.aligned_of(parcel->item), parcel->slab, job_);
-        note_item_seconds(seconds_since(start));
-        times.solving += seconds_since(start);
+        note_item_seconds(start.seconds());
+        times.solving += start.seconds();
         record.bytes_read = parcel->slab.bytes_read;
         record.seconds_read = parcel->record.seconds_read;
         parcel->record = std::move(record);
         pipeline.release(*parcel,
                          parcel->held - std::min<std::uint64_t>(parcel->held, parcel->slab.aligned.size()));
       }
-      waiting = steady_clock::now();
+      waiting = Timer();
       if (!pipeline.write_queue.push(std::move(*parcel))) break;
-      times.waiting += seconds_since(waiting);
+      times.waiting += waiting.seconds();
     }
   });
-  const auto waiting = steady_clock::now();
+  const Timer waiting;
   pipeline.write_queue.close();
   reader.join();
   writer.join();
-  times.waiting += seconds_since(waiting);
+  times.waiting += waiting.seconds();
   times.reading += pipeline.seconds_reading;
   times.writing += pipeline.seconds_writing;
   tell();

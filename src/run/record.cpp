@@ -22,15 +22,28 @@ Value from_name(const std::array<Value, n>& values, std::string_view (*name)(Val
 
 }  // namespace
 
+nlohmann::json pieces_to_json(const std::vector<Piece>& pieces) {
+  nlohmann::json json = nlohmann::json::array();
+  for (const Piece& piece : pieces) json.push_back({piece.first, piece.bytes, piece.xxh3});
+  return json;
+}
+
+std::vector<Piece> pieces_from_json(const nlohmann::json& json) {
+  std::vector<Piece> pieces;
+  for (const nlohmann::json& piece : json) {
+    pieces.push_back({piece.at(0).get<std::uint64_t>(), piece.at(1).get<std::uint64_t>(),
+                      piece.at(2).get<std::uint64_t>()});
+  }
+  return pieces;
+}
+
 nlohmann::json record_to_json(const TensorRecord& r) {
-  nlohmann::json pieces = nlohmann::json::array();
-  for (const Piece& piece : r.pieces) pieces.push_back({piece.first, piece.bytes, piece.xxh3});
   nlohmann::json json{{"name", r.name},
                       {"matrix", r.matrix},
                       {"action", action_name(r.action)},
                       {"seconds", {r.seconds_read, r.seconds_svd, r.seconds_write}},
                       {"bytes", {r.bytes_read, r.bytes_written}},
-                      {"pieces", pieces},
+                      {"pieces", pieces_to_json(r.pieces)},
                       {"entries", r.entries},
                       {"k", r.k}};
   if (r.action == Action::edit) {
@@ -60,10 +73,7 @@ TensorRecord record_from_json(const nlohmann::json& json) {
   r.seconds_write = json.at("seconds").at(2).get<double>();
   r.bytes_read = json.at("bytes").at(0).get<std::uint64_t>();
   r.bytes_written = json.at("bytes").at(1).get<std::uint64_t>();
-  for (const nlohmann::json& piece : json.at("pieces")) {
-    r.pieces.push_back({piece.at(0).get<std::uint64_t>(), piece.at(1).get<std::uint64_t>(),
-                        piece.at(2).get<std::uint64_t>()});
-  }
+  r.pieces = pieces_from_json(json.at("pieces"));
   if (r.action == Action::copy) return r;
   r.method = from_name(std::array{Method::krylov, Method::exact, Method::full}, method_name,
                        json.at("method").get<std::string>());

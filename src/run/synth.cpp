@@ -126,8 +126,7 @@ std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
       }
     }
   });
-  const std::string table = comm.broadcast(comm.is_root() ? output.to_text() : "");
-  if (!comm.is_root()) output = Checkpoint::from_text(table);
+  broadcast(comm, output);
   const Generator generator(options);
   Storage storage(output, Storage::Access::write);
   std::uint64_t given = 0;  // tensors go to ranks by bytes, in order

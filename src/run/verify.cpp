@@ -191,10 +191,7 @@ ExitCode verify(const Comm& comm, const Job& job, std::int64_t sample, const Log
     make_plan(base, aligned, job, {});
     make_plan(aligned, hardened, job, {});  // names, shapes and dtypes of the result
   });
-  for (Checkpoint* table : {&base, &aligned, &hardened}) {
-    const std::string text = comm.broadcast(comm.is_root() ? table->to_text() : "");
-    if (!comm.is_root()) *table = Checkpoint::from_text(text);
-  }
+  for (Checkpoint* table : {&base, &aligned, &hardened}) broadcast(comm, *table);
   const Plan plan = make_plan(base, aligned, job, {});
   std::map<std::string, const TensorInfo*> result;
   for (const TensorInfo& tensor : hardened.tensors) result.emplace(tensor.name, &tensor);

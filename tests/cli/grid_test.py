@@ -90,6 +90,16 @@ class Grid(unittest.TestCase):
         lox("harden", *self.pair, "--output", outputs[1], "--k", 0, "--grid", "always", "--quiet", ranks=3)
         self.assertTrue(np.array_equal(self.entries(outputs[0])[1], self.entries(outputs[1])[1]))
 
+    def test_full_rank_without_an_edit_still_knows_its_delta(self):
+        outputs = [self.dir / "none-1", self.dir / "none-2"]
+        for ranks, output in enumerate(outputs, 1):
+            lox("harden", *self.pair, "--output", output, "--k", 0, "--coef", 0, "--quiet", "--grid",
+                "never" if ranks == 1 else "always", ranks=ranks)
+        for ours, theirs in zip(*(self.report(output)["tensors"] for output in outputs)):
+            self.assertEqual(ours["action"], theirs["action"])
+            if ours["action"] == "edited":
+                self.assertAlmostEqual(ours["delta_norm"], theirs["delta_norm"], delta=1e-6 * ours["delta_norm"])
+
     def test_mixed_plan_writes_one_file_in_both_formats(self):
         """A limit just below what the embeddings need on one rank sends them, and only them, to the grid."""
         plan = json.loads(lox("plan", *self.pair, "--output", self.dir / "x", "--json", "--grid", "never").stdout)

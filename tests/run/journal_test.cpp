@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <map>
 
-#include "run/scratch.hpp"
+#include "run/models.hpp"
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 

@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "run/scratch.hpp"
+#include "run/models.hpp"
 #include <gtest/gtest.h>
 
 namespace lox {

@@ -4,7 +4,7 @@
 #include <array>
 #include <limits>
 
-#include "run/scratch.hpp"
+#include "run/models.hpp"
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 

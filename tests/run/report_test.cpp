@@ -9,7 +9,7 @@
 #include <cmath>
 #include <random>
 
-#include "run/scratch.hpp"
+#include "run/models.hpp"
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 

@@ -10,7 +10,7 @@
 #include <functional>
 #include <unistd.h>
 
-#include "run/scratch.hpp"
+#include "run/models.hpp"
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 

@@ -2,6 +2,7 @@
 #pragma once
 #include "lox/base/dtype.hpp"
 #include "lox/base/file.hpp"
+#include "lox/base/mpi.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -76,6 +77,9 @@ struct Checkpoint {
   std::string to_text() const;
   static Checkpoint from_text(const std::string& text);
 };
+
+/// Rank 0's table, on all ranks. Collective.
+void broadcast(const Comm& comm, Checkpoint& table);
 
 /// Reads and validates every header under `path` (a directory of *.safetensors, one .safetensors, one
 /// .h5/.hdf5). Throws Error(bad_input) naming file, tensor and fact.

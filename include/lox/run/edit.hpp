@@ -15,6 +15,8 @@ TensorRecord edit_matrix(const WorkItem& item, const TensorInfo& tensor, RowSlab
 /// the SVD, what the SVD adds to the record, and what the extrapolation adds.
 TensorRecord start_record(const WorkItem& item, const TensorInfo& tensor, const Job& job,
                           const DeltaSummary& summary);
+/// What the delta's norms say: its length, and whether there is anything to add at all.
+void add_delta(TensorRecord& record, const DeltaSummary& summary);
 SvdOptions svd_options(const TensorRecord& record, const WorkItem& item, const TensorInfo& tensor,
                        const Job& job, const DeltaSummary& summary, double scale);
 /// Brings the singular values back to the delta's own scale and checks the certificate.

@@ -31,7 +31,8 @@ class GridWork {
   Rows my_rows(Index rows) const;
   DeltaSummary load(const WorkItem& item, DistMatrix& transposed, TensorRecord& timing);
   DeltaSummary sum(const DeltaSummary& mine) const;
-  EditSummary write_rows(const WorkItem& item, const Factors* factors, TensorRecord& record);
+  EditSummary write_rows(const WorkItem& item, const Factors* factors, TensorRecord& record,
+                         DeltaSummary& delta);
   void finish(const WorkItem& item, const EditSummary& edit, TensorRecord& record);
 
   Comm comm_;

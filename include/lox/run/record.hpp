@@ -41,6 +41,10 @@ struct TensorRecord {
   std::vector<Piece> pieces;  ///< of the output, covering the item
 };
 
+nlohmann::json pieces_to_json(const std::vector<Piece>& pieces);
+/// Throws nlohmann::json::exception if the text is something else.
+std::vector<Piece> pieces_from_json(const nlohmann::json& json);
+
 nlohmann::json record_to_json(const TensorRecord& record);
 /// Throws nlohmann::json::exception or Error(bad_input) if the text is not a record.
 TensorRecord record_from_json(const nlohmann::json& json);
