@@ -4,6 +4,7 @@
 #include "lox/base/random.hpp"
 #include "lox/base/timer.hpp"
 #include "lox/linalg/krylov.hpp"
+#include "lox/linalg/thin_product.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -22,11 +23,11 @@ class GridOperator {
   Index rows() const { return t_.cols(); }
   Index cols() const { return t_.rows(); }
   void apply(const Panel& x, Panel& y) {
-    product([&] { y.noalias() = t_.local().transpose() * x; });
+    product([&] { multiply(local(), x, y); });
     communicate([&] { sum_panel(t_.grid().col_comm(), y); });
   }
   void apply_adjoint(const Panel& x, Panel& y) {
-    product([&] { y.noalias() = t_.local() * x; });
+    product([&] { multiply_adjoint(local(), x, y); });
     communicate([&] { sum_panel(t_.grid().row_comm(), y); });
   }
   void sum(Side side, std::span<double> numbers) {
@@ -71,6 +72,8 @@ class GridOperator {
   }
 
  private:
+  /// This process's part of A: the bytes of its part of T, read by rows.
+  RowMajorView local() const { return {t_.local().data(), t_.local_cols(), t_.local_rows()}; }
   Index global(Side side, Index local) const {
     return side == Side::left ? t_.global_col(local) : t_.global_row(local);
   }

@@ -4,9 +4,9 @@
 namespace lox {
 
 // Wider blocks make better use of the processor, narrower ones of the Krylov space; measured in
-// docs/numerics.md.
+// docs/numerics.md. Products take 16 columns at a time.
 Index krylov_block(Index k) {
-  return std::min<Index>(k + 10, 32);
+  return k + 10 <= 16 ? 16 : 32;
 }
 Index krylov_basis(Index k) {
   return std::max<Index>(10 * krylov_block(k), 2 * k + 2 * krylov_block(k));

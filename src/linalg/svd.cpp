@@ -3,6 +3,7 @@
 
 #include "lox/base/random.hpp"
 #include "lox/linalg/krylov.hpp"
+#include "lox/linalg/thin_product.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -16,8 +17,8 @@ class LocalOperator {
   explicit LocalOperator(const RowMajorView& matrix) : matrix_(matrix) {}
   Index rows() const { return matrix_.rows(); }
   Index cols() const { return matrix_.cols(); }
-  void apply(const Panel& x, Panel& y) const { y.noalias() = matrix_ * x; }
-  void apply_adjoint(const Panel& x, Panel& y) const { y.noalias() = matrix_.transpose() * x; }
+  void apply(const Panel& x, Panel& y) const { multiply(matrix_, x, y); }
+  void apply_adjoint(const Panel& x, Panel& y) const { multiply_adjoint(matrix_, x, y); }
   bool should_stop() const { return stop_urgency() >= 2; }
   void sum(Side, std::span<double>) const {}
   Panel random_panel(Index columns, std::uint64_t key) const {

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+#include "lox/linalg/thin_product.hpp"
+
+#include "linalg/spectra.hpp"
+#include "lox/linalg/libraries.hpp"
+
+#include <gtest/gtest.h>
+
+namespace lox {
+namespace {
+
+/// Largest error of a product against double, in units of a float's rounding times |a_i| |x_j|.
+double error(const Small& exact, const Panel& found, const Small& sizes) {
+  return ((found.cast<double>() - exact).array() / sizes.array().max(1e-300)).abs().maxCoeff() * 0x1p24;
+}
+
+TEST(ThinProduct, AgreesWithDoubleForAnyShape) {
+  for (const auto& [m, n] : {std::pair<Index, Index>{1, 1}, {1, 700}, {700, 1}, {13, 17}, {97, 2049}, {2049, 97},
+                             {600, 4100}, {4100, 600}}) {
+    const RowMajorMatrix a = noise(m, n, 1);
+    const RowMajorView view(a.data(), m, n);
+    const Small wide = a.cast<double>();
+    for (const Index columns : {1, 6, 16, 17, 32, 40}) {
+      const Panel x = noise(n, columns, 1, 3);
+      const Panel y = noise(m, columns, 1, 4);
+      Panel found;
+      multiply(view, x, found);
+      ASSERT_EQ(found.rows(), m);
+      ASSERT_EQ(found.cols(), columns);
+      // Rounding of a sum in blocks of 512: far below that of one after the other for long sums.
+      EXPECT_LT(error(wide * x.cast<double>(), found,
+                      wide.rowwise().norm() * x.cast<double>().colwise().norm()), 40)
+          << m << " x " << n << ", " << columns;
+      multiply_adjoint(view, y, found);
+      ASSERT_EQ(found.rows(), n);
+      EXPECT_LT(error(wide.transpose() * y.cast<double>(), found,
+                      wide.colwise().norm().transpose() * y.cast<double>().colwise().norm()), 40)
+          << m << " x " << n << ", " << columns;
+    }
+  }
+}
+
+TEST(ThinProduct, OverwritesWhatWasThere) {
+  const RowMajorMatrix a = noise(20, 30, 1);
+  const Panel x = noise(30, 3, 1);
+  Panel clean;
+  multiply({a.data(), 20, 30}, x, clean);
+  Panel dirty = Panel::Constant(20, 3, std::numeric_limits<float>::quiet_NaN());
+  multiply({a.data(), 20, 30}, x, dirty);
+  EXPECT_EQ(clean, dirty);
+}
+
+TEST(ThinProduct, NumberOfThreadsChangesNothing) {
+  if (std::string(thin_product_kernel()) == "blas") GTEST_SKIP() << "a BLAS promises nothing of the kind";
+  const RowMajorMatrix a = noise(999, 3001, 1);
+  const RowMajorView view(a.data(), 999, 3001);
+  const Panel x = noise(3001, 16, 1);
+  const Panel y = noise(999, 16, 1);
+  const int before = max_threads();
+  std::vector<Panel> down(3);
+  std::vector<Panel> up(3);
+  for (const std::size_t run : {0U, 1U, 2U}) {
+    set_threads(1 + 2 * static_cast<int>(run));
+    multiply(view, x, down[run]);
+    multiply_adjoint(view, y, up[run]);
+  }
+  set_threads(before);
+  EXPECT_EQ(down[0], down[1]);
+  EXPECT_EQ(down[0], down[2]);
+  EXPECT_EQ(up[0], up[1]);
+  EXPECT_EQ(up[0], up[2]);
+}
+
+}  // namespace
+}  // namespace lox
