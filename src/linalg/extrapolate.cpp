@@ -1,52 +1,120 @@
 // SPDX-License-Identifier: MIT
 #include "lox/linalg/extrapolate.hpp"
 
+#include "lox/base/half.hpp"
 #include "lox/base/simd.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 namespace lox {
 namespace {
 
-constexpr std::size_t strip = 1024;
 constexpr std::size_t lanes = 16;
+using Floats = float __attribute__((vector_size(4 * lanes)));
+using Words = std::uint32_t __attribute__((vector_size(4 * lanes)));
+using Counts = std::int32_t __attribute__((vector_size(4 * lanes)));
+using Doubles = double __attribute__((vector_size(8 * lanes)));
 
+/// Lanes keep the order of the sums fixed for any vector width.
 struct Sums {
-  std::array<double, lanes> edit{};
-  std::array<double, lanes> dot{};
-  std::array<std::int32_t, lanes> changed{};
+  Doubles edit{};
+  Doubles dot{};
+  Counts changed{};
 };
 
-LOX_SIMD void add_scaled(const float* aligned, const float* edit, float coef, std::size_t count, float* step,
-                         float* sum) {
-  for (std::size_t i = 0; i < count; ++i) {
-    step[i] = coef * edit[i];
-    sum[i] = aligned[i] + step[i];
+/// How `lanes` entries of a dtype are read and written.
+template <void (*widen)(const Words&, Floats&), void (*narrow)(const Floats&, Words&)>
+struct Half {
+  using Bits = std::uint16_t __attribute__((vector_size(2 * lanes)));
+  LOX_INLINE static void load(const std::byte* from, Floats& values) {
+    Bits bits;
+    __builtin_memcpy(&bits, from, sizeof(bits));
+    widen(__builtin_convertvector(bits, Words), values);
   }
+  /// `values` become what was stored.
+  LOX_INLINE static void store(std::byte* to, Floats& values) {
+    Words words;
+    narrow(values, words);
+    const Bits bits = __builtin_convertvector(words, Bits);
+    __builtin_memcpy(to, &bits, sizeof(bits));
+    widen(words, values);
+  }
+};
+using Bf16 = Half<widen_bf16<Words, Floats>, narrow_bf16<Words, Floats>>;
+using F16 = Half<widen_f16<Words, Floats>, narrow_f16<Words, Floats>>;
+struct F32 {
+  using Bits = Floats;
+  LOX_INLINE static void load(const std::byte* from, Floats& values) {
+    __builtin_memcpy(&values, from, sizeof(values));
+  }
+  LOX_INLINE static void store(std::byte* to, const Floats& values) {
+    __builtin_memcpy(to, &values, sizeof(values));
+  }
+};
+
+/// The step of a row of W: sum of r weights times rows of `factors`, `stride` entries apart.
+struct Step {
+  const float* weights;
+  const float* factors;
+  std::size_t stride;
+  Index r;
+};
+
+/// Adds the step to `lanes` entries, one rounding.
+template <class Type>
+LOX_INLINE inline void add_lanes(std::byte* values, const Step& step, const float* factors, Sums& sums) {
+  Floats add{};
+  for (Index i = 0; i < step.r; ++i) {
+    Floats row;
+    __builtin_memcpy(&row, factors + static_cast<std::size_t>(i) * step.stride, sizeof(row));
+    add += step.weights[i] * row;
+  }
+  Floats before;
+  Type::load(values, before);
+  Floats after = before + add;
+  Type::store(values, after);
+  const Floats difference = after - before;
+  const Doubles wide = __builtin_convertvector(add, Doubles);
+  sums.edit += wide * wide;
+  sums.dot += wide * __builtin_convertvector(difference, Doubles);
+  sums.changed -= difference != 0;  // true is -1
 }
 
-LOX_SIMD void sum_up(const float* aligned, const float* rounded, const float* step, std::size_t count,
-                     Sums& sums) {
-  std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    for (std::size_t l = 0; l < lanes; ++l) {
-      const double s = step[i + l];
-      const float difference = rounded[i + l] - aligned[i + l];
-      sums.edit[l] += s * s;
-      sums.dot[l] += s * static_cast<double>(difference);
-      sums.changed[l] += difference != 0 ? 1 : 0;
+template <class Type>
+LOX_INLINE inline void add_step(std::byte* values, const Step& step, std::size_t count, Sums& sums) {
+  constexpr std::size_t width = sizeof(typename Type::Bits) / lanes;
+  Sums local = sums;  // out of reach of the stores through `values`
+  std::size_t first = 0;
+  for (; first + lanes <= count; first += lanes) {
+    add_lanes<Type>(values + first * width, step, step.factors + first, local);
+  }
+  if (first < count) {  // the same on a copy, the lanes beyond being zero
+    std::byte entries[lanes * width] = {};
+    std::memcpy(entries, values + first * width, (count - first) * width);
+    float factors[lanes] = {};
+    for (std::size_t l = 0; l < count - first; ++l) {
+      for (Index i = 0; i < step.r; ++i) {
+        factors[l] += step.weights[i] * step.factors[static_cast<std::size_t>(i) * step.stride + first + l];
+      }
     }
+    const float one = 1;
+    add_lanes<Type>(entries, {&one, factors, 0, 1}, factors, local);
+    std::memcpy(values + first * width, entries, (count - first) * width);
   }
-  for (; i < count; ++i) {
-    const double s = step[i];
-    const float difference = rounded[i] - aligned[i];
-    sums.edit[0] += s * s;
-    sums.dot[0] += s * static_cast<double>(difference);
-    sums.changed[0] += difference != 0 ? 1 : 0;
-  }
+  sums = local;
+}
+
+LOX_SIMD void add_step_bf16(std::byte* values, const Step& step, std::size_t count, Sums& sums) {
+  add_step<Bf16>(values, step, count, sums);
+}
+LOX_SIMD void add_step_f16(std::byte* values, const Step& step, std::size_t count, Sums& sums) {
+  add_step<F16>(values, step, count, sums);
+}
+LOX_SIMD void add_step_f32(std::byte* values, const Step& step, std::size_t count, Sums& sums) {
+  add_step<F32>(values, step, count, sums);
 }
 
 EditSummary close(const Sums& sums) {
@@ -60,43 +128,40 @@ EditSummary close(const Sums& sums) {
   return summary;
 }
 
-EditSummary add_edit_wide(std::byte* values, const float* edit, float coef, std::size_t count) {
+EditSummary add_step_f64(std::byte* values, const Step& step, std::size_t count) {
   EditSummary summary;
-  std::array<double, strip> aligned;
-  for (std::size_t first = 0; first < count; first += strip) {
-    const std::size_t n = std::min(strip, count - first);
-    std::byte* const at = values + first * sizeof(double);
-    to_double(DType::F64, at, n, aligned.data());
-    for (std::size_t i = 0; i < n; ++i) {
-      const double step = coef * edit[first + i];
-      const double sum = aligned[i] + step;
-      summary.edit_squared += step * step;
-      summary.realised_dot += step * (sum - aligned[i]);
-      summary.changed += sum != aligned[i] ? 1 : 0;
-      aligned[i] = sum;
+  for (std::size_t j = 0; j < count; ++j) {
+    double add = 0;
+    for (Index i = 0; i < step.r; ++i) {
+      add += static_cast<double>(step.weights[i]) *
+             static_cast<double>(step.factors[static_cast<std::size_t>(i) * step.stride + j]);
     }
-    from_double(DType::F64, aligned.data(), n, at);
+    double before = 0;
+    std::memcpy(&before, values + j * sizeof(double), sizeof(double));
+    const double after = before + add;
+    std::memcpy(values + j * sizeof(double), &after, sizeof(double));
+    summary.edit_squared += add * add;
+    summary.realised_dot += add * (after - before);
+    summary.changed += after != before ? 1 : 0;
   }
   summary.finite = std::isfinite(summary.realised_dot);
   return summary;
 }
 
-/// values += coef * edit, one rounding.
-EditSummary add_edit(DType dtype, std::byte* values, const float* edit, float coef, std::size_t count) {
-  if (dtype == DType::F64) return add_edit_wide(values, edit, coef, count);
-  const auto width = static_cast<std::size_t>(dtype_bits(dtype)) / 8;
+EditSummary add_step(DType dtype, std::byte* values, const Step& step, std::size_t count) {
   Sums sums;
-  std::array<float, strip> aligned;
-  std::array<float, strip> step;
-  std::array<float, strip> sum;
-  for (std::size_t first = 0; first < count; first += strip) {
-    const std::size_t n = std::min(strip, count - first);
-    std::byte* const at = values + first * width;
-    to_float(dtype, at, n, aligned.data());
-    add_scaled(aligned.data(), edit + first, coef, n, step.data(), sum.data());
-    from_float(dtype, sum.data(), n, at);
-    to_float(dtype, at, n, sum.data());
-    sum_up(aligned.data(), sum.data(), step.data(), n, sums);
+  switch (dtype) {
+    case DType::BF16:
+      add_step_bf16(values, step, count, sums);
+      break;
+    case DType::F16:
+      add_step_f16(values, step, count, sums);
+      break;
+    case DType::F32:
+      add_step_f32(values, step, count, sums);
+      break;
+    default:
+      return add_step_f64(values, step, count);
   }
   return close(sums);
 }
@@ -112,23 +177,29 @@ void EditSummary::add(const EditSummary& other) {
 
 EditSummary extrapolate(DType dtype, std::span<std::byte> rows, const Panel& u,
                         const std::vector<double>& sigma, const Panel& v, double coef) {
+  constexpr Index few = 16;  // triplets up to which the sum over them is formed along with the rest
   const auto width = static_cast<std::size_t>(dtype_bits(dtype)) / 8;
   const auto cols = static_cast<std::size_t>(v.rows());
-  const Panel scaled =
-      u * Eigen::Map<const Eigen::VectorXd>(sigma.data(), u.cols()).cast<float>().asDiagonal();
-  // Blocks of rows whose edit (floats) stays in the cache between the product and the sum.
-  const Index block = std::max<Index>(1, (Index{1} << 20) / std::max<Index>(1, v.rows()));
-  RowMajorMatrix edit;
+  const auto weights_of = coef * Eigen::Map<const Eigen::VectorXd>(sigma.data(), u.cols());
+  const RowMajorMatrix weights = u * weights_of.cast<float>().asDiagonal();
+  const RowMajorMatrix factors = v.transpose();
+  // With many triplets, blocks of rows whose steps stay in the cache between the product and the sum.
+  const Index block = u.cols() <= few ? std::max<Index>(1, u.rows())
+                                      : std::max<Index>(1, (Index{1} << 20) / std::max<Index>(1, v.rows()));
+  const float one = 1;
+  RowMajorMatrix product;
   EditSummary summary;
   for (Index first = 0; first < u.rows(); first += block) {
     const Index count = std::min(block, u.rows() - first);
-    edit.noalias() = scaled.middleRows(first, count) * v.transpose();
+    if (u.cols() > few) product.noalias() = weights.middleRows(first, count) * factors;
     std::vector<EditSummary> parts(static_cast<std::size_t>(count));
 #pragma omp parallel for schedule(static)
     for (Index row = 0; row < count; ++row) {
       std::byte* const at = rows.data() + static_cast<std::size_t>(first + row) * cols * width;
-      parts[static_cast<std::size_t>(row)] =
-          add_edit(dtype, at, edit.data() + row * v.rows(), static_cast<float>(coef), cols);
+      const Step step = u.cols() > few
+                            ? Step{&one, product.data() + row * v.rows(), cols, 1}
+                            : Step{weights.data() + (first + row) * u.cols(), factors.data(), cols, u.cols()};
+      parts[static_cast<std::size_t>(row)] = add_step(dtype, at, step, cols);
     }
     for (const EditSummary& part : parts) summary.add(part);
   }
@@ -139,11 +210,12 @@ EditSummary extrapolate_full(DType dtype, std::span<std::byte> values, std::span
                              double coef) {
   constexpr std::size_t chunk = 1 << 16;
   const auto width = static_cast<std::size_t>(dtype_bits(dtype)) / 8;
+  const auto weight = static_cast<float>(coef);
   std::vector<EditSummary> parts((delta.size() + chunk - 1) / chunk);
 #pragma omp parallel for schedule(static)
   for (std::size_t c = 0; c < parts.size(); ++c) {
     const std::size_t first = c * chunk;
-    parts[c] = add_edit(dtype, values.data() + first * width, delta.data() + first, static_cast<float>(coef),
+    parts[c] = add_step(dtype, values.data() + first * width, {&weight, delta.data() + first, 0, 1},
                         std::min(chunk, delta.size() - first));
   }
   EditSummary summary;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "lox/linalg/thin_product.hpp"
 
-#include "linalg/spectra.hpp"
 #include "lox/linalg/libraries.hpp"
 
+#include "linalg/spectra.hpp"
 #include <gtest/gtest.h>
 
 namespace lox {
@@ -15,8 +15,14 @@ double error(const Small& exact, const Panel& found, const Small& sizes) {
 }
 
 TEST(ThinProduct, AgreesWithDoubleForAnyShape) {
-  for (const auto& [m, n] : {std::pair<Index, Index>{1, 1}, {1, 700}, {700, 1}, {13, 17}, {97, 2049}, {2049, 97},
-                             {600, 4100}, {4100, 600}}) {
+  for (const auto& [m, n] : {std::pair<Index, Index>{1, 1},
+                             {1, 700},
+                             {700, 1},
+                             {13, 17},
+                             {97, 2049},
+                             {2049, 97},
+                             {600, 4100},
+                             {4100, 600}}) {
     const RowMajorMatrix a = noise(m, n, 1);
     const RowMajorView view(a.data(), m, n);
     const Small wide = a.cast<double>();
@@ -28,13 +34,15 @@ TEST(ThinProduct, AgreesWithDoubleForAnyShape) {
       ASSERT_EQ(found.rows(), m);
       ASSERT_EQ(found.cols(), columns);
       // Rounding of a sum in blocks of 512: far below that of one after the other for long sums.
-      EXPECT_LT(error(wide * x.cast<double>(), found,
-                      wide.rowwise().norm() * x.cast<double>().colwise().norm()), 40)
+      EXPECT_LT(
+          error(wide * x.cast<double>(), found, wide.rowwise().norm() * x.cast<double>().colwise().norm()),
+          40)
           << m << " x " << n << ", " << columns;
       multiply_adjoint(view, y, found);
       ASSERT_EQ(found.rows(), n);
       EXPECT_LT(error(wide.transpose() * y.cast<double>(), found,
-                      wide.colwise().norm().transpose() * y.cast<double>().colwise().norm()), 40)
+                      wide.colwise().norm().transpose() * y.cast<double>().colwise().norm()),
+                40)
           << m << " x " << n << ", " << columns;
     }
   }

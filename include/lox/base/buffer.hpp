@@ -5,8 +5,9 @@
 
 namespace lox {
 
-/// A large block of memory, aligned to a huge page and asked to be made of them; not initialised (zero on
-/// first touch). Given back to the system at once when it goes, so that peak memory is what is in use.
+/// A large block of memory, aligned to a huge page and asked to be made of them; not initialised. A block
+/// that is given back serves the next of its size or less, yet the process never holds more of them than were
+/// in use at one time.
 class Buffer {
  public:
   Buffer() = default;
