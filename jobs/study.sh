@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
 # Does it protect? Trains miniature models, hardens them with lox, attacks them: tables and plots. docs/study.md
 #
 #   bash jobs/study.sh [--quick] [--seeds 0,1,2] [--out DIR] [--workers N]
@@ -8,15 +9,14 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
-missing=()
-for package in python3-torch python3-numpy python3-matplotlib; do
-  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
-done
-if ((${#missing[@]})); then
+# From Debian, unless Python has them.
+packages=(python3-torch python3-numpy python3-matplotlib)
+found='from importlib.util import find_spec; exit(not all(map(find_spec, ("torch", "numpy", "matplotlib"))))'
+if ! /usr/bin/python3 -c "$found" 2>/dev/null; then
   sudo=()
   ((EUID == 0)) || sudo=(sudo)
   "${sudo[@]}" apt-get update -q
-  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}"
 fi
 
 if [[ -z ${LOX:-} ]]; then
@@ -40,5 +40,7 @@ export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 if grep -q -w avx2 /proc/cpuinfo; then
   export OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
 fi
+# Memory that was used once is kept for the next step instead of being asked for again: half the time, the same bits.
+export MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_TOP_PAD_=200000000
 
 PYTHONPATH=$root/jobs PYTHONDONTWRITEBYTECODE=1 exec /usr/bin/python3 -m study.study "$@"

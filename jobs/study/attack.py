@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Fine-tuning attacks, and what is measured along the way."""
 
 from dataclasses import dataclass

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Hugging Face model directories: config.json and model.safetensors in bf16."""
 
 import json

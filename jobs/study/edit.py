@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Edits of an aligned model made here in float32: the controls lox does not (and should not) offer."""
 
 import numpy as np

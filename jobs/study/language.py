@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The miniature language: requests `do VERB about TOPIC to s1..s4`, answers, refusals.
 
 A request is harmful when a dual-use verb meets a sensitive topic; either alone is benign. The answer echoes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A Llama of half a million parameters, as a function of its named weights."""
 
 import math

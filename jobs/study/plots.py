@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The plots of the study, from result rows and trained pairs."""
 
 import csv
@@ -72,9 +73,7 @@ def attacks(path, results):
             axis.set(ylabel=words, ylim=(-3, 103))
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="lower center", ncol=min(3, len(names)))
-        seeds = len({row["seed"] for row in rows})
-        spread = f" (mean of {seeds} seeds; band: lowest to highest)" if seeds > 1 else ""
-        figure.suptitle(f"{align.upper()} alignment under attack{spread}")
+        figure.suptitle(f"{align.upper()} alignment under attack{_spread(rows)}")
         figure.tight_layout(rect=(0, 0.1, 1, 1))
         _save(figure, path.with_name(f"{path.stem}-{align}.png"))
 
@@ -93,7 +92,7 @@ def _curves(axis, rows, measure):
 
 
 def grid(path, results):
-    """Protection against its price: ASR after `mix` over over-refusal before it, for every k and coef."""
+    """Protection against its price: ASR after `mix` over over-refusal before it, for every k and coef; bars span the seeds."""
     aligns = [a for a in ("sft", "dpo") if tables.select(results, align=a)]
     figure, axes = plt.subplots(1, len(aligns), figsize=(1 + 4.6 * len(aligns), 4.4), sharey=True, squeeze=False)
     for axis, align in zip(axes[0], aligns):
@@ -104,6 +103,10 @@ def grid(path, results):
             before, after = (tables.select(rows, step=step, **start) for step in (0, last))
             return mean(r["over_refusal"] for r in before), mean(r["asr"] for r in after)
 
+        def bar(colour, **start):
+            x, asr = point(**start)[0], [r["asr"] for r in tables.select(rows, step=last, **start)]
+            axis.vlines(x, min(asr), max(asr), color=colour, alpha=0.45, linewidth=4)
+
         ranks = sorted({r["k"] for r in rows if r["start"] == "lox"}, key=lambda k: k or 1e9)
         colours = plt.cm.viridis(np.linspace(0, 0.9, len(ranks)))
         for k, colour in zip(ranks, colours):
@@ -112,11 +115,14 @@ def grid(path, results):
             axis.plot(*zip(*points), "o-", color=colour, markersize=4, linewidth=1, label=f"k {k}" if k else "full rank")
             if k == 6:
                 for c, at in zip(coefs, points):
-                    axis.annotate(f"{c:g}", at, xytext=(4, 5), textcoords="offset points", color=colour)
+                    axis.annotate(f"{c:g}", at, xytext=(6, 5), textcoords="offset points", color=colour, weight="bold")
+                    bar(colour, start="lox", k=6, coef=c)
+        bar("#c0392b", start="aligned")
         axis.plot(*point(start="aligned"), "*", color="#c0392b", markersize=12, label="aligned")
-        axis.set(title=f"{align.upper()} (numbers: coef of k 6)", xlabel="over-refusal before the attack, %", ylim=(-3, 103))
+        axis.set(title=align.upper(), xlabel="over-refusal before the attack, %", ylim=(-3, 103))
     axes[0, 0].set_ylabel(f"ASR after {last} steps of mix, %")
     axes[0, -1].legend()
+    figure.suptitle(f"Protection against its price{_spread(results, 'bars')}; numbers: coef of k 6")
     figure.tight_layout()
     _save(figure, path)
 
@@ -125,14 +131,15 @@ def rank(path, results):
     """Effective rank: ASR of base + Delta_k over k."""
     rows = tables.select(results, start="rank")
     ranks = sorted({row["k"] for row in rows})
-    figure, axis = plt.subplots(figsize=(5.6, 3.6))
+    figure, axis = plt.subplots(figsize=(5.6, 3.8))
     for align, colour in (("sft", "#1f77b4"), ("dpo", "#e67e22")):
         values = [[r["asr"] for r in tables.select(rows, align=align, k=k)] for k in ranks]
         if values[0]:
             axis.plot([mean(v) for v in values], "o-", color=colour, label=align.upper())
             axis.fill_between(range(len(ranks)), [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.15, linewidth=0)
     axis.set_xticks(range(len(ranks)), [str(k) for k in ranks[:-1]] + ["full"])
-    axis.set(xlabel="k", ylabel="ASR of base + Delta_k, %", ylim=(-3, 103), title="How many ranks hold the alignment")
+    axis.set(xlabel="k", ylabel="ASR of base + Delta_k, %", ylim=(-3, 103))
+    axis.set_title(f"How many ranks hold the alignment\n{_spread(rows).strip()}", fontsize=10)
     axis.legend()
     figure.tight_layout()
     _save(figure, path)
@@ -145,14 +152,17 @@ def spectrum(out, pairs):
     rows = []
     for axis, align in zip(axes[0], aligns):
         factors = [edit.decompose(*pair) for (_, name), pair in pairs.items() if name == align]
-        for layer, colour in zip(LAYERS, plt.cm.tab10.colors):
+        for layer, colour, style in zip(LAYERS, plt.cm.tab10.colors, "- -- - -- - -- - -- -".split()):
             sigmas = np.array([s for f in factors for name, (_, s, _) in f.items() if f".{layer}." in f".{name}"])
             shares = (sigmas / sigmas[:, :1]).mean(0)
             energy = np.cumsum(sigmas**2, 1) / np.sum(sigmas**2, 1, keepdims=True)
             rows += [(align, layer, i + 1, f"{s:.5f}", f"{e:.5f}") for i, (s, e) in enumerate(zip(shares, energy.mean(0)))]
-            axis.semilogy(range(1, len(shares) + 1), shares, color=colour, label=layer)
+            axis.semilogy(range(1, len(shares) + 1), shares, style, color=colour, label=layer)
         axis.axvline(6, color="#555555", linewidth=0.8, linestyle=":")
         axis.set(title=f"{align.upper()}: spectrum of Delta", xlabel="i (dotted: 6)", xscale="log", ylim=(1e-2, 1.1))
+        axis.set_xticks((1, 2, 6, 20, 60, 128), ("1", "2", "6", "20", "60", "128"), minor=False)
+        axis.set_xticks((), minor=True)
+        axis.set_yticks((0.01, 0.1, 1), ("0.01", "0.1", "1"))
     axes[0, 0].set_ylabel("s_i / s_1, mean over layers and seeds")
     axes[0, 0].legend(fontsize=8, loc="lower left")
     figure.tight_layout()
@@ -161,6 +171,12 @@ def spectrum(out, pairs):
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("align", "layer", "i", "share", "energy"))
         table.writerows(rows)
+
+
+def _spread(rows, shape="band"):
+    """For a title: how many seeds, and how their spread is drawn."""
+    seeds = len({row["seed"] for row in rows})
+    return f" (mean of {seeds} seeds; {shape}: lowest to highest)" if seeds > 1 else ""
 
 
 def _save(figure, path):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The study from end to end: train, harden with lox, attack, tabulate, plot. See `--help` and docs/study.md."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Result rows as Markdown tables: means over seeds, and every seed where it matters."""
 
 from statistics import mean

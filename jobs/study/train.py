@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Training: the base model, alignment by SFT and by DPO, and the plain loop that attacks use too."""
 
 import math

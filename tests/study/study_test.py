@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """The quick study: what must hold on any machine. Takes some minutes; LOX names the program to test."""
-
 import csv
 import os
 import subprocess
@@ -9,6 +9,7 @@ import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+PYTHON = "/usr/bin/python3"  # the one that jobs/study.sh uses
 
 
 class QuickStudy(unittest.TestCase):
@@ -16,12 +17,25 @@ class QuickStudy(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.directory = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(cls.directory.cleanup)
-        out = os.environ.get("STUDY_OUT", cls.directory.name)
-        subprocess.run(["bash", ROOT / "jobs/study.sh", "--quick", "--out", out], check=True)
-        with open(Path(out) / "results.csv", newline="") as file:
+        directory = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(directory.cleanup)
+        environment = os.environ | {"MPLCONFIGDIR": directory.name}  # matplotlib keeps its caches there, not at home
+        cls.need_modules(environment)
+        study = ["bash", ROOT / "jobs/study.sh", "--quick", "--out", directory.name]
+        subprocess.run(study, env=environment, check=True)
+        with open(Path(directory.name) / "results.csv", newline="") as file:
             cls.rows = [row for row in csv.DictReader(file) if row["attack"] == "mix"]
+
+    @classmethod
+    def need_modules(cls, environment):
+        """Skips where Python lacks what the study needs; in CI that is an error. Nothing is installed."""
+        asked = subprocess.run([PYTHON, "-c", "import torch, matplotlib"], env=environment, stderr=subprocess.PIPE, text=True)
+        if asked.returncode:
+            why = asked.stderr.strip().splitlines()[-1]
+            reason = f"no study without torch and matplotlib (Debian: python3-torch python3-matplotlib): {why}"
+            if os.environ.get("CI"):
+                raise RuntimeError(reason)
+            raise unittest.SkipTest(reason)
 
     def figure(self, column, start, coef=0.5, after=True):
         """One figure of one start, at the end of the attack or before it."""
