@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
+#include <malloc.h>
 #include <mutex>
 #include <new>
 #include <sys/mman.h>
@@ -117,6 +119,14 @@ Buffer::~Buffer() {
   } else {
     pool().give(data_, whole_pages(size_));
   }
+}
+
+void keep_freed_memory() {
+#ifdef __GLIBC__
+  ::mallopt(M_MMAP_THRESHOLD, 32 << 20);  // as high as it goes; setting it also stops it from moving
+  ::mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+  ::mallopt(M_TOP_PAD, 16 << 20);
+#endif
 }
 
 }  // namespace lox

@@ -13,6 +13,12 @@ namespace {
 
 void check_patterns(const std::vector<std::string>& patterns, const char* option) {
   for (const std::string& pattern : patterns) {
+    // libstdc++ lets a repeat count overflow, and builds as many states as it says.
+    static const std::regex too_often("\\{[0-9,]*[0-9]{4}");
+    if (std::regex_search(pattern, too_often)) {
+      fail(ExitCode::usage, "{} '{}' repeats something 1000 times or more; use *", option,
+           printable(pattern));
+    }
     try {
       const std::regex regex(pattern);
     } catch (const std::regex_error& error) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/harden.hpp"
 
+#include "lox/base/buffer.hpp"
 #include "lox/base/error.hpp"
 #include "lox/base/stop.hpp"
 #include "lox/base/timer.hpp"
@@ -151,11 +152,17 @@ void work_on_grid(const Comm& comm, ModelFiles& files, const Job& job, Journal& 
 
 /// Sums over ranks, on all of them. Collective.
 WorkTimes sum_times(const Comm& comm, const WorkTimes& mine) {
-  std::array<double, 8> sums{mine.solving,    mine.waiting,       mine.reading,
-                             mine.writing,    mine.grid.products, mine.grid.communication,
-                             mine.grid.total, mine.redistribution};
+  std::array<double, 9> sums{mine.solving,
+                             mine.waiting,
+                             mine.idle,
+                             mine.reading,
+                             mine.writing,
+                             mine.grid.products,
+                             mine.grid.communication,
+                             mine.grid.total,
+                             mine.redistribution};
   comm.sum(sums);
-  return {sums[0], sums[1], sums[2], sums[3], {sums[4], sums[5], sums[6]}, sums[7]};
+  return {sums[0], sums[1], sums[2], sums[3], sums[4], {sums[5], sums[6], sums[7]}, sums[8]};
 }
 
 /// What an administrator asks: where, with what, on how much. Collective.
@@ -186,9 +193,12 @@ void log_efficiency(const Log& log, const RunTotals& totals, const nlohmann::ord
   const auto share = [&](double seconds) { return 100 * seconds / all; };
   const double bytes =
       report["totals"]["bytes_read"].get<double>() + report["totals"]["bytes_written"].get<double>();
-  log.info("ranks: {:.0f}% solving, {:.0f}% waiting; beside it {:.0f}% reading, {:.0f}% writing; {}/s moved",
-           share(work.solving), share(work.waiting), share(work.reading), share(work.writing),
-           format_bytes(bytes / std::max(totals.seconds, 1e-9)));
+  log.info(
+      "ranks: {:.0f}% solving, {:.0f}% waiting for files, {:.0f}% idle at the end; beside it {:.0f}% "
+      "reading, "
+      "{:.0f}% writing; {}/s moved",
+      share(work.solving), share(work.waiting), share(work.idle), share(work.reading), share(work.writing),
+      format_bytes(bytes / std::max(totals.seconds, 1e-9)));
   log.info("peak memory of a rank {} of {} ({:.0f}%)",
            format_bytes(static_cast<double>(totals.peak_rss_bytes)),
            format_bytes(static_cast<double>(memory)),
@@ -218,6 +228,7 @@ void log_summary(const Log& log, const Job& job, const nlohmann::ordered_json& r
 
 ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
   const Timer start;
+  keep_freed_memory();
   const Resources resources{comm.size(), rank_memory(comm, job)};
   set_time_limit(job);
   Models models;
@@ -288,7 +299,9 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
     request_stop(2);
   } catch (const Stopped&) {  // a second signal: the item in hand was dropped
   }
+  const Timer finishing;
   progress.finish(counts);
+  times.idle = finishing.seconds();
   try {
     agree(comm, failure);
   } catch (...) {

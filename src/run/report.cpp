@@ -144,6 +144,7 @@ json make_report(const Job& job, const Checkpoint& model, const std::vector<Tens
             {"rank_seconds",
              {{"solving", totals.work.solving},
               {"waiting", totals.work.waiting},
+              {"idle", totals.work.idle},
               {"reading", totals.work.reading},
               {"writing", totals.work.writing}}},
             {"grid_seconds",

@@ -492,6 +492,11 @@ def bad_regex_with_2_ranks(_):
     pass
 
 
+@case("--include", "1000 times", code=USAGE, more=("--include", "(q){1,77777777777777777777}"))
+def endless_repeat(_):
+    pass
+
+
 @case("--k", "-1", code=USAGE, more=("--k=-1",))
 def negative_k(_):
     pass

@@ -28,4 +28,8 @@ class Buffer {
   std::size_t size_ = 0;
 };
 
+/// The same for what malloc gives (panels of tens of megabytes): freed memory waits for the next tensor
+/// instead of going back to the system. To be called once, at the start.
+void keep_freed_memory();
+
 }  // namespace lox

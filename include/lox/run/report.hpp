@@ -14,7 +14,8 @@ namespace lox {
 /// did beside.
 struct WorkTimes {
   double solving = 0;
-  double waiting = 0;  ///< the solver, for the disk or for other ranks
+  double waiting = 0;  ///< the solver, for reader and writer
+  double idle = 0;     ///< after the rank's own work, until the last rank has finished: load imbalance
   double reading = 0;
   double writing = 0;
   GridTimes grid;  ///< of `solving`: matrices solved by all ranks

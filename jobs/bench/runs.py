@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""Programs under the clock, and the state of the machine before each."""
+import json
+import mmap
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+LOX = os.environ.get("LOX", "lox")
+HERE = Path(__file__).resolve().parent
+
+
+def timed(*command, threads=1, **variables):
+    """Wall seconds of a program; what it prints goes to a log, shown if it fails."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads), **variables}
+    start = time.monotonic()
+    done = subprocess.run([str(word) for word in command], env=environment, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, check=False)
+    seconds = time.monotonic() - start
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}")
+    return seconds, done.stdout
+
+
+def mpirun(ranks, *arguments):
+    return ["mpirun", "-n", ranks, LOX, *arguments]
+
+
+def python(module, *arguments):
+    return [sys.executable, HERE / f"{module}.py", *arguments]
+
+
+def make_pair(folder, shape, layers=None):
+    """A base and an aligned checkpoint of random weights, made once."""
+    for role in ("base", "aligned"):
+        if not (folder / role).exists():
+            few = ["--layers", layers] if layers else []
+            timed(*mpirun(2, "synth", folder / role, "--shape", shape, "--role", role, "--quiet", *few))
+    return folder / "base", folder / "aligned"
+
+
+def shards(folder):
+    return sorted(folder.glob("*.safetensors"))
+
+
+def size(folder):
+    return sum(path.stat().st_size for path in shards(folder))
+
+
+def settle(inputs, cold):
+    """The same state before every run: nothing to be written left over, inputs in the page cache or not, and memory that
+    the machine really has (a virtual machine gets it from its host on first touch, which takes longer than copying)."""
+    os.sync()
+    for folder in inputs:
+        for path in shards(folder):
+            with open(path, "rb", buffering=0) as file:
+                if cold:
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                else:
+                    buffer = bytearray(32 << 20)
+                    while file.readinto(buffer):
+                        pass
+    free = int(next(line for line in open("/proc/meminfo") if line.startswith("MemFree")).split()[1]) << 10
+    with mmap.mmap(-1, max(1 << 30, min(8 << 30, free * 3 // 4))) as memory:
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        for at in range(0, len(memory), 4096):
+            memory[at] = 1
+
+
+def harden(pair, output, ranks=2, threads=1, cold=False, options=()):
+    """Hardens the pair; returns wall seconds and the report."""
+    base, aligned = pair
+    remove(output)
+    settle(pair, cold)
+    seconds, _ = timed(*mpirun(ranks, "harden", "--base", base, "--aligned", aligned, "--output", output, *options),
+                       threads=threads)
+    return seconds, json.loads(Path(f"{output}.report.json").read_text())
+
+
+def copy(pair, output, cold=False):
+    """Reads both, writes a copy of the second and syncs it; returns wall seconds."""
+    remove(output)
+    settle(pair, cold)
+    return timed(*python("copy", *pair, output))[0]
+
+
+def remove(output):
+    for path in (output, Path(f"{output}.partial"), Path(f"{output}.journal")):
+        shutil.rmtree(path, ignore_errors=True)
+    Path(f"{output}.report.json").unlink(missing_ok=True)

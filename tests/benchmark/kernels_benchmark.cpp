@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+// The loops over weights, with Google Benchmark; jobs/bench.sh kernels makes a table of it. One 4096 x 4096
+// matrix: what passes through the processor for every weight of a model.
+#include "lox/base/buffer.hpp"
+#include "lox/base/random.hpp"
+#include "lox/linalg/delta.hpp"
+#include "lox/linalg/extrapolate.hpp"
+#include "lox/linalg/libraries.hpp"
+#include "lox/linalg/orthonormalise.hpp"
+#include "lox/linalg/thin_product.hpp"
+
+#include <benchmark/benchmark.h>
+
+namespace lox {
+namespace {
+
+constexpr Index n = 4096;
+constexpr auto entries = static_cast<std::size_t>(n * n);
+
+Buffer random_weights(DType dtype, std::uint64_t key) {
+  Buffer floats(entries * sizeof(float));
+  for (std::size_t i = 0; i < entries; ++i) floats.floats()[i] = 0.02F * normal_at(key, i);
+  Buffer weights(entries * static_cast<std::size_t>(dtype_bits(dtype)) / 8);
+  from_float(dtype, floats.floats().data(), entries, weights.data());
+  return weights;
+}
+
+Panel random_panel(Index cols) {
+  Panel panel(n, cols);
+  for (Index i = 0; i < panel.size(); ++i) panel.data()[i] = normal_at(7, static_cast<std::uint64_t>(i));
+  return panel;
+}
+
+void count(benchmark::State& state, std::size_t bytes, double flops = 0) {
+  state.SetBytesProcessed(static_cast<std::int64_t>(bytes) * state.iterations());
+  if (flops > 0) {
+    state.counters["flops"] =
+        benchmark::Counter(flops * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
+  }
+}
+
+void bf16_to_float(benchmark::State& state) {
+  const Buffer from = random_weights(DType::BF16, 1);
+  Buffer to(entries * sizeof(float));
+  for (auto _ : state) to_float(DType::BF16, from.data(), entries, to.floats().data());
+  count(state, 6 * entries);
+}
+BENCHMARK(bf16_to_float);
+
+void float_to_bf16(benchmark::State& state) {
+  Buffer from = random_weights(DType::F32, 1);
+  Buffer to(entries * 2);
+  for (auto _ : state) from_float(DType::BF16, from.floats().data(), entries, to.data());
+  count(state, 6 * entries);
+}
+BENCHMARK(float_to_bf16);
+
+void delta_of_bf16(benchmark::State& state) {
+  const Buffer base = random_weights(DType::BF16, 1);
+  const Buffer aligned = random_weights(DType::BF16, 2);
+  Buffer delta(entries * sizeof(float));
+  for (auto _ : state) subtract(DType::BF16, aligned.data(), DType::BF16, base.data(), delta.floats());
+  count(state, 8 * entries);
+}
+BENCHMARK(delta_of_bf16);
+
+void thin_product(benchmark::State& state, bool adjoint, bool blas) {
+  Buffer delta = random_weights(DType::F32, 3);
+  const RowMajorView a(delta.floats().data(), n, n);
+  const Panel x = random_panel(16);
+  Panel y(n, 16);
+  for (auto _ : state) {
+    if (blas && adjoint) y.noalias() = a.transpose() * x;
+    if (blas && !adjoint) y.noalias() = a * x;
+    if (!blas && adjoint) multiply_adjoint(a, x, y);
+    if (!blas && !adjoint) multiply(a, x, y);
+  }
+  count(state, 4 * entries, 2.0 * 16 * static_cast<double>(entries));
+}
+BENCHMARK_CAPTURE(thin_product, A_x_16_columns, false, false);
+BENCHMARK_CAPTURE(thin_product, A_x_by_the_BLAS, false, true);
+BENCHMARK_CAPTURE(thin_product, adjoint_16_columns, true, false);
+BENCHMARK_CAPTURE(thin_product, adjoint_by_the_BLAS, true, true);
+
+void extrapolate_bf16_k_6(benchmark::State& state) {
+  Buffer weights = random_weights(DType::BF16, 1);
+  const Panel u = random_panel(6);
+  const std::vector<double> sigma(6, 1e-6);
+  for (auto _ : state) extrapolate(DType::BF16, weights.bytes(), u, sigma, u, 1.25);
+  count(state, 4 * entries, 2.0 * 6 * static_cast<double>(entries));
+}
+BENCHMARK(extrapolate_bf16_k_6);
+
+struct OneRank {
+  void sum(Side, std::span<double>) const {}
+};
+
+/// Of 16 columns against a basis of 96, as in the sixth iteration.
+void orthonormalise_16_against_96(benchmark::State& state) {
+  OneRank alone;
+  Panel basis = random_panel(96);
+  extend(alone, Side::left, basis.leftCols(0), basis, 1e-6);
+  const Panel fresh = random_panel(16);
+  for (auto _ : state) {
+    Panel panel = fresh;
+    benchmark::DoNotOptimize(extend(alone, Side::left, basis, panel, 1e-6));
+  }
+  count(state, static_cast<std::size_t>(n) * (96 + 16) * sizeof(float));
+}
+BENCHMARK(orthonormalise_16_against_96);
+
+}  // namespace
+}  // namespace lox
+
+BENCHMARK_MAIN();
