@@ -7,6 +7,7 @@
 # Parts (all but `whole` and `plan` unless named):
 #   speed    hardening against copying, against full SVDs, against the best one would write in Python   (10 minutes)
 #   kernels  the loops over weights, one by one                                                         (1 minute)
+#   blocks   iterations and time of the Krylov method by block size                                     (2 minutes)
 #   grid     matrices solved by all ranks: Krylov against p?gesvd, thin products against p?gemm         (6 minutes)
 #   whole    a pair of the size of Llama-2-7B, once                          (10 minutes, 41 GB of disk)
 #   plan     predicted against measured time: 1 and 4 of 80 layers of Llama-3-70B       (10 minutes, 34 GB)
@@ -18,7 +19,7 @@ cd "$root"
 bash jobs/install.sh python3-torch python3-sklearn
 if [[ -z ${LOX:-} ]]; then
   cmake --preset release >/dev/null
-  cmake --build --preset release --target lox kernels_benchmark grid_benchmark >/dev/null
+  cmake --build --preset release --target lox kernels_benchmark blocks_benchmark grid_benchmark >/dev/null
   LOX=$root/build/release/src/lox
 fi
 export LOX

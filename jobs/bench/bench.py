@@ -110,6 +110,19 @@ def kernels(options):
     return "\n".join(lines)
 
 
+def blocks(options):
+    """The Krylov method by block size."""
+    told = [json.loads(line) for line in timed(Path(os.environ["LOX_BENCHMARKS"]) / "blocks_benchmark")[1].splitlines()]
+    sizes = sorted({run["block"] for run in told})
+    lines = ["8192 x 4096, one thread, to the default tolerance; best of three. it: iterations.\n",
+             "| spectrum | k | " + " | ".join(f"block {size}" for size in sizes) + " |", "| --- | --- |" + " --- |" * len(sizes)]
+    for spectrum, k in dict.fromkeys((run["spectrum"], run["k"]) for run in told):
+        row = [run for run in told if (run["spectrum"], run["k"]) == (spectrum, k)]
+        cells = [f"{run['iterations']} it {run['seconds']:.2f} s" if run["converged"] else f"not in {run['iterations']} it" for run in row]
+        lines.append(f"| {spectrum} | {k} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def whole(options):
     """A pair of the size of a 7B model, once."""
     pair = make_pair(options.work, "llama-2-7b")
@@ -168,19 +181,19 @@ def machine():
     return f"{os.cpu_count()} cores of {facts.get('model name', 'a processor')} ({level}), {memory:.0f} GB; {system}; " + "; ".join(version)
 
 
-PARTS = {"speed": speed, "kernels": kernels, "grid": grid.measure, "whole": whole, "plan": plan}
+PARTS = {"speed": speed, "kernels": kernels, "blocks": blocks, "grid": grid.measure, "whole": whole, "plan": plan}
 
 
 def main():
     parser = argparse.ArgumentParser(prog="jobs/bench.sh", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[], help="default: speed kernels grid")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[], help="default: speed kernels blocks grid")
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--work", type=Path, default=Path("build/bench"))
     options = parser.parse_args()
     options.work = options.work.resolve()
     options.work.mkdir(parents=True, exist_ok=True)
-    for part in options.parts or ["speed", "kernels", "grid"]:
+    for part in options.parts or ["speed", "kernels", "blocks", "grid"]:
         section = f"Measured on {machine()}.\n\n{PARTS[part](options)}"
         print(f"## {part}\n\n{section}\n", flush=True)
         if options.write:

@@ -85,7 +85,7 @@ def copy(pair, output, cold=False):
     """Reads both, writes a copy of the second and syncs it; returns wall seconds."""
     remove(output)
     settle(pair, cold)
-    return timed(*python("copy", *pair, output))[0]
+    return timed(*python("plain_copy", *pair, output))[0]
 
 
 def remove(output):

@@ -8,14 +8,15 @@
 namespace lox {
 namespace {
 
-// Speeds of one rank, measured with jobs/bench.sh on one core; see docs/benchmarks.md.
-constexpr double krylov_flops_per_second = 4e10;  // thin float products
-constexpr double exact_flops_per_second = 1e10;   // double products and a tridiagonal reduction
-constexpr double bytes_per_second = 1.2e9;        // read, subtract, add, write and sync
+// Speeds of one rank of one thread on two cores that share a disk, from docs/benchmarks.md (jobs/bench.sh).
+constexpr double krylov_flops_per_second = 8.5e10;  // thin float products
+constexpr double exact_flops_per_second = 1e10;     // double products and a tridiagonal reduction
+constexpr double psgesvd_flops_per_second = 2e9;
+constexpr double entries_per_second = 2.8e8;  // all but products: copying, subtracting, orthonormalising, rounding
+constexpr double bytes_per_second = 4.5e8;    // of files, beside the arithmetic
 constexpr double grid_efficiency = 0.6;
-constexpr double expected_iterations = 6;
+constexpr double expected_iterations = 7;
 constexpr double read_piece = 8 << 20;
-constexpr double psgesvd_flops_per_second = 1e8;
 
 struct Sizes {
   double m, n, least, entries, aligned_bytes, base_bytes, k, block, basis;
@@ -63,8 +64,9 @@ Cost local_cost(const WorkItem& item) {
   cost.bytes_read = static_cast<std::uint64_t>(s.aligned_bytes + s.base_bytes);
   cost.bytes_written = static_cast<std::uint64_t>(s.aligned_bytes);
   const double extrapolation = 2 * s.entries * (item.method == Method::full ? 1 : s.k);
-  cost.seconds = cost.flops / speed + extrapolation / krylov_flops_per_second +
-                 (2 * s.aligned_bytes + s.base_bytes) / bytes_per_second;
+  // The pipeline moves files while it calculates.
+  cost.seconds = std::max(cost.flops / speed + extrapolation / krylov_flops_per_second + s.entries / entries_per_second,
+                          (2 * s.aligned_bytes + s.base_bytes) / bytes_per_second);
   cost.flops += extrapolation;
   return cost;
 }
@@ -98,7 +100,7 @@ Cost grid_cost(const WorkItem& item, int ranks) {
   const double reads = item.method == Method::full ? 1 : 2;  // of the aligned rows: before and after the SVD
   cost.bytes_read = static_cast<std::uint64_t>((reads * s.aligned_bytes + s.base_bytes) / all);
   cost.bytes_written = static_cast<std::uint64_t>(s.aligned_bytes / all);
-  cost.seconds = seconds + extrapolation / krylov_flops_per_second +
+  cost.seconds = seconds + extrapolation / krylov_flops_per_second + s.entries / all / entries_per_second +
                  static_cast<double>(cost.bytes_read + cost.bytes_written) / bytes_per_second;
   cost.flops += extrapolation;
   return cost;

@@ -2,6 +2,7 @@
 """lox against a numpy program that follows the authors' script: float32 LAPACK SVD, one rounding."""
 import unittest
 from collections import namedtuple
+from pathlib import Path
 
 import numpy as np
 
@@ -39,6 +40,7 @@ EDGE = {"half.large": Case((320, 256), "alignment", 2e-3, "F16")}  # for single 
 SHARE = {"krylov": 0.998, "exact": 0.9999}  # of entries that must be identical
 WIDE = ("F32", "F64")  # finer than float32 arithmetic: only the distance says something
 COEF = 1.25
+DATA = Path(__file__).parents[1] / "data"
 
 
 class Parity(LoxTest):
@@ -121,6 +123,27 @@ class Parity(LoxTest):
         hardened = checkpoint.read(self.directory / "out.safetensors")
         for name in hardened:
             self.assertEqual(hardened[name], self.aligned[name], name)
+
+
+class Trained(LoxTest):
+    """The pair of tests/data: weights and a delta as training leaves them."""
+
+    def test_every_matrix(self):
+        base, aligned = (checkpoint.read(DATA / side) for side in ("base", "aligned"))
+        for method in ("krylov", "exact"):
+            self.harden("--k", 6, "--coef", COEF, "--svd", method, base=DATA / "base", aligned=DATA / "aligned",
+                        output=method)
+            hardened = checkpoint.read(self.directory / method)
+            self.assertEqual(list(hardened), list(aligned))
+            for name, weights in aligned.items():
+                if len(weights.shape) != 2:
+                    self.assertEqual(hardened[name], weights, name)
+                    continue
+                low_rank = reference.Svd(reference.delta(weights, base[name])).truncated(6)
+                found = reference.agreement(hardened[name], reference.harden(weights, low_rank, COEF), COEF * low_rank)
+                with self.subTest(tensor=name, method=method):
+                    self.assertLessEqual(found.worst, 1)
+                    self.assertGreaterEqual(found.identical, SHARE[method])
 
 
 class Bf16Subtraction(unittest.TestCase):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The least that anyone must do: read both checkpoints, write one, sync it.  copy.py BASE ALIGNED OUTPUT"""
+"""The least that anyone must do: read both checkpoints, write one, sync it.  plain_copy.py BASE ALIGNED OUTPUT"""
 import os
 import sys
 from pathlib import Path
