@@ -125,14 +125,17 @@ def blocks(options):
 
 def whole(options):
     """A pair of the size of a 7B model, once."""
-    pair = make_pair(options.work, "llama-2-7b")
-    floor = copy(pair, options.work / "copy", cold=True)
-    remove(options.work / "copy")
-    seconds, report = harden(pair, options.work / "hardened", cold=True)
+    folder = options.work / "whole"
+    folder.mkdir(exist_ok=True)
+    pair = make_pair(folder, "llama-2-7b")
+    floor = copy(pair, folder / "copy", cold=True)
+    remove(folder / "copy")
+    seconds, report = harden(pair, folder / "hardened", cold=True)
+    remove(folder / "hardened")
     totals = report["totals"]
     edited = [tensor for tensor in report["tensors"] if tensor["action"] == "edited"]
     return "\n".join([
-        f"Pair: llama-2-7b, all layers, random weights. 2 ranks of one thread, k = 6, once; inputs not in the page cache.\n",
+        "Pair: llama-2-7b, all layers, random weights. 2 ranks of one thread, k = 6, once; inputs not in the page cache.\n",
         "| | |", "| --- | --- |",
         f"| matrices hardened, tensors copied | {totals['edited']}, {totals['copied']} |",
         f"| read, written | {totals['bytes_read'] / 1e9:.1f} GB, {totals['bytes_written'] / 1e9:.1f} GB |",

@@ -67,8 +67,8 @@ def settle(inputs, cold):
     with mmap.mmap(-1, max(1 << 30, min(8 << 30, free * 3 // 4))) as memory:
         if hasattr(mmap, "MADV_HUGEPAGE"):
             memory.madvise(mmap.MADV_HUGEPAGE)
-        for at in range(0, len(memory), 4096):
-            memory[at] = 1
+        for at in range(0, len(memory), 1 << 21):
+            memory[at:at + (1 << 21)] = bytes(min(1 << 21, len(memory) - at))
 
 
 def harden(pair, output, ranks=2, threads=1, cold=False, options=()):
