@@ -13,9 +13,9 @@ LOX = os.environ.get("LOX", "lox")
 HERE = Path(__file__).resolve().parent
 
 
-def timed(*command, threads=1, **variables):
-    """Wall seconds of a program; what it prints goes to a log, shown if it fails."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads), **variables}
+def timed(*command, threads=1):
+    """Wall seconds of a program and what it prints, which is shown if it fails."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     start = time.monotonic()
     done = subprocess.run([str(word) for word in command], env=environment, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, check=False)
@@ -33,12 +33,12 @@ def python(module, *arguments):
     return [sys.executable, HERE / f"{module}.py", *arguments]
 
 
-def make_pair(folder, shape, layers=None):
+def make_pair(folder, shape, *options):
     """A base and an aligned checkpoint of random weights, made once."""
+    folder.mkdir(exist_ok=True)
     for role in ("base", "aligned"):
         if not (folder / role).exists():
-            few = ["--layers", layers] if layers else []
-            timed(*mpirun(2, "synth", folder / role, "--shape", shape, "--role", role, "--quiet", *few))
+            timed(*mpirun(2, "synth", folder / role, "--shape", shape, "--role", role, "--quiet", *options))
     return folder / "base", folder / "aligned"
 
 
@@ -71,13 +71,12 @@ def settle(inputs, cold):
             memory[at:at + (1 << 21)] = bytes(min(1 << 21, len(memory) - at))
 
 
-def harden(pair, output, ranks=2, threads=1, cold=False, options=()):
-    """Hardens the pair; returns wall seconds and the report."""
+def harden(pair, output, cold=False):
+    """Hardens the pair on two ranks; returns wall seconds and the report."""
     base, aligned = pair
     remove(output)
     settle(pair, cold)
-    seconds, _ = timed(*mpirun(ranks, "harden", "--base", base, "--aligned", aligned, "--output", output, *options),
-                       threads=threads)
+    seconds, _ = timed(*mpirun(2, "harden", "--base", base, "--aligned", aligned, "--output", output))
     return seconds, json.loads(Path(f"{output}.report.json").read_text())
 
 
@@ -86,6 +85,13 @@ def copy(pair, output, cold=False):
     remove(output)
     settle(pair, cold)
     return timed(*python("plain_copy", *pair, output))[0]
+
+
+def stream(pair, output, choice):
+    """The streaming Python program on two threads; returns wall seconds."""
+    remove(output)
+    settle(pair, cold=False)
+    return timed(*python("stream", "run", *pair, output, json.dumps(choice)), threads=2)[0]
 
 
 def remove(output):

@@ -73,9 +73,9 @@ def by_shape(folder):
 
 
 def choose(base, aligned, wanted):
-    base, aligned, choice = Reader(base), Reader(aligned), {}
-    for shape, name in by_shape(sys.argv[3]).items():
-        delta = delta_of(base, aligned, name)
+    base, models, choice = Reader(base), Reader(aligned), {}
+    for shape, name in by_shape(aligned).items():
+        delta = delta_of(base, models, name)
         for method in ("torch.svd_lowrank", "randomized_svd"):
             for iterations in range(1, 40):
                 start = time.monotonic()

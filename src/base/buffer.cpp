@@ -37,7 +37,7 @@ std::byte* map(std::size_t bytes) {
 
 /// Blocks that were given back, for the next of their size or less: a fresh page costs the kernel more time
 /// than all that lox does with it. Work goes from large weights to small ones, so what is cut off is of use
-/// too. Never more than was in use at one time before: the pool does not raise peak memory.
+/// too. Never more than was in use at one time before.
 class Pool {
  public:
   std::byte* take(std::size_t bytes) {

@@ -226,8 +226,8 @@ std::uint64_t convert(const Comm& comm, const fs::path& source, const fs::path& 
       to = create_checkpoint(from, place, format_of(target));
       partial = place;
     });
-    from = Checkpoint::from_text(comm.broadcast(comm.is_root() ? from.to_text() : ""));
-    to = Checkpoint::from_text(comm.broadcast(comm.is_root() ? to.to_text() : ""));
+    broadcast(comm, from);
+    broadcast(comm, to);
     const std::uint64_t copied = copy_all(comm, from, to);
     on_root(comm, [&] { publish(partial, target); });
     return copied;

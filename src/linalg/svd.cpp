@@ -1,35 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "lox/linalg/svd.hpp"
 
-#include "lox/base/random.hpp"
 #include "lox/linalg/krylov.hpp"
-#include "lox/linalg/thin_product.hpp"
+#include "lox/linalg/local_operator.hpp"
 
 #include <algorithm>
 #include <cmath>
 
 namespace lox {
 namespace {
-
-/// A matrix in this rank's memory as a Krylov operator.
-class LocalOperator {
- public:
-  explicit LocalOperator(const RowMajorView& matrix) : matrix_(matrix) {}
-  Index rows() const { return matrix_.rows(); }
-  Index cols() const { return matrix_.cols(); }
-  void apply(const Panel& x, Panel& y) const { multiply(matrix_, x, y); }
-  void apply_adjoint(const Panel& x, Panel& y) const { multiply_adjoint(matrix_, x, y); }
-  bool should_stop() const { return stop_urgency() >= 2; }
-  void sum(Side, std::span<double>) const {}
-  Panel random_panel(Index columns, std::uint64_t key) const {
-    Panel panel(cols(), columns);
-    for (Index i = 0; i < panel.size(); ++i) panel.data()[i] = normal_at(key, static_cast<std::uint64_t>(i));
-    return panel;
-  }
-
- private:
-  RowMajorView matrix_;
-};
 
 /// The Gram matrix of the smaller side, in double.
 Small small_gram(const RowMajorView& a) {

@@ -12,8 +12,9 @@ namespace {
 constexpr double krylov_flops_per_second = 8.5e10;  // thin float products
 constexpr double exact_flops_per_second = 1e10;     // double products and a tridiagonal reduction
 constexpr double psgesvd_flops_per_second = 2e9;
-constexpr double entries_per_second = 2.8e8;  // all but products: copying, subtracting, orthonormalising, rounding
-constexpr double bytes_per_second = 4.5e8;    // of files, beside the arithmetic
+constexpr double entries_per_second =
+    2.8e8;  // all but products: copying, subtracting, orthonormalising, rounding
+constexpr double bytes_per_second = 4.5e8;  // of files, beside the arithmetic
 constexpr double grid_efficiency = 0.6;
 constexpr double expected_iterations = 7;
 constexpr double read_piece = 8 << 20;
@@ -65,8 +66,9 @@ Cost local_cost(const WorkItem& item) {
   cost.bytes_written = static_cast<std::uint64_t>(s.aligned_bytes);
   const double extrapolation = 2 * s.entries * (item.method == Method::full ? 1 : s.k);
   // The pipeline moves files while it calculates.
-  cost.seconds = std::max(cost.flops / speed + extrapolation / krylov_flops_per_second + s.entries / entries_per_second,
-                          (2 * s.aligned_bytes + s.base_bytes) / bytes_per_second);
+  cost.seconds =
+      std::max(cost.flops / speed + extrapolation / krylov_flops_per_second + s.entries / entries_per_second,
+               (2 * s.aligned_bytes + s.base_bytes) / bytes_per_second);
   cost.flops += extrapolation;
   return cost;
 }

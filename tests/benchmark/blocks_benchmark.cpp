@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Iterations and seconds of the Krylov method by block size, one thread, on spectra of different kinds. Prints JSON, a line
-// for each run; used by jobs/bench.sh blocks.
-#include "lox/base/random.hpp"
+// Iterations and seconds of the Krylov method by block size, one thread, on spectra of different kinds.
+// Prints JSON, a line for each run; used by jobs/bench.sh blocks.
 #include "lox/base/timer.hpp"
 #include "lox/linalg/krylov.hpp"
 #include "lox/linalg/libraries.hpp"
-#include "lox/linalg/thin_product.hpp"
+#include "lox/linalg/local_operator.hpp"
 
+#include "linalg/spectra.hpp"
 #include <fmt/core.h>
 
 namespace lox {
@@ -15,35 +15,14 @@ namespace {
 constexpr Index rows = 8192;
 constexpr Index cols = 4096;
 
-struct LocalOperator {
-  RowMajorView matrix;
-  Index rows() const { return matrix.rows(); }
-  Index cols() const { return matrix.cols(); }
-  void apply(const Panel& x, Panel& y) const { multiply(matrix, x, y); }
-  void apply_adjoint(const Panel& x, Panel& y) const { multiply_adjoint(matrix, x, y); }
-  bool should_stop() const { return false; }
-  void sum(Side, std::span<double>) const {}
-  Panel random_panel(Index columns, std::uint64_t key) const {
-    Panel panel(cols(), columns);
-    for (Index i = 0; i < panel.size(); ++i) panel.data()[i] = normal_at(key, static_cast<std::uint64_t>(i));
-    return panel;
-  }
-};
-
-RowMajorMatrix normal(Index m, Index n, std::uint64_t key) {
-  RowMajorMatrix matrix(m, n);
-  for (Index i = 0; i < matrix.size(); ++i) matrix.data()[i] = normal_at(key, static_cast<std::uint64_t>(i));
-  return matrix;
-}
-
 /// Noise whose largest singular value is about 1, and `rank` singular values s(i) in front of it.
 template <class Sigma>
 RowMajorMatrix spectrum(Index rank, Sigma sigma) {
   const float edge = std::sqrt(static_cast<float>(rows)) + std::sqrt(static_cast<float>(cols));
-  RowMajorMatrix left = normal(rows, rank, 2) / std::sqrt(static_cast<float>(rows));
-  const RowMajorMatrix right = normal(rank, cols, 3) / std::sqrt(static_cast<float>(cols));
+  RowMajorMatrix left = noise(rows, rank, 1, 2) / std::sqrt(static_cast<float>(rows));
+  const RowMajorMatrix right = noise(rank, cols, 1, 3) / std::sqrt(static_cast<float>(cols));
   for (Index i = 0; i < rank; ++i) left.col(i) *= sigma(static_cast<float>(i + 1));
-  RowMajorMatrix matrix = normal(rows, cols, 1) / edge;
+  RowMajorMatrix matrix = noise(rows, cols, 1, 1) / edge;
   matrix.noalias() += left * right;
   return matrix;
 }
@@ -51,7 +30,7 @@ RowMajorMatrix spectrum(Index rank, Sigma sigma) {
 void run(const char* name, const RowMajorMatrix& matrix) {
   for (const Index k : {6, 100}) {
     for (const Index block : {8, 16, 32, 48}) {
-      LocalOperator op{{matrix.data(), rows, cols}};
+      LocalOperator op(RowMajorView(matrix.data(), rows, cols));
       KrylovOptions options;
       options.k = k;
       options.block = block;
@@ -63,8 +42,10 @@ void run(const char* name, const RowMajorMatrix& matrix) {
         result = krylov_svd(op, options);
         best = std::min(best, timer.seconds());
       }
-      fmt::print("{{\"spectrum\": \"{}\", \"k\": {}, \"block\": {}, \"iterations\": {}, \"seconds\": {:.4f}, \"converged\": {}}}\n",
-                 name, k, block, result.iterations, best, result.converged);
+      fmt::print(
+          "{{\"spectrum\": \"{}\", \"k\": {}, \"block\": {}, \"iterations\": {}, \"seconds\": {:.4f}, "
+          "\"converged\": {}}}\n",
+          name, k, block, result.iterations, best, result.converged);
     }
   }
 }

@@ -9,6 +9,7 @@
 #include "lox/linalg/orthonormalise.hpp"
 #include "lox/linalg/thin_product.hpp"
 
+#include "linalg/spectra.hpp"
 #include <benchmark/benchmark.h>
 
 namespace lox {
@@ -26,9 +27,7 @@ Buffer random_weights(DType dtype, std::uint64_t key) {
 }
 
 Panel random_panel(Index cols) {
-  Panel panel(n, cols);
-  for (Index i = 0; i < panel.size(); ++i) panel.data()[i] = normal_at(7, static_cast<std::uint64_t>(i));
-  return panel;
+  return noise(n, cols, 1, 7);
 }
 
 void count(benchmark::State& state, std::size_t bytes, double flops = 0) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "support/expect_error.hpp"
 #include "support/scratch.hpp"
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -69,22 +70,6 @@ inline void put_odd_model(const fs::path& folder) {
   put(folder / "кофе ☕.txt", "x");
   put(folder / "code" / "deep" / "model.py", "pass");
   put(folder / "pytorch_model.bin", pattern(1000, 3));
-}
-
-/// Expects that `action` throws an Error with this code, on one line, whose text holds all of `parts`.
-template <class Action>
-void expect_error(ExitCode code, Action action, std::initializer_list<std::string_view> parts) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code) << error.what();
-    const std::string text = error.what();
-    EXPECT_EQ(text.find('\n'), std::string::npos) << text;
-    for (const std::string_view part : parts)
-      EXPECT_NE(text.find(part), std::string::npos) << text << "\nlacks " << part;
-    return;
-  }
-  ADD_FAILURE() << "nothing was thrown";
 }
 
 }  // namespace lox::testing

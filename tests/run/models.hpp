@@ -6,10 +6,10 @@
 #include "lox/io/checkpoint.hpp"
 #include "lox/run/record.hpp"
 
-#include <initializer_list>
 #include <string>
 #include <string_view>
 
+#include "support/expect_error.hpp"
 #include "support/scratch.hpp"
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -71,23 +71,6 @@ inline TensorRecord copied(const std::string& name) {
   r.seconds_read = 0.5;
   r.pieces = {{0, 12, 99}};
   return r;
-}
-
-/// Expects that `action` throws an Error with this code, on one line, whose text holds all of `parts`.
-template <class Action>
-void expect_error(ExitCode code, Action action, std::initializer_list<std::string_view> parts) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code) << error.what();
-    const std::string text = error.what();
-    EXPECT_EQ(text.find('\n'), std::string::npos) << text;
-    for (const std::string_view part : parts) {
-      EXPECT_NE(text.find(part), std::string::npos) << text << "\nlacks " << part;
-    }
-    return;
-  }
-  ADD_FAILURE() << "nothing was thrown";
 }
 
 }  // namespace lox::testing

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include "lox/base/random.hpp"
+#include "lox/base/stop.hpp"
+#include "lox/linalg/orthonormalise.hpp"
+#include "lox/linalg/thin_product.hpp"
+
+namespace lox {
+
+/// A matrix in this rank's memory as a Krylov operator.
+class LocalOperator {
+ public:
+  explicit LocalOperator(const RowMajorView& matrix) : matrix_(matrix) {}
+  Index rows() const { return matrix_.rows(); }
+  Index cols() const { return matrix_.cols(); }
+  void apply(const Panel& x, Panel& y) const { multiply(matrix_, x, y); }
+  void apply_adjoint(const Panel& x, Panel& y) const { multiply_adjoint(matrix_, x, y); }
+  bool should_stop() const { return stop_urgency() >= 2; }
+  void sum(Side, std::span<double>) const {}
+  Panel random_panel(Index columns, std::uint64_t key) const {
+    Panel panel(cols(), columns);
+    for (Index i = 0; i < panel.size(); ++i) panel.data()[i] = normal_at(key, static_cast<std::uint64_t>(i));
+    return panel;
+  }
+
+ private:
+  RowMajorView matrix_;
+};
+
+}  // namespace lox
