@@ -45,6 +45,7 @@ class RandomKills(JobTest):
         code = job.wait()
         if code == 0:
             return None
+        self.hung += job.launcher_hung
         self.assertNotIn(code, (1, 2, 3, 4, 5, 75), f"{how}: {job.output()}")
         return how
 
@@ -78,6 +79,7 @@ class RandomKills(JobTest):
         rng = random.Random(f"{SEED} {output}")
         done = 0
         chains = 0
+        self.hung = 0
         while done < kills:
             done += self.chain(output, rng, min(kills - done, 7))
             chains += 1
@@ -85,7 +87,8 @@ class RandomKills(JobTest):
                 shutil.rmtree(self.directory / output)
             else:
                 (self.directory / output).unlink()
-        print(f"{done} kills in {chains} jobs", end=" ... ", flush=True)
+        hung = f", mpirun left hanging by {self.hung}" if self.hung else ""
+        print(f"{done} kills in {chains} jobs{hung}", end=" ... ", flush=True)
 
     def test_safetensors(self):
         self.random_kills("out", KILLS // 2)
