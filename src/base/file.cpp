@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "lox/base/file.hpp"
 
+#include "lox/base/buffer.hpp"
 #include "lox/base/error.hpp"
 #include "lox/base/fault.hpp"
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -30,6 +32,25 @@ int open_or_throw(const fs::path& path, int flags, const char* doing) {
   return descriptor;
 }
 
+constexpr std::size_t direct_least = std::size_t{1} << 20;  // a write worth going past the cache
+constexpr std::size_t direct_piece = std::size_t{8} << 20;  // copied and written at once
+
+/// A second descriptor that goes past the page cache; -1 where there is no such thing.
+int open_direct(const fs::path& path) {
+  static const bool wanted = [] {
+    const char* const value = std::getenv("LOX_DIRECT_IO");
+    return value == nullptr || std::string_view(value) != "0";
+  }();
+  return wanted ? ::open(path.c_str(), O_WRONLY | O_DIRECT | O_NOFOLLOW | O_CLOEXEC) : -1;
+}
+
+/// O_DIRECT wants memory, offset and size in whole blocks; a page is one everywhere.
+std::size_t page_size() {
+  static const std::size_t size =
+      std::max<std::size_t>(4096, static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)));
+  return size;
+}
+
 }  // namespace
 
 File File::open_read(const fs::path& path) {
@@ -37,26 +58,30 @@ File File::open_read(const fs::path& path) {
 }
 File File::open_write(const fs::path& path) {
   // A link in the place of an output would lead the bytes somewhere else.
-  return {open_or_throw(path, O_RDWR | O_NOFOLLOW, "open for writing"), path};
+  return {open_or_throw(path, O_RDWR | O_NOFOLLOW, "open for writing"), path, open_direct(path)};
 }
 File File::create(const fs::path& path) {
-  return {open_or_throw(path, O_RDWR | O_CREAT | O_EXCL, "create"), path};
+  return {open_or_throw(path, O_RDWR | O_CREAT | O_EXCL, "create"), path, open_direct(path)};
 }
 File File::open_append(const fs::path& path) {
   return {open_or_throw(path, O_RDWR | O_CREAT | O_APPEND, "open for appending"), path};
 }
 
 File::File(File&& other) noexcept
-    : descriptor_(std::exchange(other.descriptor_, -1)), path_(std::move(other.path_)) {}
+    : descriptor_(std::exchange(other.descriptor_, -1)),
+      direct_(std::exchange(other.direct_, -1)),
+      path_(std::move(other.path_)) {}
 
 File& File::operator=(File&& other) noexcept {
   std::swap(descriptor_, other.descriptor_);
+  std::swap(direct_, other.direct_);
   std::swap(path_, other.path_);
   return *this;
 }
 
 File::~File() {
   if (descriptor_ >= 0) ::close(descriptor_);
+  if (direct_ >= 0) ::close(direct_);
 }
 
 std::uint64_t File::size() const {
@@ -88,6 +113,19 @@ void File::read(std::uint64_t offset, std::span<std::byte> to) const {
 
 void File::write(std::uint64_t offset, std::span<const std::byte> from) {
   fault_point("write");
+  if (direct_ >= 0 && from.size() >= direct_least) {
+    // The pages at both ends may be shared with what others write beside this: only the cache can merge them.
+    const std::size_t head = (page_size() - offset % page_size()) % page_size();
+    write_cached(offset, from.first(head));
+    const std::size_t whole = (from.size() - head) / page_size() * page_size();
+    const std::size_t done = head + write_direct(offset + head, from.subspan(head, whole));
+    offset += done;
+    from = from.subspan(done);
+  }
+  write_cached(offset, from);
+}
+
+void File::write_cached(std::uint64_t offset, std::span<const std::byte> from) {
   while (!from.empty()) {
     const ssize_t put =
         ::pwrite(descriptor_, from.data(), std::min(from.size(), piece), static_cast<off_t>(offset));
@@ -97,6 +135,28 @@ void File::write(std::uint64_t offset, std::span<const std::byte> from) {
     offset += static_cast<std::uint64_t>(put);
     from = from.subspan(static_cast<std::size_t>(put));
   }
+}
+
+/// Returns how much it wrote, in whole pages: less than all where the file system would not have it.
+std::size_t File::write_direct(std::uint64_t offset, std::span<const std::byte> pages) {
+  Buffer copy;  // of what does not begin at a page of memory
+  const bool in_place = reinterpret_cast<std::uintptr_t>(pages.data()) % page_size() == 0;
+  if (!in_place) copy = Buffer(direct_piece);
+  std::size_t done = 0;
+  while (done < pages.size()) {
+    const std::size_t count = std::min(pages.size() - done, direct_piece);
+    const std::byte* from = pages.data() + done;
+    if (!in_place) from = static_cast<const std::byte*>(std::memcpy(copy.data(), from, count));
+    const ssize_t put = ::pwrite(direct_, from, count, static_cast<off_t>(offset + done));
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0 && errno == EINVAL) break;
+    if (put == 0) errno = ENOSPC;
+    if (put <= 0) fail_io(path_, fmt::format("write {} bytes at {}", pages.size() - done, offset + done));
+    const std::size_t kept = static_cast<std::size_t>(put) / page_size() * page_size();
+    if (kept == 0) break;
+    done += kept;
+  }
+  return done;
 }
 
 void File::append(std::string_view text) {

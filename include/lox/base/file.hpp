@@ -38,6 +38,8 @@ class File {
   /// Names that the file still has: 0 once it was removed.
   std::uint64_t links() const;
   void read(std::uint64_t offset, std::span<std::byte> to) const;
+  /// Whole pages of a large write go past the page cache where the file system lets them (O_DIRECT): no copy
+  /// into memory that others could use. LOX_DIRECT_IO=0 in the environment keeps all in the cache.
   void write(std::uint64_t offset, std::span<const std::byte> from);
   void append(std::string_view text);
   /// Sets the size and reserves the blocks, so that a full disk shows now and not after hours. Where a file
@@ -51,8 +53,12 @@ class File {
   const fs::path& path() const { return path_; }
 
  private:
-  File(int descriptor, fs::path path) : descriptor_(descriptor), path_(std::move(path)) {}
+  File(int descriptor, fs::path path, int direct = -1)
+      : descriptor_(descriptor), direct_(direct), path_(std::move(path)) {}
+  void write_cached(std::uint64_t offset, std::span<const std::byte> from);
+  std::size_t write_direct(std::uint64_t offset, std::span<const std::byte> pages);
   int descriptor_ = -1;
+  int direct_ = -1;  // the same file, opened with O_DIRECT, if it may be
   fs::path path_;
 };
 
