@@ -2,10 +2,12 @@
 #include "lox/linalg/delta.hpp"
 
 #include "lox/base/simd.hpp"
+#include "lox/linalg/lanes.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 namespace lox {
@@ -13,73 +15,126 @@ namespace {
 
 constexpr std::size_t chunk = 1 << 16;  // elements summed up by one thread
 constexpr std::size_t strip = 2048;     // elements that stay in the first-level cache
-constexpr std::size_t lanes = 16;
 
-/// Subtracts a strip and sums up; lanes keep the order of the sums fixed for any vector width.
-LOX_SIMD void subtract_strip(const float* aligned, const float* base, std::size_t count, float* delta,
-                             double* squares, double* aligned_squares, float* largest) {
-  std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    for (std::size_t l = 0; l < lanes; ++l) {
-      const float a = aligned[i + l];
-      const float d = a - base[i + l];
-      delta[i + l] = d;
-      squares[l] += static_cast<double>(d) * static_cast<double>(d);
-      aligned_squares[l] += static_cast<double>(a) * static_cast<double>(a);
-      largest[l] = std::abs(d) > largest[l] ? std::abs(d) : largest[l];
-    }
+/// Lanes keep the order of the sums fixed for any vector width.
+struct Sums {
+  Doubles squares[2]{};
+  Doubles aligned_squares[2]{};
+  Floats largest{};
+};
+
+/// Subtracts `lanes` entries and sums up.
+LOX_INLINE inline void subtract_lanes(const Floats& aligned, const Floats& base, Floats& delta, Sums& sums) {
+  delta = aligned - base;
+  Doubles d[2];
+  Doubles a[2];
+  widen_halves(delta, d[0], d[1]);
+  widen_halves(aligned, a[0], a[1]);
+  for (int h = 0; h < 2; ++h) {
+    sums.squares[h] += d[h] * d[h];
+    sums.aligned_squares[h] += a[h] * a[h];
   }
-  for (; i < count; ++i) {
-    const float d = aligned[i] - base[i];
-    delta[i] = d;
-    squares[0] += static_cast<double>(d) * static_cast<double>(d);
-    aligned_squares[0] += static_cast<double>(aligned[i]) * static_cast<double>(aligned[i]);
-    largest[0] = std::max(largest[0], std::abs(d));
+  const Floats size = delta < 0 ? -delta : delta;
+  sums.largest = size > sums.largest ? size : sums.largest;
+}
+
+template <class Type>
+LOX_INLINE inline void subtract_type(const std::byte* aligned, const std::byte* base, std::span<float> delta,
+                                     Sums& sums) {
+  constexpr std::size_t width = sizeof(typename Type::Bits) / lanes;
+  Sums local = sums;  // out of reach of the stores to delta
+  Floats a;
+  Floats b;
+  Floats d;
+  std::size_t first = 0;
+  for (; first + lanes <= delta.size(); first += lanes) {
+    Type::load(aligned + first * width, a);
+    Type::load(base + first * width, b);
+    subtract_lanes(a, b, d, local);
+    __builtin_memcpy(delta.data() + first, &d, sizeof(d));
+  }
+  if (first < delta.size()) {  // the same on copies, the lanes beyond being zero
+    const std::size_t rest = delta.size() - first;
+    std::array<std::byte, lanes * width> ours{};
+    std::array<std::byte, lanes * width> theirs{};
+    std::memcpy(ours.data(), aligned + first * width, rest * width);
+    std::memcpy(theirs.data(), base + first * width, rest * width);
+    Type::load(ours.data(), a);
+    Type::load(theirs.data(), b);
+    subtract_lanes(a, b, d, local);
+    std::memcpy(delta.data() + first, &d, rest * sizeof(float));
+  }
+  sums = local;
+}
+
+LOX_SIMD void subtract_bf16(const std::byte* aligned, const std::byte* base, std::span<float> delta,
+                            Sums& sums) {
+  subtract_type<Bf16>(aligned, base, delta, sums);
+}
+LOX_SIMD void subtract_f16(const std::byte* aligned, const std::byte* base, std::span<float> delta,
+                           Sums& sums) {
+  subtract_type<F16>(aligned, base, delta, sums);
+}
+LOX_SIMD void subtract_f32(const std::byte* aligned, const std::byte* base, std::span<float> delta,
+                           Sums& sums) {
+  subtract_type<F32>(aligned, base, delta, sums);
+}
+
+/// Different types, none of them double.
+void subtract_mixed(DType aligned_type, const std::byte* aligned, DType base_type, const std::byte* base,
+                    std::span<float> delta, Sums& sums) {
+  const auto aligned_width = static_cast<std::size_t>(dtype_bits(aligned_type)) / 8;
+  const auto base_width = static_cast<std::size_t>(dtype_bits(base_type)) / 8;
+  std::array<float, strip> a;
+  std::array<float, strip> b;
+  for (std::size_t first = 0; first < delta.size(); first += strip) {
+    const std::size_t n = std::min(strip, delta.size() - first);
+    to_float(aligned_type, aligned + first * aligned_width, n, a.data());
+    to_float(base_type, base + first * base_width, n, b.data());
+    subtract_f32(std::as_bytes(std::span(a)).data(), std::as_bytes(std::span(b)).data(),
+                 delta.subspan(first, n), sums);
   }
 }
 
-struct Sums {
-  std::array<double, lanes> squares{};
-  std::array<double, lanes> aligned_squares{};
-  std::array<float, lanes> largest{};
-};
+/// With doubles: subtracted as such, rounded once.
+void subtract_wide(DType aligned_type, const std::byte* aligned, DType base_type, const std::byte* base,
+                   std::span<float> delta, Sums& sums) {
+  const auto aligned_width = static_cast<std::size_t>(dtype_bits(aligned_type)) / 8;
+  const auto base_width = static_cast<std::size_t>(dtype_bits(base_type)) / 8;
+  std::array<double, strip> a;
+  std::array<double, strip> b;
+  for (std::size_t first = 0; first < delta.size(); first += strip) {
+    const std::size_t n = std::min(strip, delta.size() - first);
+    to_double(aligned_type, aligned + first * aligned_width, n, a.data());
+    to_double(base_type, base + first * base_width, n, b.data());
+    for (std::size_t i = 0; i < n; ++i) {
+      const auto d = static_cast<float>(a[i] - b[i]);
+      delta[first + i] = d;
+      sums.squares[0][0] += static_cast<double>(d) * static_cast<double>(d);
+      sums.aligned_squares[0][0] += a[i] * a[i];
+      sums.largest[0] = std::max(sums.largest[0], std::abs(d));
+    }
+  }
+}
 
 DeltaSummary subtract_chunk(DType aligned_type, const std::byte* aligned, DType base_type,
                             const std::byte* base, std::span<float> delta) {
-  const bool wide = aligned_type == DType::F64 || base_type == DType::F64;
-  const auto aligned_width = static_cast<std::size_t>(dtype_bits(aligned_type)) / 8;
-  const auto base_width = static_cast<std::size_t>(dtype_bits(base_type)) / 8;
   Sums sums;
-  std::array<float, strip> a;
-  std::array<float, strip> b;
-  std::array<double, strip> a_wide;
-  std::array<double, strip> b_wide;
-  for (std::size_t first = 0; first < delta.size(); first += strip) {
-    const std::size_t n = std::min(strip, delta.size() - first);
-    if (wide) {  // subtract in double, round once
-      to_double(aligned_type, aligned + first * aligned_width, n, a_wide.data());
-      to_double(base_type, base + first * base_width, n, b_wide.data());
-      for (std::size_t i = 0; i < n; ++i) {
-        a[i] = static_cast<float>(a_wide[i] - b_wide[i]);
-        b[i] = 0;
-      }
-    } else {
-      to_float(aligned_type, aligned + first * aligned_width, n, a.data());
-      to_float(base_type, base + first * base_width, n, b.data());
-    }
-    subtract_strip(a.data(), b.data(), n, delta.data() + first, sums.squares.data(),
-                   sums.aligned_squares.data(), sums.largest.data());
-    if (wide) {
-      for (std::size_t i = 0; i < n; ++i) {
-        sums.aligned_squares[0] +=
-            a_wide[i] * a_wide[i] - static_cast<double>(a[i]) * static_cast<double>(a[i]);
-      }
-    }
+  if (aligned_type == DType::F64 || base_type == DType::F64) {
+    subtract_wide(aligned_type, aligned, base_type, base, delta, sums);
+  } else if (aligned_type != base_type) {
+    subtract_mixed(aligned_type, aligned, base_type, base, delta, sums);
+  } else if (aligned_type == DType::BF16) {
+    subtract_bf16(aligned, base, delta, sums);
+  } else if (aligned_type == DType::F16) {
+    subtract_f16(aligned, base, delta, sums);
+  } else {
+    subtract_f32(aligned, base, delta, sums);
   }
   DeltaSummary summary;
   for (std::size_t l = 0; l < lanes; ++l) {
-    summary.norm_squared += sums.squares[l];
-    summary.aligned_norm_squared += sums.aligned_squares[l];
+    summary.norm_squared += sums.squares[l / (lanes / 2)][l % (lanes / 2)];
+    summary.aligned_norm_squared += sums.aligned_squares[l / (lanes / 2)][l % (lanes / 2)];
     summary.largest = std::max(summary.largest, sums.largest[l]);
   }
   summary.finite = std::isfinite(summary.norm_squared);  // a square of a float cannot overflow a double

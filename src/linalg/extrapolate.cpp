@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "lox/linalg/extrapolate.hpp"
 
-#include "lox/base/half.hpp"
 #include "lox/base/simd.hpp"
+#include "lox/linalg/lanes.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -12,47 +12,11 @@
 namespace lox {
 namespace {
 
-constexpr std::size_t lanes = 16;
-using Floats = float __attribute__((vector_size(4 * lanes)));
-using Words = std::uint32_t __attribute__((vector_size(4 * lanes)));
-using Counts = std::int32_t __attribute__((vector_size(4 * lanes)));
-using Doubles = double __attribute__((vector_size(8 * lanes)));
-
 /// Lanes keep the order of the sums fixed for any vector width.
 struct Sums {
-  Doubles edit{};
-  Doubles dot{};
+  Doubles edit[2]{};
+  Doubles dot[2]{};
   Counts changed{};
-};
-
-/// How `lanes` entries of a dtype are read and written.
-template <void (*widen)(const Words&, Floats&), void (*narrow)(const Floats&, Words&)>
-struct Half {
-  using Bits = std::uint16_t __attribute__((vector_size(2 * lanes)));
-  LOX_INLINE static void load(const std::byte* from, Floats& values) {
-    Bits bits;
-    __builtin_memcpy(&bits, from, sizeof(bits));
-    widen(__builtin_convertvector(bits, Words), values);
-  }
-  /// `values` become what was stored.
-  LOX_INLINE static void store(std::byte* to, Floats& values) {
-    Words words;
-    narrow(values, words);
-    const Bits bits = __builtin_convertvector(words, Bits);
-    __builtin_memcpy(to, &bits, sizeof(bits));
-    widen(words, values);
-  }
-};
-using Bf16 = Half<widen_bf16<Words, Floats>, narrow_bf16<Words, Floats>>;
-using F16 = Half<widen_f16<Words, Floats>, narrow_f16<Words, Floats>>;
-struct F32 {
-  using Bits = Floats;
-  LOX_INLINE static void load(const std::byte* from, Floats& values) {
-    __builtin_memcpy(&values, from, sizeof(values));
-  }
-  LOX_INLINE static void store(std::byte* to, const Floats& values) {
-    __builtin_memcpy(to, &values, sizeof(values));
-  }
 };
 
 /// The step of a row of W: sum of r weights times rows of `factors`, `stride` entries apart.
@@ -67,6 +31,7 @@ struct Step {
 template <class Type>
 LOX_INLINE inline void add_lanes(std::byte* values, const Step& step, const float* factors, Sums& sums) {
   Floats add{};
+#pragma GCC unroll 8
   for (Index i = 0; i < step.r; ++i) {
     Floats row;
     __builtin_memcpy(&row, factors + static_cast<std::size_t>(i) * step.stride, sizeof(row));
@@ -77,9 +42,14 @@ LOX_INLINE inline void add_lanes(std::byte* values, const Step& step, const floa
   Floats after = before + add;
   Type::store(values, after);
   const Floats difference = after - before;
-  const Doubles wide = __builtin_convertvector(add, Doubles);
-  sums.edit += wide * wide;
-  sums.dot += wide * __builtin_convertvector(difference, Doubles);
+  Doubles edit[2];
+  Doubles realised[2];
+  widen_halves(add, edit[0], edit[1]);
+  widen_halves(difference, realised[0], realised[1]);
+  sums.edit[0] += edit[0] * edit[0];
+  sums.edit[1] += edit[1] * edit[1];
+  sums.dot[0] += edit[0] * realised[0];
+  sums.dot[1] += edit[1] * realised[1];
   sums.changed -= difference != 0;  // true is -1
 }
 
@@ -120,8 +90,8 @@ LOX_SIMD void add_step_f32(std::byte* values, const Step& step, std::size_t coun
 EditSummary close(const Sums& sums) {
   EditSummary summary;
   for (std::size_t l = 0; l < lanes; ++l) {
-    summary.edit_squared += sums.edit[l];
-    summary.realised_dot += sums.dot[l];
+    summary.edit_squared += sums.edit[l / (lanes / 2)][l % (lanes / 2)];
+    summary.realised_dot += sums.dot[l / (lanes / 2)][l % (lanes / 2)];
     summary.changed += sums.changed[l];
   }
   summary.finite = std::isfinite(summary.realised_dot);

@@ -15,7 +15,7 @@ namespace {
 
 constexpr Index padded = 16;       // panels are given this many columns at a time
 constexpr Index tile_size = 2048;  // rows of a padded panel that stay in a second-level cache: 128 KiB
-constexpr Index sum_length = 512;  // floats added up before the sum goes to its total: bounds rounding
+constexpr Index sum_length = 256;  // floats added up before the sum goes to its total: bounds rounding
 
 #ifdef LOX_X86
 

@@ -33,7 +33,7 @@ TEST(ThinProduct, AgreesWithDoubleForAnyShape) {
       multiply(view, x, found);
       ASSERT_EQ(found.rows(), m);
       ASSERT_EQ(found.cols(), columns);
-      // Rounding of a sum in blocks of 512: far below that of one after the other for long sums.
+      // Rounding of a sum in blocks of 256: far below that of one after the other for long sums.
       EXPECT_LT(
           error(wide * x.cast<double>(), found, wide.rowwise().norm() * x.cast<double>().colwise().norm()),
           40)
