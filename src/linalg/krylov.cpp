@@ -3,20 +3,16 @@
 
 namespace lox {
 
-// Wider blocks make better use of the processor, narrower ones of the Krylov space; measured in
-// docs/numerics.md. Products take 16 columns at a time.
-Index krylov_block(Index k) {
-  return k + 10 <= 16 ? 16 : 32;
-}
 Index krylov_basis(Index k) {
-  return std::max<Index>(10 * krylov_block(k), 2 * k + 2 * krylov_block(k));
+  return std::max<Index>(10 * krylov_block, 2 * k + 2 * krylov_block);
 }
 
 KrylovOptions krylov_options(const SvdOptions& options) {
   KrylovOptions krylov;
   krylov.k = options.k;
-  krylov.block = krylov_block(options.k);
+  krylov.block = krylov_block;
   krylov.basis = krylov_basis(options.k);
+  krylov.max_iterations = static_cast<int>(std::max<Index>(100, 2 * options.k));
   krylov.tolerance = options.tolerance;
   krylov.delta_error = options.delta_error;
   krylov.key = options.key;

@@ -17,7 +17,8 @@ constexpr double entries_per_second =
 constexpr double bytes_per_second = 4.5e8;  // of files, beside the arithmetic
 constexpr double grid_efficiency = 0.6;
 constexpr double expected_iterations = 7;
-constexpr double read_piece = 8 << 20;
+constexpr double file_pieces =
+    16 << 20;  // one of the base, and one of the output on its way past the page cache
 
 struct Sizes {
   double m, n, least, entries, aligned_bytes, base_bytes, k, block, basis;
@@ -32,14 +33,14 @@ Sizes sizes_of(const WorkItem& item) {
   s.aligned_bytes = s.entries * dtype_bits(item.dtype) / 8;
   s.base_bytes = s.entries * dtype_bits(item.base_dtype) / 8;
   s.k = item.k == 0 ? s.least : std::min(static_cast<double>(item.k), s.least);
-  s.block = static_cast<double>(krylov_block(item.k));
+  s.block = static_cast<double>(krylov_block);
   s.basis = static_cast<double>(krylov_basis(item.k));
   return s;
 }
 
 Cost copy_cost(const WorkItem& item) {
   Cost cost;
-  cost.memory = std::min<std::uint64_t>(item.bytes, std::uint64_t{32} << 20);
+  cost.memory = std::min<std::uint64_t>(item.bytes, std::uint64_t{32} << 20) + (std::uint64_t{8} << 20);
   cost.bytes_read = cost.bytes_written = item.bytes;
   cost.seconds = 2 * static_cast<double>(item.bytes) / bytes_per_second;
   return cost;
@@ -51,7 +52,7 @@ Cost local_cost(const WorkItem& item) {
   if (item.action == Action::copy) return copy_cost(item);
   const Sizes s = sizes_of(item);
   Cost cost;
-  double memory = s.aligned_bytes + 4 * s.entries + read_piece;
+  double memory = s.aligned_bytes + 4 * s.entries + file_pieces;
   double speed = krylov_flops_per_second;
   if (item.method == Method::krylov) {
     cost.flops = 2 * s.entries * (s.block * 2 * expected_iterations + 2 * s.k);
@@ -97,7 +98,7 @@ Cost grid_cost(const WorkItem& item, int ranks) {
   }
   const double extrapolation = 2 * s.entries * (item.method == Method::full ? 1 : s.k) / all;
   // A band: its delta, the aligned rows, a piece of the base, and the redistribution's two copies.
-  memory += 3.5 * band + read_piece;
+  memory += 3.5 * band + file_pieces;
   cost.memory = static_cast<std::uint64_t>(memory);
   const double reads = item.method == Method::full ? 1 : 2;  // of the aligned rows: before and after the SVD
   cost.bytes_read = static_cast<std::uint64_t>((reads * s.aligned_bytes + s.base_bytes) / all);

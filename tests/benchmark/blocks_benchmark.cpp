@@ -28,12 +28,13 @@ RowMajorMatrix spectrum(Index rank, Sigma sigma) {
 }
 
 void run(const char* name, const RowMajorMatrix& matrix) {
-  for (const Index k : {6, 100}) {
+  for (const Index k : {6, 100, 200}) {
     for (const Index block : {8, 16, 32, 48}) {
       LocalOperator op(RowMajorView(matrix.data(), rows, cols));
       KrylovOptions options;
       options.k = k;
       options.block = block;
+      options.max_iterations = 300;
       options.basis = std::max<Index>(10 * block, 2 * k + 2 * block);
       double best = 1e9;
       KrylovResult result;
