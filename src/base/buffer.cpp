@@ -97,27 +97,35 @@ Pool& pool() {
 
 }  // namespace
 
-Buffer::Buffer(std::size_t bytes) : size_(bytes) {
+Buffer::Buffer(std::size_t bytes, std::size_t shift) : size_(bytes), shift_(shift) {
   if (bytes == 0) return;
-  data_ = bytes < huge_page ? static_cast<std::byte*>(::operator new (bytes, std::align_val_t{64}))
-                            : pool().take(whole_pages(bytes));
+  const std::size_t all = bytes + shift;
+  std::byte* const block = all < huge_page
+                               ? static_cast<std::byte*>(::operator new (all, std::align_val_t{64}))
+                               : pool().take(whole_pages(all));
+  data_ = block + shift;
 }
 
 Buffer::Buffer(Buffer&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      shift_(std::exchange(other.shift_, 0)) {}
 
 Buffer& Buffer::operator=(Buffer&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
+  std::swap(shift_, other.shift_);
   return *this;
 }
 
 Buffer::~Buffer() {
   if (data_ == nullptr) return;
-  if (size_ < huge_page) {
-    ::operator delete (data_, std::align_val_t{64});
+  std::byte* const block = data_ - shift_;
+  const std::size_t all = size_ + shift_;
+  if (all < huge_page) {
+    ::operator delete (block, std::align_val_t{64});
   } else {
-    pool().give(data_, whole_pages(size_));
+    pool().give(block, whole_pages(all));
   }
 }
 

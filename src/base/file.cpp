@@ -115,7 +115,7 @@ void File::write(std::uint64_t offset, std::span<const std::byte> from) {
   fault_point("write");
   if (direct_ >= 0 && from.size() >= direct_least) {
     // The pages at both ends may be shared with what others write beside this: only the cache can merge them.
-    const std::size_t head = (page_size() - offset % page_size()) % page_size();
+    const std::size_t head = (page_size() - page_shift(offset)) % page_size();
     write_cached(offset, from.first(head));
     const std::size_t whole = (from.size() - head) / page_size() * page_size();
     const std::size_t done = head + write_direct(offset + head, from.subspan(head, whole));
@@ -123,6 +123,10 @@ void File::write(std::uint64_t offset, std::span<const std::byte> from) {
     from = from.subspan(done);
   }
   write_cached(offset, from);
+}
+
+std::size_t File::page_shift(std::uint64_t offset) {
+  return offset % page_size();
 }
 
 void File::write_cached(std::uint64_t offset, std::span<const std::byte> from) {

@@ -151,7 +151,7 @@ void LocalWork::Pipeline::copy(Parcel& parcel) {
   const TensorInfo& source = work.files_.aligned_of(parcel.item);
   const Extent& target = work.files_.output_of(parcel.item).extent;
   TensorRecord& record = parcel.record;
-  Buffer buffer(std::min<std::uint64_t>(target.bytes, bytes_at_once));
+  Buffer buffer(std::min<std::uint64_t>(target.bytes, bytes_at_once), File::page_shift(target.offset));
   for (std::uint64_t first = 0; first < target.bytes; first += bytes_at_once) {
     const std::span<std::byte> bytes =
         buffer.bytes().first(std::min<std::uint64_t>(bytes_at_once, target.bytes - first));

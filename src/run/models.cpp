@@ -68,7 +68,10 @@ std::uint64_t ModelFiles::row_offset(const WorkItem& item, Index row) const {
 }
 
 Buffer ModelFiles::read_aligned(const WorkItem& item, Index first, Index count) {
-  Buffer rows(static_cast<std::size_t>(count * item.cols) * width_of(aligned_of(item)));
+  // They become the output's rows.
+  const std::uint64_t target = output_of(item).extent.offset + row_offset(item, first);
+  Buffer rows(static_cast<std::size_t>(count * item.cols) * width_of(aligned_of(item)),
+              File::page_shift(target));
   aligned_.read(aligned_of(item), row_offset(item, first), rows.bytes());
   return rows;
 }

@@ -50,15 +50,18 @@ TEST(File, NeighboursThatShareAPage) {
   for (std::uint64_t i = 0; i < total; ++i) ASSERT_EQ(found[i], value_at(i)) << "at byte " << i;
 }
 
-// The page of memory and that of the file begin together: written in place.
-TEST(File, WholePagesInPlace) {
+// Memory that lies as far from a page as the place in the file.
+TEST(File, WrittenFromWhereItIs) {
   const testing::Scratch scratch;
-  constexpr std::size_t bytes = std::size_t{17} << 20;
+  constexpr std::uint64_t offset = 5 * 4096 + 40;
+  constexpr std::size_t bytes = (std::size_t{17} << 20) + 3;
   File file = File::create(scratch / "file");
-  Buffer memory;
-  file.write(0, stretch(memory, 0, bytes, 0));
+  Buffer memory(bytes, File::page_shift(offset));
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(memory.data()) % 4096, 40);
+  for (std::size_t i = 0; i < bytes; ++i) memory.data()[i] = value_at(offset + i);
+  file.write(offset, memory.bytes());
   std::vector<std::byte> found(bytes);
-  file.read(0, found);
+  file.read(offset, found);
   EXPECT_EQ(std::memcmp(found.data(), memory.data(), bytes), 0);
 }
 

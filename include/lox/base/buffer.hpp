@@ -5,13 +5,13 @@
 
 namespace lox {
 
-/// A large block of memory, aligned to a huge page and asked to be made of them; not initialised. A block
-/// that is given back serves the next of its size or less, yet the process never holds more of them than were
-/// in use at one time.
+/// A large block of memory, `shift` bytes behind the begin of a huge page and asked to be made of them; not
+/// initialised. A block that is given back serves the next of its size or less, yet the process never holds
+/// more of them than were in use at one time.
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(std::size_t bytes);
+  explicit Buffer(std::size_t bytes, std::size_t shift = 0);
   Buffer(Buffer&& other) noexcept;
   Buffer& operator=(Buffer&& other) noexcept;
   ~Buffer();
@@ -26,6 +26,7 @@ class Buffer {
  private:
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;
+  std::size_t shift_ = 0;
 };
 
 /// The same for what malloc gives (panels of tens of megabytes): freed memory waits for the next tensor

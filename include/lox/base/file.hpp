@@ -39,8 +39,11 @@ class File {
   std::uint64_t links() const;
   void read(std::uint64_t offset, std::span<std::byte> to) const;
   /// Whole pages of a large write go past the page cache where the file system lets them (O_DIRECT): no copy
-  /// into memory that others could use. LOX_DIRECT_IO=0 in the environment keeps all in the cache.
+  /// into memory that others could use. Memory that lies as far from a page as `offset` does (`page_shift`) is
+  /// written from where it is, other memory is copied first. LOX_DIRECT_IO=0 in the environment keeps all in
+  /// the cache.
   void write(std::uint64_t offset, std::span<const std::byte> from);
+  static std::size_t page_shift(std::uint64_t offset);
   void append(std::string_view text);
   /// Sets the size and reserves the blocks, so that a full disk shows now and not after hours. Where a file
   /// system cannot reserve, only the size is set.
