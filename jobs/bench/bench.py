@@ -164,10 +164,11 @@ def plan(options):
 
 
 def predict(pair, folder, ranks, *options):
-    """The totals of `lox plan`."""
+    """The totals of `lox plan`, which ends with 5 where the disk is too small for the output."""
     base, aligned = pair
-    return json.loads(timed(LOX, "plan", "--base", base, "--aligned", aligned, "--output", folder / "hardened",
-                            "--ranks", ranks, "--json", *options)[1])["totals"]
+    told = timed(LOX, "plan", "--base", base, "--aligned", aligned, "--output", folder / "hardened",
+                 "--ranks", ranks, "--json", *options, codes=(0, 5))[1]
+    return json.JSONDecoder().raw_decode(told)[0]["totals"]  # a complaint may follow
 
 
 def moved(totals):

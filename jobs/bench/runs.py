@@ -13,14 +13,14 @@ LOX = os.environ.get("LOX", "lox")
 HERE = Path(__file__).resolve().parent
 
 
-def timed(*command, threads=1):
-    """Wall seconds of a program and what it prints, which is shown if it fails."""
+def timed(*command, threads=1, codes=(0,)):
+    """Wall seconds of a program and what it prints, which is shown if it ends with another code."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     start = time.monotonic()
     done = subprocess.run([str(word) for word in command], env=environment, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, check=False)
     seconds = time.monotonic() - start
-    if done.returncode != 0:
+    if done.returncode not in codes:
         sys.exit(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}")
     return seconds, done.stdout
 

@@ -70,6 +70,7 @@ Cost local_cost(const WorkItem& item) {
   cost.seconds =
       std::max(cost.flops / speed + extrapolation / krylov_flops_per_second + s.entries / entries_per_second,
                (2 * s.aligned_bytes + s.base_bytes) / bytes_per_second);
+  cost.seconds_first = (s.aligned_bytes + s.base_bytes) / bytes_per_second;
   cost.flops += extrapolation;
   return cost;
 }
