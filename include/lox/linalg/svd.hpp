@@ -49,7 +49,7 @@ Factors exact_svd(const RowMajorView& delta, Index k);
 bool prefers_exact(Index rows, Index cols, Index k);
 
 /// Columns that the Krylov method multiplies at once, as many as the thin products take. Wider blocks make
-/// better use of the processor, narrower ones of the Krylov space; measured for k up to 200 in
+/// better use of the processor, narrower ones of the Krylov space; measured for k up to 100 in
 /// docs/benchmarks.md.
 inline constexpr Index krylov_block = 16;
 /// Columns that it keeps for k.
