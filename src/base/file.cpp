@@ -33,7 +33,6 @@ int open_or_throw(const fs::path& path, int flags, const char* doing) {
 }
 
 constexpr std::size_t direct_least = std::size_t{1} << 20;  // a write worth going past the cache
-constexpr std::size_t direct_piece = std::size_t{8} << 20;  // copied and written at once
 
 /// A second descriptor that goes past the page cache; -1 where there is no such thing.
 int open_direct(const fs::path& path) {

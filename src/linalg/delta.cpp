@@ -80,41 +80,45 @@ LOX_SIMD void subtract_f32(const std::byte* aligned, const std::byte* base, std:
   subtract_type<F32>(aligned, base, delta, sums);
 }
 
+/// Calls work(aligned, base, delta) for strips of both models in one type, into which `convert` brings them.
+template <class Value, class Convert, class Work>
+void by_strips(Convert convert, DType aligned_type, const std::byte* aligned, DType base_type,
+               const std::byte* base, std::span<float> delta, Work work) {
+  const auto aligned_width = static_cast<std::size_t>(dtype_bits(aligned_type)) / 8;
+  const auto base_width = static_cast<std::size_t>(dtype_bits(base_type)) / 8;
+  std::array<Value, strip> a;
+  std::array<Value, strip> b;
+  for (std::size_t first = 0; first < delta.size(); first += strip) {
+    const std::size_t n = std::min(strip, delta.size() - first);
+    convert(aligned_type, aligned + first * aligned_width, n, a.data());
+    convert(base_type, base + first * base_width, n, b.data());
+    work(a.data(), b.data(), delta.subspan(first, n));
+  }
+}
+
 /// Different types, none of them double.
 void subtract_mixed(DType aligned_type, const std::byte* aligned, DType base_type, const std::byte* base,
                     std::span<float> delta, Sums& sums) {
-  const auto aligned_width = static_cast<std::size_t>(dtype_bits(aligned_type)) / 8;
-  const auto base_width = static_cast<std::size_t>(dtype_bits(base_type)) / 8;
-  std::array<float, strip> a;
-  std::array<float, strip> b;
-  for (std::size_t first = 0; first < delta.size(); first += strip) {
-    const std::size_t n = std::min(strip, delta.size() - first);
-    to_float(aligned_type, aligned + first * aligned_width, n, a.data());
-    to_float(base_type, base + first * base_width, n, b.data());
-    subtract_f32(std::as_bytes(std::span(a)).data(), std::as_bytes(std::span(b)).data(),
-                 delta.subspan(first, n), sums);
-  }
+  by_strips<float>(to_float, aligned_type, aligned, base_type, base, delta,
+                   [&](const float* a, const float* b, std::span<float> d) {
+                     subtract_f32(reinterpret_cast<const std::byte*>(a),
+                                  reinterpret_cast<const std::byte*>(b), d, sums);
+                   });
 }
 
 /// With doubles: subtracted as such, rounded once.
 void subtract_wide(DType aligned_type, const std::byte* aligned, DType base_type, const std::byte* base,
                    std::span<float> delta, Sums& sums) {
-  const auto aligned_width = static_cast<std::size_t>(dtype_bits(aligned_type)) / 8;
-  const auto base_width = static_cast<std::size_t>(dtype_bits(base_type)) / 8;
-  std::array<double, strip> a;
-  std::array<double, strip> b;
-  for (std::size_t first = 0; first < delta.size(); first += strip) {
-    const std::size_t n = std::min(strip, delta.size() - first);
-    to_double(aligned_type, aligned + first * aligned_width, n, a.data());
-    to_double(base_type, base + first * base_width, n, b.data());
-    for (std::size_t i = 0; i < n; ++i) {
-      const auto d = static_cast<float>(a[i] - b[i]);
-      delta[first + i] = d;
-      sums.squares[0][0] += static_cast<double>(d) * static_cast<double>(d);
-      sums.aligned_squares[0][0] += a[i] * a[i];
-      sums.largest[0] = std::max(sums.largest[0], std::abs(d));
-    }
-  }
+  by_strips<double>(to_double, aligned_type, aligned, base_type, base, delta,
+                    [&](const double* a, const double* b, std::span<float> delta_strip) {
+                      for (std::size_t i = 0; i < delta_strip.size(); ++i) {
+                        const auto d = static_cast<float>(a[i] - b[i]);
+                        delta_strip[i] = d;
+                        sums.squares[0][0] += static_cast<double>(d) * static_cast<double>(d);
+                        sums.aligned_squares[0][0] += a[i] * a[i];
+                        sums.largest[0] = std::max(sums.largest[0], std::abs(d));
+                      }
+                    });
 }
 
 DeltaSummary subtract_chunk(DType aligned_type, const std::byte* aligned, DType base_type,
@@ -133,8 +137,8 @@ DeltaSummary subtract_chunk(DType aligned_type, const std::byte* aligned, DType 
   }
   DeltaSummary summary;
   for (std::size_t l = 0; l < lanes; ++l) {
-    summary.norm_squared += sums.squares[l / (lanes / 2)][l % (lanes / 2)];
-    summary.aligned_norm_squared += sums.aligned_squares[l / (lanes / 2)][l % (lanes / 2)];
+    summary.norm_squared += lane(sums.squares, l);
+    summary.aligned_norm_squared += lane(sums.aligned_squares, l);
     summary.largest = std::max(summary.largest, sums.largest[l]);
   }
   summary.finite = std::isfinite(summary.norm_squared);  // a square of a float cannot overflow a double

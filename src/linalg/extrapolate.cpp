@@ -90,8 +90,8 @@ LOX_SIMD void add_step_f32(std::byte* values, const Step& step, std::size_t coun
 EditSummary close(const Sums& sums) {
   EditSummary summary;
   for (std::size_t l = 0; l < lanes; ++l) {
-    summary.edit_squared += sums.edit[l / (lanes / 2)][l % (lanes / 2)];
-    summary.realised_dot += sums.dot[l / (lanes / 2)][l % (lanes / 2)];
+    summary.edit_squared += lane(sums.edit, l);
+    summary.realised_dot += lane(sums.dot, l);
     summary.changed += sums.changed[l];
   }
   summary.finite = std::isfinite(summary.realised_dot);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lox/plan/cost.hpp"
 
+#include "lox/base/file.hpp"
 #include "lox/linalg/process_grid.hpp"
 
 #include <algorithm>
@@ -17,8 +18,8 @@ constexpr double entries_per_second =
 constexpr double bytes_per_second = 4.5e8;  // of files, beside the arithmetic
 constexpr double grid_efficiency = 0.6;
 constexpr double expected_iterations = 7;
-constexpr double file_pieces =
-    16 << 20;  // one of the base, and one of the output on its way past the page cache
+// A piece of the base, and one of the output on its way past the page cache.
+constexpr double file_pieces = (8 << 20) + File::direct_piece;
 
 struct Sizes {
   double m, n, least, entries, aligned_bytes, base_bytes, k, block, basis;
@@ -40,7 +41,7 @@ Sizes sizes_of(const WorkItem& item) {
 
 Cost copy_cost(const WorkItem& item) {
   Cost cost;
-  cost.memory = std::min<std::uint64_t>(item.bytes, std::uint64_t{32} << 20) + (std::uint64_t{8} << 20);
+  cost.memory = std::min<std::uint64_t>(item.bytes, std::uint64_t{32} << 20) + File::direct_piece;
   cost.bytes_read = cost.bytes_written = item.bytes;
   cost.seconds = 2 * static_cast<double>(item.bytes) / bytes_per_second;
   return cost;
@@ -70,7 +71,7 @@ Cost local_cost(const WorkItem& item) {
   cost.seconds =
       std::max(cost.flops / speed + extrapolation / krylov_flops_per_second + s.entries / entries_per_second,
                (2 * s.aligned_bytes + s.base_bytes) / bytes_per_second);
-  cost.seconds_first = (s.aligned_bytes + s.base_bytes) / bytes_per_second;
+  cost.first_read = (s.aligned_bytes + s.base_bytes) / bytes_per_second;
   cost.flops += extrapolation;
   return cost;
 }

@@ -13,7 +13,7 @@ namespace lox {
 Forecast forecast(const Plan& plan, const Checkpoint& aligned, int ranks) {
   Forecast all;
   all.ranks.resize(static_cast<std::size_t>(ranks));
-  std::vector<double> first(static_cast<std::size_t>(ranks));
+  std::vector<bool> begun(static_cast<std::size_t>(ranks));
   const auto add = [](Forecast::Rank& rank, const Cost& cost) {
     rank.memory = std::max(rank.memory, program_memory + cost.memory);
     rank.bytes_read += cost.bytes_read;
@@ -26,12 +26,12 @@ Forecast forecast(const Plan& plan, const Checkpoint& aligned, int ranks) {
       const auto rank = static_cast<std::size_t>(item.rank);
       const Cost cost = local_cost(item);
       add(all.ranks[rank], cost);
-      first[rank] = std::max(first[rank], cost.seconds_first);  // the largest comes first
+      if (!begun[rank]) all.ranks[rank].seconds += cost.first_read;
+      begun[rank] = true;
       continue;
     }
     for (Forecast::Rank& rank : all.ranks) add(rank, grid_cost(item, ranks));
   }
-  for (std::size_t rank = 0; rank < first.size(); ++rank) all.ranks[rank].seconds += first[rank];
   for (const Forecast::Rank& rank : all.ranks) {
     all.bytes_read += rank.bytes_read;
     all.bytes_written += rank.bytes_written;

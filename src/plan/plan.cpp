@@ -110,8 +110,9 @@ double deal(std::vector<WorkItem>& items, int ranks) {
     auto [load, rank] = loads.top();
     loads.pop();
     item.rank = rank;
-    loads.emplace(load + item.seconds, rank);
-    longest = std::max(longest, load + item.seconds);
+    load += item.seconds + (load == 0 ? item.first_read : 0);
+    loads.emplace(load, rank);
+    longest = std::max(longest, load);
   }
   return longest;
 }
@@ -169,7 +170,9 @@ WorkItem make_item(const TensorInfo& tensor, const TensorInfo& partner, int inde
     if (item.method == Method::krylov && prefers_exact(item.rows, item.cols, job.k))
       item.method = Method::exact;
   }
-  item.seconds = local_cost(item).seconds;
+  const Cost cost = local_cost(item);
+  item.seconds = cost.seconds;
+  item.first_read = cost.first_read;
   return item;
 }
 

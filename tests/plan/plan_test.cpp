@@ -130,9 +130,7 @@ TEST(Plan, AWholeLargeModelIsPlannedAtOnce) {
     EXPECT_LE(rank.memory, std::uint64_t{32} << 30);
     mean += rank.seconds / ranks;
   }
-  // No rank works much longer than the others; those that begin with the embeddings read longer before they
-  // solve.
-  EXPECT_LE(f.seconds, 1.15 * mean);
+  EXPECT_LE(f.seconds, 1.1 * mean);  // no rank works much longer than the others
 }
 
 TEST(Plan, KnownModelsHaveTheirKnownSizes) {

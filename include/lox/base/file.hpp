@@ -19,6 +19,7 @@ enum class Space { reserved, sparse };
 class File {
  public:
   static constexpr std::size_t piece = std::size_t{256} << 20;
+  static constexpr std::size_t direct_piece = std::size_t{8} << 20;  ///< of a write past the page cache
 
   static File open_read(const fs::path& path);
   /// An existing file, for reading and writing.
@@ -39,9 +40,9 @@ class File {
   std::uint64_t links() const;
   void read(std::uint64_t offset, std::span<std::byte> to) const;
   /// Whole pages of a large write go past the page cache where the file system lets them (O_DIRECT): no copy
-  /// into memory that others could use. Memory that lies as far from a page as `offset` does (`page_shift`) is
-  /// written from where it is, other memory is copied first. LOX_DIRECT_IO=0 in the environment keeps all in
-  /// the cache.
+  /// into memory that others could use. Memory that lies as far from a page as `offset` does (`page_shift`)
+  /// is written from where it is, other memory is copied first. LOX_DIRECT_IO=0 in the environment keeps all
+  /// in the cache.
   void write(std::uint64_t offset, std::span<const std::byte> from);
   static std::size_t page_shift(std::uint64_t offset);
   void append(std::string_view text);

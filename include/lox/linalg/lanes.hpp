@@ -24,6 +24,11 @@ LOX_INLINE inline void widen_halves(const Floats& values, Doubles& low, Doubles&
   high = __builtin_shufflevector(wide, wide, 8, 9, 10, 11, 12, 13, 14, 15);
 }
 
+/// Lane l of a sum kept in two halves.
+inline double lane(const Doubles (&halves)[2], std::size_t l) {
+  return halves[l / (lanes / 2)][l % (lanes / 2)];
+}
+
 /// How `lanes` entries of a dtype are read and written.
 template <void (*widen)(const Words&, Floats&), void (*narrow)(const Floats&, Words&)>
 struct Half {

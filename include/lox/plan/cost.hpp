@@ -13,8 +13,7 @@ struct Cost {
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;
   double seconds = 0;
-  double seconds_first =
-      0;  ///< added once, for the first item in a rank's pipeline: reading with nothing to solve
+  double first_read = 0;  ///< seconds more if a rank begins with it: reading with nothing to solve
 };
 
 /// By one rank alone. The memory formula is in docs/architecture.md and kept by a test.

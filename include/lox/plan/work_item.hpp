@@ -30,8 +30,9 @@ struct WorkItem {
   DType base_dtype = DType::BF16;
   Index k = 0;  ///< as asked for; 0: full rank
   // Decided by the plan:
-  int rank = 0;        ///< who does it, if local
-  double seconds = 0;  ///< estimate, of the ranks that do it
+  int rank = 0;           ///< who does it, if local
+  double seconds = 0;     ///< estimate, of the ranks that do it
+  double first_read = 0;  ///< seconds more if a rank begins with it: reading with nothing to solve
 };
 
 }  // namespace lox
