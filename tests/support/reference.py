@@ -21,11 +21,12 @@ def round_to_bf16(values):
 
 
 class Svd:
-    """The float32 LAPACK SVD of a matrix, or of each matrix of a batch, truncated at any rank."""
+    """The LAPACK SVD of a float32 matrix, or of each matrix of a batch, truncated at any rank. In float32, as the
+    authors' script forms it, or in double."""
 
-    def __init__(self, matrix):
+    def __init__(self, matrix, precision=np.float32):
         self.matrix = matrix
-        self.u, self.sigma, self.vt = np.linalg.svd(matrix, full_matrices=False)
+        self.u, self.sigma, self.vt = np.linalg.svd(matrix.astype(precision), full_matrices=False)
 
     def truncated(self, k):
         """The best rank-k approximation; k = 0 means full rank, which is the matrix itself."""
@@ -33,7 +34,7 @@ class Svd:
             return self.matrix
         sigma = self.sigma.copy()
         sigma[..., k:] = 0
-        return (self.u * sigma[..., np.newaxis, :]) @ self.vt
+        return ((self.u * sigma[..., np.newaxis, :]) @ self.vt).astype(np.float32)
 
 
 def harden(aligned, low_rank, coef):
