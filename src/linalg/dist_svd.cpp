@@ -18,6 +18,7 @@ namespace {
 /// ever transposed or broadcast.
 class GridOperator {
  public:
+  static constexpr bool one_pass = false;  // A x is known only after a sum over ranks
   GridOperator(const DistMatrix& transposed, GridTimes& times) : t_(transposed), times_(times) {}
 
   Index rows() const { return t_.cols(); }

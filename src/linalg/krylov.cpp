@@ -12,11 +12,19 @@ KrylovOptions krylov_options(const SvdOptions& options) {
   krylov.k = options.k;
   krylov.block = krylov_block;
   krylov.basis = krylov_basis(options.k);
-  krylov.max_iterations = static_cast<int>(std::max<Index>(100, 2 * options.k));
+  krylov.max_iterations = static_cast<int>(std::max<Index>(200, 4 * options.k));
   krylov.tolerance = options.tolerance;
   krylov.delta_error = options.delta_error;
   krylov.key = options.key;
   return krylov;
+}
+
+bool adjoint_from_square(const KrylovOptions& options, const Small& factor, double largest) {
+  if (factor.rows() < factor.cols()) return false;  // of what was left out, there is no telling A X's part
+  double wanted = options.tolerance * largest;
+  if (options.delta_error > 0) wanted = std::min(wanted, options.delta_error);
+  const double smallest = small_svd(factor).sigma.tail(1)[0];
+  return 1e-7 * largest * largest <= 0.1 * wanted * smallest;
 }
 
 bool krylov_converged(const KrylovOptions& options, const Eigen::VectorXd& sigma,

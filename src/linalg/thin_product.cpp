@@ -4,7 +4,9 @@
 #include "lox/base/buffer.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <omp.h>
+#include <vector>
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define LOX_X86 1
@@ -13,11 +15,23 @@
 namespace lox {
 namespace {
 
-constexpr Index padded = 16;       // panels are given this many columns at a time
-constexpr Index tile_size = 2048;  // rows of a padded panel that stay in a second-level cache: 128 KiB
-constexpr Index sum_length = 256;  // floats added up before the sum goes to its total: bounds rounding
-
 #ifdef LOX_X86
+
+constexpr Index line = 16;         // floats in a line of the cache
+constexpr Index group = 8;         // columns of a panel that are multiplied at once
+constexpr Index tile_size = 512;   // rows of a group that stay in the first-level cache: 16 KiB
+constexpr Index strip_limit = 24;  // rows of A that are in the second-level cache for all groups and products
+constexpr Index strip_bytes = 256 << 10;
+constexpr Index thread_limit = 64;  // each keeps a sum of the width of A
+constexpr Index sum_rows = 240;     // rows of A added up before the sum goes to its total: bounds rounding
+
+/// Columns [begin, end) of the next strip that a product with this one asks for, since the processor's own
+/// prefetching starts anew with every row: a share for each product with a strip, so that memory is busy all
+/// the time.
+struct Fetch {
+  Index begin;
+  Index end;
+};
 
 #ifdef __clang__
 #pragma clang fp contract(fast)
@@ -32,127 +46,211 @@ using Float16 = float __attribute__((vector_size(64)));
 #define LOX_KERNEL avx2
 #define LOX_TARGET __attribute__((target("avx2,fma") LOX_FUSED))
 #define LOX_VECTOR Float8
+#define LOX_ROWS 3
+#define LOX_LINES 3
+#define LOX_COLUMNS 4
 #include "thin_product_kernel.inc"
 #undef LOX_KERNEL
 #undef LOX_TARGET
 #undef LOX_VECTOR
+#undef LOX_ROWS
+#undef LOX_LINES
+#undef LOX_COLUMNS
 #define LOX_KERNEL avx512
 #define LOX_TARGET __attribute__((target("avx512f,fma") LOX_FUSED))
 #define LOX_VECTOR Float16
+#define LOX_ROWS 3
+#define LOX_LINES 2
+#define LOX_COLUMNS 8
 #include "thin_product_kernel.inc"
 #undef LOX_KERNEL
 #undef LOX_TARGET
 #undef LOX_VECTOR
+#undef LOX_ROWS
+#undef LOX_LINES
+#undef LOX_COLUMNS
 
-enum class Kernel { avx512, avx2, none };
+/// The loops for one instruction set; declared in thin_product_kernel.inc.
+struct Kernel {
+  const char* name;
+  decltype(&avx2::multiply_strip) multiply;
+  decltype(&avx2::multiply_strip_adjoint) multiply_adjoint;
+};
 
 /// LOX_WITHOUT_AVX512 and LOX_WITHOUT_AVX2 are for tests: they leave out what the processor has.
-Kernel best_kernel() {
-#ifndef LOX_WITHOUT_AVX2
-#ifndef LOX_WITHOUT_AVX512
-  if (__builtin_cpu_supports("avx512f")) return Kernel::avx512;
+#ifdef LOX_WITHOUT_AVX2
+constexpr bool allow_avx2 = false;
+#else
+constexpr bool allow_avx2 = true;
 #endif
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Kernel::avx2;
+#ifdef LOX_WITHOUT_AVX512
+constexpr bool allow_avx512 = false;
+#else
+constexpr bool allow_avx512 = allow_avx2;
 #endif
-  return Kernel::none;
+
+/// None if this processor needs the BLAS.
+const Kernel* kernel() {
+  static constexpr Kernel with_avx512{"avx512f", avx512::multiply_strip, avx512::multiply_strip_adjoint};
+  static constexpr Kernel with_avx2{"avx2", avx2::multiply_strip, avx2::multiply_strip_adjoint};
+  if (allow_avx512 && __builtin_cpu_supports("avx512f")) return &with_avx512;
+  if (allow_avx2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &with_avx2;
+  return nullptr;
 }
 
-Kernel kernel() {
-  static const Kernel best = best_kernel();
-  return best;
-}
+/// A panel as the loops take it: groups of 8 columns, each for every 16 rows 8 columns of 16 floats.
+class PackedPanel {
+ public:
+  PackedPanel(Index rows, Index cols)
+      : rows_(rows),
+        cols_(cols),
+        group_size_((rows + line - 1) / line * line * group),
+        floats_(static_cast<std::size_t>(group_size_ * groups()) * sizeof(float)) {}
 
-/// Columns [first, first + padded) of a panel, row major, zero where it has none.
-void pack(const Panel& x, Index first, float* to) {
-  const Index count = std::min(padded, x.cols() - first);
-  for (Index i = 0; i < x.rows(); ++i) {
-    for (Index j = 0; j < padded; ++j) to[i * padded + j] = j < count ? x(i, first + j) : 0;
+  Index groups() const { return (cols_ + group - 1) / group; }
+  float* group_at(Index g) const { return floats_.floats().data() + g * group_size_; }
+
+  void set_zero() { std::ranges::fill(floats_.floats(), 0.0F); }
+  void add(const PackedPanel& other) {
+    float* const to = group_at(0);
+    const float* const from = other.group_at(0);
+    for (Index i = 0; i < group_size_ * groups(); ++i) to[i] += from[i];
   }
+  void pack(const Panel& panel) {
+    if (cols_ % group != 0 || rows_ % line != 0) set_zero();
+    each_line([&](float* packed, Index row, Index col, std::size_t bytes) {
+      std::memcpy(packed, &panel.coeffRef(row, col), bytes);
+    });
+  }
+  void unpack(Panel& panel) const {
+    panel.resize(rows_, cols_);
+    each_line([&](const float* packed, Index row, Index col, std::size_t bytes) {
+      std::memcpy(&panel.coeffRef(row, col), packed, bytes);
+    });
+  }
+
+ private:
+  template <class Work>
+  void each_line(Work work) const {
+    for (Index col = 0; col < cols_; ++col) {
+      float* packed = group_at(col / group) + col % group * line;
+      for (Index row = 0; row < rows_; row += line, packed += group * line) {
+        work(packed, row, col, static_cast<std::size_t>(std::min(line, rows_ - row)) * sizeof(float));
+      }
+    }
+  }
+  Index rows_, cols_, group_size_;
+  mutable Buffer floats_;
+};
+
+/// y = A x and z = A^T u, either of them if asked for (x, u not null), in one pass over A. u may be y.
+void sweep(const Kernel& loops, const RowMajorView& a, const Panel* x, Panel* y, const Panel* u, Panel* z) {
+  const Index m = a.rows();
+  const Index n = a.cols();
+  const Index fitting = strip_bytes / (static_cast<Index>(sizeof(float)) * std::max<Index>(n, 1));
+  const Index strip = std::clamp<Index>(fitting / 3 * 3, 6, strip_limit);
+  const Index chunk = sum_rows / strip * strip;  // of rows; fixed by A's width, so that threads change no sum
+  PackedPanel right(n, x != nullptr ? x->cols() : 0);
+  if (x != nullptr) {
+    right.pack(*x);
+    y->resize(m, x->cols());
+  }
+  PackedPanel total(n, u != nullptr ? u->cols() : 0);
+  total.set_zero();
+  const auto chunks = (m + chunk - 1) / chunk;
+  const auto threads =
+      static_cast<int>(std::clamp<Index>(chunks, 1, std::min<Index>(omp_get_max_threads(), thread_limit)));
+  struct Scratch {
+    PackedPanel part;            // of z: the sum over a chunk
+    std::vector<float> weights;  // a strip's rows of y or u, by groups
+  };
+  std::vector<Scratch> scratch;
+  const Index products = right.groups() + total.groups();  // with each strip
+  const Index groups = std::max(right.groups(), total.groups());
+  for (int thread = 0; thread < threads; ++thread) {
+    scratch.push_back({PackedPanel(n, u != nullptr ? u->cols() : 0),
+                       std::vector<float>(static_cast<std::size_t>(groups * strip_limit * group))});
+  }
+#pragma omp parallel for ordered schedule(static, 1) num_threads(threads)
+  for (Index begin = 0; begin < m; begin += chunk) {
+    Scratch& mine = scratch[static_cast<std::size_t>(omp_get_thread_num())];
+    mine.part.set_zero();
+    const Index end = std::min(m, begin + chunk);
+    for (Index first = begin; first < end; first += strip) {
+      const Index rows = std::min(strip, end - first);
+      const float* const at = a.data() + first * n;
+      const auto weights_of = [&](Index g) { return mine.weights.data() + g * strip_limit * group; };
+      const auto each_weight = [&](Index cols, auto work) {
+        for (Index c = 0; c < cols; ++c) {
+          for (Index i = 0; i < rows; ++i) work(weights_of(c / group)[i * group + c % group], first + i, c);
+        }
+      };
+      Index product = 0;
+      const auto next_fetch = [&] {
+        const Index from = n * product / products / tile_size * tile_size;
+        ++product;
+        return Fetch{from, product == products ? n : n * product / products / tile_size * tile_size};
+      };
+      if (x != nullptr) {
+        for (Index g = 0; g < right.groups(); ++g) {
+          loops.multiply(at, n, rows, n, next_fetch(), right.group_at(g), weights_of(g));
+        }
+        each_weight(x->cols(), [&](float weight, Index i, Index c) { (*y)(i, c) = weight; });
+      }
+      if (u != nullptr && u != y) {
+        each_weight(u->cols(), [&](float& weight, Index i, Index c) { weight = (*u)(i, c); });
+      }
+      for (Index g = 0; g < total.groups(); ++g) {
+        loops.multiply_adjoint(at, n, rows, n, next_fetch(), weights_of(g), mine.part.group_at(g));
+      }
+    }
+#pragma omp ordered
+    total.add(mine.part);
+  }
+  if (z != nullptr) total.unpack(*z);
 }
 
-void unpack(const float* from, Index first, Panel& y) {
-  const Index count = std::min(padded, y.cols() - first);
-  for (Index j = 0; j < count; ++j) {
-    for (Index i = 0; i < y.rows(); ++i) y(i, first + j) = from[i * padded + j];
-  }
-}
+#else
 
-/// Calls work(packed x, packed y) for every `padded` columns.
-template <class Work>
-void by_columns(const Panel& x, Panel& y, Work work) {
-  Buffer from(static_cast<std::size_t>(x.rows() * padded) * sizeof(float));
-  Buffer to(static_cast<std::size_t>(y.rows() * padded) * sizeof(float));
-  for (Index first = 0; first < x.cols(); first += padded) {
-    pack(x, first, from.floats().data());
-    work(from.floats().data(), to.floats().data());
-    unpack(to.floats().data(), first, y);
-  }
+struct Kernel {
+  const char* name;
+};
+const Kernel* kernel() {
+  return nullptr;
 }
+void sweep(const Kernel&, const RowMajorView&, const Panel*, Panel*, const Panel*, Panel*) {}
 
 #endif
 
 }  // namespace
 
 void multiply(const RowMajorView& a, const Panel& x, Panel& y) {
-#ifdef LOX_X86
-  if (kernel() != Kernel::none) {
-    const Index m = a.rows();
-    const Index n = a.cols();
-    y.resize(m, x.cols());
-    by_columns(x, y, [&](const float* from, float* to) {
-      constexpr Index rows_at_once = 96;  // of A by a thread: a whole number of either kernel's
-#pragma omp parallel for schedule(static)
-      for (Index first = 0; first < m; first += rows_at_once) {
-        const Index last = std::min(m, first + rows_at_once);
-        if (kernel() == Kernel::avx512) {
-          avx512::multiply_rows<1, 8>(a.data(), n, first, last, reinterpret_cast<const Float16*>(from),
-                                      reinterpret_cast<Float16*>(to));
-        } else {
-          avx2::multiply_rows<2, 6>(a.data(), n, first, last, reinterpret_cast<const Float8*>(from),
-                                    reinterpret_cast<Float8*>(to));
-        }
-      }
-    });
-    return;
+  if (kernel() == nullptr) {
+    y.noalias() = a * x;
+  } else {
+    sweep(*kernel(), a, &x, &y, nullptr, nullptr);
   }
-#endif
-  y.noalias() = a * x;
 }
 
-void multiply_adjoint(const RowMajorView& a, const Panel& x, Panel& y) {
-#ifdef LOX_X86
-  if (kernel() != Kernel::none) {
-    const Index m = a.rows();
-    const Index n = a.cols();
-    y.resize(n, x.cols());
-    // Every thread gets columns; the width does not change a result.
-    const Index share = (n + omp_get_max_threads() - 1) / omp_get_max_threads();
-    const Index width = std::clamp<Index>((share + padded - 1) / padded * padded, padded, tile_size);
-    by_columns(x, y, [&](const float* from, float* to) {
-#pragma omp parallel for schedule(static)
-      for (Index first = 0; first < n; first += width) {
-        const Index last = std::min(n, first + width);
-        if (kernel() == Kernel::avx512) {
-          avx512::multiply_cols<1, 8>(a.data(), m, n, first, last, reinterpret_cast<const Float16*>(from),
-                                      reinterpret_cast<Float16*>(to));
-        } else {
-          avx2::multiply_cols<2, 6>(a.data(), m, n, first, last, reinterpret_cast<const Float8*>(from),
-                                    reinterpret_cast<Float8*>(to));
-        }
-      }
-    });
-    return;
+void multiply_adjoint(const RowMajorView& a, const Panel& u, Panel& z) {
+  if (kernel() == nullptr) {
+    z.noalias() = a.transpose() * u;
+  } else {
+    sweep(*kernel(), a, nullptr, nullptr, &u, &z);
   }
-#endif
-  y.noalias() = a.transpose() * x;
+}
+
+void multiply_both(const RowMajorView& a, const Panel& x, Panel& y, const Panel& u, Panel& z) {
+  if (kernel() == nullptr) {
+    y.noalias() = a * x;
+    z.noalias() = a.transpose() * u;
+  } else {
+    sweep(*kernel(), a, &x, &y, &u, &z);
+  }
 }
 
 const char* thin_product_kernel() {
-#ifdef LOX_X86
-  if (kernel() == Kernel::avx512) return "avx512f";
-  if (kernel() == Kernel::avx2) return "avx2";
-#endif
-  return "blas";
+  return kernel() == nullptr ? "blas" : kernel()->name;
 }
 
 }  // namespace lox

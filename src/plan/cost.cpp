@@ -18,6 +18,7 @@ constexpr double entries_per_second =
 constexpr double bytes_per_second = 4.5e8;  // of files, beside the arithmetic
 constexpr double grid_efficiency = 0.6;
 constexpr double expected_iterations = 7;
+constexpr double sum_bytes = 16 * 4 * 8;  // for each column: sums of up to 16 threads that share a product
 // A piece of the base, and one of the output on its way past the page cache.
 constexpr double file_pieces = (8 << 20) + File::direct_piece;
 
@@ -57,7 +58,7 @@ Cost local_cost(const WorkItem& item) {
   double speed = krylov_flops_per_second;
   if (item.method == Method::krylov) {
     cost.flops = 2 * s.entries * (s.block * 2 * expected_iterations + 2 * s.k);
-    memory += 4 * (s.m + s.n) * (s.basis + 5 * s.block);
+    memory += 4 * (s.m + s.n) * (s.basis + 10 * s.block) + sum_bytes * s.n;
   } else if (item.method != Method::full) {
     cost.flops = s.entries * s.least + 4 * s.least * s.least * s.least / 3 + 4 * s.entries * s.k;
     memory += 8 * s.least * (s.least + 512 + 2 * s.k) + 4 * (s.m + s.n) * 3 * s.k;
@@ -91,7 +92,8 @@ Cost grid_cost(const WorkItem& item, int ranks) {
   } else if (item.method == Method::krylov) {
     cost.flops = 2 * s.entries * (s.block * 2 * expected_iterations + 2 * s.k) / active;
     seconds = cost.flops / krylov_flops_per_second / grid_efficiency;
-    memory += 4 * (s.m / grid.cols + s.n / grid.rows) * (s.basis + 5 * s.block);
+    memory +=
+        4 * (s.m / grid.cols + s.n / grid.rows) * (s.basis + 10 * s.block) + sum_bytes * s.n / grid.rows;
   } else {
     // p?gesvd: a copy, all vectors of both sides, and as much again to work on them in a 1-D distribution.
     cost.flops = (4 * s.entries * s.least + 12 * s.least * s.least * (s.m + s.n)) / active;

@@ -34,7 +34,7 @@ void run(const char* name, const RowMajorMatrix& matrix) {
       KrylovOptions options;
       options.k = k;
       options.block = block;
-      options.max_iterations = 300;
+      options.max_iterations = 600;
       options.basis = std::max<Index>(10 * block, 2 * k + 2 * block);
       double best = 1e9;
       KrylovResult result;

@@ -63,23 +63,44 @@ void delta_of_bf16(benchmark::State& state) {
 }
 BENCHMARK(delta_of_bf16);
 
-void thin_product(benchmark::State& state, bool adjoint, bool blas) {
+enum class Product { forward, adjoint, both, forward_by_blas, adjoint_by_blas };
+
+void thin_product(benchmark::State& state, Product product, Index columns) {
   Buffer delta = random_weights(DType::F32, 3);
   const RowMajorView a(delta.floats().data(), n, n);
-  const Panel x = random_panel(16);
-  Panel y(n, 16);
+  const Panel x = random_panel(columns);
+  Panel y(n, columns);
+  Panel z(n, columns);
   for (auto _ : state) {
-    if (blas && adjoint) y.noalias() = a.transpose() * x;
-    if (blas && !adjoint) y.noalias() = a * x;
-    if (!blas && adjoint) multiply_adjoint(a, x, y);
-    if (!blas && !adjoint) multiply(a, x, y);
+    switch (product) {
+      case Product::forward:
+        multiply(a, x, y);
+        break;
+      case Product::adjoint:
+        multiply_adjoint(a, x, z);
+        break;
+      case Product::both:
+        multiply_both(a, x, y, y, z);
+        break;
+      case Product::forward_by_blas:
+        y.noalias() = a * x;
+        break;
+      case Product::adjoint_by_blas:
+        z.noalias() = a.transpose() * x;
+        break;
+    }
   }
-  count(state, 4 * entries, 2.0 * 16 * static_cast<double>(entries));
+  const double products = product == Product::both ? 2 : 1;
+  count(state, 4 * entries, products * 2 * static_cast<double>(columns) * static_cast<double>(entries));
 }
-BENCHMARK_CAPTURE(thin_product, A_x_16_columns, false, false);
-BENCHMARK_CAPTURE(thin_product, A_x_by_the_BLAS, false, true);
-BENCHMARK_CAPTURE(thin_product, adjoint_16_columns, true, false);
-BENCHMARK_CAPTURE(thin_product, adjoint_by_the_BLAS, true, true);
+BENCHMARK_CAPTURE(thin_product, A_x_8_columns, Product::forward, 8);
+BENCHMARK_CAPTURE(thin_product, adjoint_8_columns, Product::adjoint, 8);
+BENCHMARK_CAPTURE(thin_product, both_in_one_pass_8_columns, Product::both, 8);
+BENCHMARK_CAPTURE(thin_product, A_x_16_columns, Product::forward, 16);
+BENCHMARK_CAPTURE(thin_product, adjoint_16_columns, Product::adjoint, 16);
+BENCHMARK_CAPTURE(thin_product, both_in_one_pass_16_columns, Product::both, 16);
+BENCHMARK_CAPTURE(thin_product, A_x_by_the_BLAS_16_columns, Product::forward_by_blas, 16);
+BENCHMARK_CAPTURE(thin_product, adjoint_by_the_BLAS_16_columns, Product::adjoint_by_blas, 16);
 
 void extrapolate_bf16_k_6(benchmark::State& state) {
   Buffer weights = random_weights(DType::BF16, 1);

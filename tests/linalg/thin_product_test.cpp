@@ -3,6 +3,9 @@
 
 #include "lox/linalg/libraries.hpp"
 
+#include <array>
+#include <cmath>
+
 #include "linalg/spectra.hpp"
 #include <gtest/gtest.h>
 
@@ -33,7 +36,7 @@ TEST(ThinProduct, AgreesWithDoubleForAnyShape) {
       multiply(view, x, found);
       ASSERT_EQ(found.rows(), m);
       ASSERT_EQ(found.cols(), columns);
-      // Rounding of a sum in blocks of 256: far below that of one after the other for long sums.
+      // Rounding of a sum in blocks: far below that of one after the other for long sums.
       EXPECT_LT(
           error(wide * x.cast<double>(), found, wide.rowwise().norm() * x.cast<double>().colwise().norm()),
           40)
@@ -44,6 +47,15 @@ TEST(ThinProduct, AgreesWithDoubleForAnyShape) {
                       wide.colwise().norm().transpose() * y.cast<double>().colwise().norm()),
                 40)
           << m << " x " << n << ", " << columns;
+      Panel image;
+      Panel back;
+      multiply_both(view, x, image, y, back);
+      EXPECT_EQ(back, found);
+      multiply(view, x, found);
+      EXPECT_EQ(image, found);
+      multiply_adjoint(view, image, found);
+      multiply_both(view, x, image, image, back);
+      EXPECT_EQ(back, found);
     }
   }
 }
@@ -56,6 +68,46 @@ TEST(ThinProduct, OverwritesWhatWasThere) {
   Panel dirty = Panel::Constant(20, 3, std::numeric_limits<float>::quiet_NaN());
   multiply({a.data(), 20, 30}, x, dirty);
   EXPECT_EQ(clean, dirty);
+}
+
+/// Lane by lane, as every instruction set is to sum up.
+TEST(ThinProduct, InstructionSetChangesNothing) {
+  if (std::string(thin_product_kernel()) == "blas") GTEST_SKIP() << "a BLAS sums up as it likes";
+  constexpr Index m = 20;
+  constexpr Index n = 1003;
+  constexpr Index lanes = 16;
+  constexpr Index tile = 512;
+  const RowMajorMatrix a = noise(m, n, 1);
+  const Panel x = noise(n, 9, 1, 3);
+  const Panel u = noise(m, 9, 1, 4);
+  Panel y;
+  Panel z;
+  multiply_both({a.data(), m, n}, x, y, u, z);
+  for (Index c = 0; c < x.cols(); ++c) {
+    for (Index i = 0; i < m; ++i) {
+      std::array<float, lanes> sum{};
+      std::array<float, lanes> part{};
+      for (Index j = 0; j < n; ++j) {
+        if (j % tile == 0 || j == n / lanes * lanes) {
+          for (std::size_t l = 0; l < lanes; ++l) sum[l] += part[l];
+          part = {};
+          if (j > tile) part.swap(sum);  // the last few go to the sum at once
+        }
+        float& lane = part[static_cast<std::size_t>(j % lanes)];
+        lane = std::fma(a(i, j), x(j, c), lane);
+      }
+      for (std::size_t l = 0; l < lanes; ++l) sum[l] += part[l];
+      for (std::size_t half = lanes / 2; half > 2; half /= 2) {
+        for (std::size_t l = 0; l < half; ++l) sum[l] += sum[l + half];
+      }
+      EXPECT_EQ(y(i, c), (sum[0] + sum[1]) + (sum[2] + sum[3])) << i << ", " << c;
+    }
+    for (Index j = 0; j < n; ++j) {
+      float sum = 0;
+      for (Index i = 0; i < m; ++i) sum = std::fma(a(i, j), u(i, c), sum);
+      EXPECT_EQ(z(j, c), sum) << j << ", " << c;
+    }
+  }
 }
 
 TEST(ThinProduct, NumberOfThreadsChangesNothing) {

@@ -13,6 +13,8 @@
 #include <limits>
 #include <vector>
 
+#include <Eigen/LU>
+
 namespace lox {
 
 /// What the block Krylov method needs of an m x n matrix A. Panels hold this rank's rows of a tall matrix.
@@ -21,19 +23,20 @@ namespace lox {
 template <class A>
 concept KrylovOperator = requires(A& a, const Panel& x, Panel& y, std::span<double> numbers,
                                   std::uint64_t key) {
-  { a.rows() } -> std::convertible_to<Index>;               // m
-  { a.cols() } -> std::convertible_to<Index>;               // n
-  a.apply(x, y);                                            // y = A x, collective
-  a.apply_adjoint(x, y);                                    // y = A^T x, collective
-  a.sum(Side::left, numbers);                               // over ranks, in place, collective
-  { a.should_stop() } -> std::same_as<bool>;                // the same on all ranks, collective
+  { a.rows() } -> std::convertible_to<Index>;    // m
+  { a.cols() } -> std::convertible_to<Index>;    // n
+  a.apply(x, y);                                 // y = A x, collective
+  a.apply_adjoint(x, y);                         // y = A^T x, collective
+  { A::one_pass } -> std::convertible_to<bool>;  // is a.apply_both(x, y, u, z) cheaper: y = A x, z = A^T u?
+  a.sum(Side::left, numbers);                    // over ranks, in place, collective
+  { a.should_stop() } -> std::same_as<bool>;     // the same on all ranks, collective
   { a.random_panel(Index{}, key) } -> std::same_as<Panel>;  // n x b: this rank's rows, the same for any ranks
 };
 
 struct KrylovOptions {
   Index k = 6;
-  Index block = 16;   ///< columns multiplied at once
-  Index basis = 160;  ///< columns kept before a restart; at least 2 * block and k + 2 * block
+  Index block = 8;   ///< columns multiplied at once
+  Index basis = 80;  ///< columns kept before a restart; at least 2 * block and k + 2 * block
   double tolerance = 1e-4;
   double delta_error = 0;  ///< bound on the estimated |error of Delta_k|_F to reach too; 0: none asked
   int max_iterations = 100;
@@ -57,20 +60,30 @@ template <KrylovOperator A>
 double measure_certificate(A& a, const Panel& u, const std::vector<double>& sigma, const Panel& v) {
   if (sigma.empty()) return 0;
   const Eigen::VectorXf s = Eigen::Map<const Eigen::VectorXd>(sigma.data(), u.cols()).template cast<float>();
-  Panel image;
   double worst = 0;
-  const auto look = [&](Side side, const Panel& vectors) {
+  const auto look = [&](Side side, Panel& image, const Panel& vectors) {
     image -= vectors * s.asDiagonal();
     Eigen::VectorXd squares = image.cast<double>().colwise().squaredNorm();
     a.sum(side, std::span(squares.data(), static_cast<std::size_t>(squares.size())));
     worst = std::max(worst, squares.maxCoeff());
   };
-  a.apply(v, image);
-  look(Side::left, u);
-  a.apply_adjoint(u, image);
-  look(Side::right, v);
+  Panel image;
+  Panel back;
+  if constexpr (A::one_pass) {
+    a.apply_both(v, image, u, back);
+  } else {
+    a.apply(v, image);
+    a.apply_adjoint(u, back);
+  }
+  look(Side::left, image, u);
+  look(Side::right, back, v);
   return std::sqrt(worst) / sigma.front();
 }
+
+/// May A^T U be taken from A^T A X, for A X = (old columns) + U `factor`? The rounding of A^T A X is about
+/// 1e-7 s_1 |A X|; by solving for U it grows by 1 / (smallest singular value of `factor`), and must stay
+/// below a tenth of what is asked of residuals. `largest` is s_1, as far as known.
+bool adjoint_from_square(const KrylovOptions& options, const Small& factor, double largest);
 
 /// Is the estimate good enough? `residuals` are |A^T u_i - s_i v_i| of the Ritz triplets, `sigma` all Ritz
 /// values.
@@ -80,8 +93,10 @@ bool krylov_converged(const KrylovOptions& options, const Eigen::VectorXd& sigma
 /// The k largest singular triplets of A by block Golub-Kahan bidiagonalisation with full reorthogonalisation
 /// and thick restart (Golub, Luk, Overton 1981; Baglama, Reichel 2005). Invariant: A V = U B and A^T U = V
 /// B^T + N S, with V, U, N orthonormal, N the next block, S acting on the newest columns of U only; so
-/// residuals cost no product. The basis is bounded whatever the spectrum. Throws Stopped if the operator says
-/// so. Collective over the operator's ranks.
+/// residuals cost no product. The basis is bounded whatever the spectrum. Where A^T A X comes in the pass
+/// that finds A X, it gives A^T U as long as its rounding allows: the part of A^T A X that is not of U lies
+/// in the span of V, which is taken out anyway. Throws Stopped if the operator says so. Collective over the
+/// operator's ranks.
 template <KrylovOperator A>
 KrylovResult krylov_svd(A& a, const KrylovOptions& options) {
   const Index limit = std::min(options.basis, std::max(a.rows(), a.cols())) + options.block;
@@ -90,15 +105,21 @@ KrylovResult krylov_svd(A& a, const KrylovOptions& options) {
   extend(a, Side::right, right.leftCols(0), next, float_rounding);
   Panel left;  // rows known after the first product
   Small b = Small::Zero(limit, limit);
-  Index rows = 0;  // of B: columns of U
-  Index cols = 0;  // of B: columns of V
+  Index rows = 0;             // of B: columns of U
+  Index cols = 0;             // of B: columns of V
+  bool square = A::one_pass;  // do passes with both A and A^T pay?
+  double largest = 0;         // Ritz value
   KrylovResult result;
   for (;;) {
     if (a.should_stop()) throw Stopped();
     ++result.iterations;
     right.middleCols(cols, next.cols()) = next;
     Panel image;
-    a.apply(next, image);
+    Panel back;
+    if constexpr (A::one_pass) {
+      if (square) a.apply_both(next, image, image, back);
+    }
+    if (!square) a.apply(next, image);
     if (left.cols() == 0) left.resize(image.rows(), limit);
     const Extension down = extend(a, Side::left, left.leftCols(rows), image, float_rounding);
     b.block(0, cols, rows, next.cols()) = down.inside;
@@ -109,10 +130,17 @@ KrylovResult krylov_svd(A& a, const KrylovOptions& options) {
 
     Small tail = Small::Zero(0, image.cols());  // S
     if (image.cols() > 0) {
-      a.apply_adjoint(image, next);
+      largest = std::max(largest, down.outside.norm());
+      square = square && adjoint_from_square(options, down.outside, largest);
+      if (square) {
+        next.noalias() = back * down.outside.inverse().template cast<float>();
+      } else {
+        a.apply_adjoint(image, next);
+      }
       tail = extend(a, Side::right, right.leftCols(cols), next, float_rounding).outside;
     }
     const SmallSvd ritz = small_svd(b.topLeftCorner(rows, cols));
+    if (ritz.sigma.size() > 0) largest = ritz.sigma[0];
     const Index wanted = std::min(options.k, ritz.sigma.size());
     const Eigen::VectorXd residuals =
         (tail * ritz.u.bottomRows(tail.cols()).leftCols(wanted)).colwise().norm().transpose();

@@ -10,11 +10,15 @@ namespace lox {
 /// A matrix in this rank's memory as a Krylov operator.
 class LocalOperator {
  public:
+  static constexpr bool one_pass = true;
   explicit LocalOperator(const RowMajorView& matrix) : matrix_(matrix) {}
   Index rows() const { return matrix_.rows(); }
   Index cols() const { return matrix_.cols(); }
   void apply(const Panel& x, Panel& y) const { multiply(matrix_, x, y); }
   void apply_adjoint(const Panel& x, Panel& y) const { multiply_adjoint(matrix_, x, y); }
+  void apply_both(const Panel& x, Panel& y, const Panel& u, Panel& z) const {
+    multiply_both(matrix_, x, y, u, z);
+  }
   bool should_stop() const { return stop_urgency() >= 2; }
   void sum(Side, std::span<double>) const {}
   Panel random_panel(Index columns, std::uint64_t key) const {

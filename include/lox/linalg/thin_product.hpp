@@ -4,15 +4,19 @@
 
 namespace lox {
 
-/// y = A x for a large A (m x n) and a panel x of few columns: A is read once, and used from where it lies. A
-/// BLAS packs A first, which takes as long as such a product itself; measured in docs/numerics.md. Sums are
-/// blocked in a fixed order, so the result does not depend on the number of threads.
+/// Products of a large A (m x n) with panels of few columns: A is read once, and used from where it lies. A
+/// BLAS packs A first, which takes as long as such a product itself; measured in docs/benchmarks.md. Sums are
+/// blocked in a fixed order, so the result depends neither on the number of threads nor on the instruction
+/// set.
+
+/// y = A x.
 void multiply(const RowMajorView& a, const Panel& x, Panel& y);
+/// z = A^T u.
+void multiply_adjoint(const RowMajorView& a, const Panel& u, Panel& z);
+/// Both in one pass over A. u may be y: then z = A^T A x.
+void multiply_both(const RowMajorView& a, const Panel& x, Panel& y, const Panel& u, Panel& z);
 
-/// y = A^T x, likewise.
-void multiply_adjoint(const RowMajorView& a, const Panel& x, Panel& y);
-
-/// The instruction set that the two use on this processor: "avx512f", "avx2", or "blas" if it has neither.
+/// The instruction set that they use on this processor: "avx512f", "avx2", or "blas" if it has neither.
 const char* thin_product_kernel();
 
 }  // namespace lox
