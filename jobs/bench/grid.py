@@ -68,7 +68,7 @@ def measure(options):
         parts = [report["totals"]["grid_seconds"] for report in krylov[ranks]]
         lines.append(f"| {ranks} | " + " | ".join(f"{statistics.median(p[part] for p in parts):.3f}" for part in PARTS) + " |")
 
-    lines += ["\nA product with 16 columns of a 4096 x 8192 matrix on the grid, milliseconds, median of 9: a local product and a sum along "
+    lines += ["\nA product with 8 columns of a 4096 x 8192 matrix on the grid, milliseconds, median of 9: a local product and a sum along "
               "grid rows or columns, as lox does it, and p?gemm.\n",
               "| ranks | A x | by p?gemm | A^T x | by p?gemm | p?gemm / lox |", "| --- | --- | --- | --- | --- | --- |"]
     program = Path(os.environ["LOX_BENCHMARKS"]) / "grid_benchmark"

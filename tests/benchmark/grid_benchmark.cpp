@@ -5,6 +5,7 @@
 #include "lox/base/random.hpp"
 #include "lox/base/timer.hpp"
 #include "lox/linalg/dist_matrix.hpp"
+#include "lox/linalg/svd.hpp"
 #include "lox/linalg/thin_product.hpp"
 
 #include <algorithm>
@@ -15,7 +16,7 @@
 namespace lox {
 namespace {
 
-constexpr Index thin = 16;
+constexpr Index thin = krylov_block;
 
 void fill(DistMatrix& matrix) {
   for (Index i = 0; i < matrix.local_rows() * matrix.local_cols(); ++i) {

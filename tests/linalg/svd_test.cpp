@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "lox/linalg/svd.hpp"
 
+#include "lox/linalg/krylov.hpp"
+#include "lox/linalg/local_operator.hpp"
+
 #include <cmath>
 #include <functional>
 #include <string>
@@ -133,6 +136,55 @@ TEST(TruncatedSvd, ReachesTheAskedErrorOfDelta) {
                         result.factors.v.cast<double>().transpose();
     EXPECT_LE((found - exact).norm(), 1.5 * options.delta_error) << wanted;
   }
+}
+
+/// Counts products: a pass for both where the method asks for it.
+struct CountingOperator : LocalOperator {
+  using LocalOperator::LocalOperator;
+  void apply_adjoint(const Panel& x, Panel& y) {
+    ++adjoints;
+    LocalOperator::apply_adjoint(x, y);
+  }
+  int adjoints = 0;
+};
+struct TwoPassOperator : LocalOperator {
+  using LocalOperator::LocalOperator;
+  static constexpr bool one_pass = false;
+};
+
+/// From noise of a third of s_1 to none at all: A^T U is taken from A^T A X while that is exact enough, and
+/// nobody could tell from the result.
+TEST(Krylov, OnePassIsAsGoodAsTwo) {
+  const Planted p = planted(600, 500, {1, 0.8, 0.6, 0.5, 0.4, 0.35});
+  const RowMajorMatrix rough = noise(600, 500, 1 / (std::sqrt(600.0) + std::sqrt(500.0)));
+  int with_adjoint = 0;
+  int without = 0;
+  for (const double floor : {0.3, 1e-1, 1e-2, 1e-3, 1e-4, 0.0}) {
+    const RowMajorMatrix a = p.matrix().cast<float>() + static_cast<float>(floor) * rough;
+    const RowMajorView view(a.data(), a.rows(), a.cols());
+    const Eigen::VectorXd expected = reference_sigma(a);
+    for (const double tolerance : {1e-2, 1e-4, 1e-6}) {
+      SvdOptions options;
+      options.tolerance = tolerance;
+      CountingOperator once(view);
+      TwoPassOperator twice(view);
+      const KrylovResult found = krylov_svd(once, krylov_options(options));
+      const KrylovResult reference = krylov_svd(twice, krylov_options(options));
+      SCOPED_TRACE(fmt::format("floor {}, tolerance {}", floor, tolerance));
+      ASSERT_TRUE(found.converged);
+      EXPECT_LE(std::abs(found.iterations - reference.iterations), 1);
+      EXPECT_LE(certificate_in_double(a, {found.u, found.sigma, found.v}), 1.1 * tolerance);
+      for (Index i = 0; i < 6; ++i) {
+        const double off = std::abs(found.sigma[static_cast<std::size_t>(i)] - expected[i]);
+        EXPECT_LE(off, std::max(1e-6, tolerance * tolerance / 0.01) * expected[0]) << i;
+      }
+      (once.adjoints > 0 ? with_adjoint : without) += 1;
+      fmt::print("floor {:6} tolerance {:6}: {} iterations (in two passes {}), {} products with A^T alone\n",
+                 floor, tolerance, found.iterations, reference.iterations, once.adjoints);
+    }
+  }
+  EXPECT_GT(with_adjoint, 0);
+  EXPECT_GT(without, 0);
 }
 
 TEST(TruncatedSvd, GivesWayToTheExactMethodWhenTheToleranceIsBeyondFloat) {
