@@ -31,6 +31,10 @@ class GridOperator {
     product([&] { multiply_adjoint(local(), x, y); });
     communicate([&] { sum_panel(t_.grid().row_comm(), y); });
   }
+  void apply_both(const Panel& x, Panel& y, const Panel& u, Panel& z) {
+    apply(x, y);
+    apply_adjoint(u, z);
+  }
   void sum(Side side, std::span<double> numbers) {
     communicate([&] {
       MPI_Allreduce(MPI_IN_PLACE, numbers.data(), static_cast<int>(numbers.size()), MPI_DOUBLE, MPI_SUM,

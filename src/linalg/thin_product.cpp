@@ -20,6 +20,7 @@ namespace {
 constexpr Index line = 16;         // floats in a line of the cache
 constexpr Index group = 8;         // columns of a panel that are multiplied at once
 constexpr Index tile_size = 512;   // rows of a group that stay in the first-level cache: 16 KiB
+constexpr Index rows_at_once = 3;  // of A: their sums with a group's columns fill the registers
 constexpr Index strip_limit = 24;  // rows of A that are in the second-level cache for all groups and products
 constexpr Index strip_bytes = 256 << 10;
 constexpr Index thread_limit = 64;  // each keeps a sum of the width of A
@@ -46,27 +47,23 @@ using Float16 = float __attribute__((vector_size(64)));
 #define LOX_KERNEL avx2
 #define LOX_TARGET __attribute__((target("avx2,fma") LOX_FUSED))
 #define LOX_VECTOR Float8
-#define LOX_ROWS 3
 #define LOX_LINES 3
 #define LOX_COLUMNS 4
 #include "thin_product_kernel.inc"
 #undef LOX_KERNEL
 #undef LOX_TARGET
 #undef LOX_VECTOR
-#undef LOX_ROWS
 #undef LOX_LINES
 #undef LOX_COLUMNS
 #define LOX_KERNEL avx512
 #define LOX_TARGET __attribute__((target("avx512f,fma") LOX_FUSED))
 #define LOX_VECTOR Float16
-#define LOX_ROWS 3
 #define LOX_LINES 2
 #define LOX_COLUMNS 8
 #include "thin_product_kernel.inc"
 #undef LOX_KERNEL
 #undef LOX_TARGET
 #undef LOX_VECTOR
-#undef LOX_ROWS
 #undef LOX_LINES
 #undef LOX_COLUMNS
 
@@ -148,14 +145,15 @@ void sweep(const Kernel& loops, const RowMajorView& a, const Panel* x, Panel* y,
   const Index m = a.rows();
   const Index n = a.cols();
   const Index fitting = strip_bytes / (static_cast<Index>(sizeof(float)) * std::max<Index>(n, 1));
-  const Index strip = std::clamp<Index>(fitting / 3 * 3, 6, strip_limit);
+  const Index strip = std::clamp<Index>(fitting / rows_at_once * rows_at_once, 2 * rows_at_once, strip_limit);
   const Index chunk = sum_rows / strip * strip;  // of rows; fixed by A's width, so that threads change no sum
   PackedPanel right(n, x != nullptr ? x->cols() : 0);
   if (x != nullptr) {
     right.pack(*x);
     y->resize(m, x->cols());
   }
-  PackedPanel total(n, u != nullptr ? u->cols() : 0);
+  const Index total_cols = u != nullptr ? u->cols() : 0;
+  PackedPanel total(n, total_cols);
   total.set_zero();
   const auto chunks = (m + chunk - 1) / chunk;
   const auto threads =
@@ -168,7 +166,7 @@ void sweep(const Kernel& loops, const RowMajorView& a, const Panel* x, Panel* y,
   const Index products = right.groups() + total.groups();  // with each strip
   const Index groups = std::max(right.groups(), total.groups());
   for (int thread = 0; thread < threads; ++thread) {
-    scratch.push_back({PackedPanel(n, u != nullptr ? u->cols() : 0),
+    scratch.push_back({PackedPanel(n, total_cols),
                        std::vector<float>(static_cast<std::size_t>(groups * strip_limit * group))});
   }
 #pragma omp parallel for ordered schedule(static, 1) num_threads(threads)
@@ -210,47 +208,39 @@ void sweep(const Kernel& loops, const RowMajorView& a, const Panel* x, Panel* y,
   if (z != nullptr) total.unpack(*z);
 }
 
-#else
-
-struct Kernel {
-  const char* name;
-};
-const Kernel* kernel() {
-  return nullptr;
-}
-void sweep(const Kernel&, const RowMajorView&, const Panel*, Panel*, const Panel*, Panel*) {}
-
 #endif
+
+/// The same on any processor.
+void multiply_any(const RowMajorView& a, const Panel* x, Panel* y, const Panel* u, Panel* z) {
+#ifdef LOX_X86
+  if (const Kernel* const loops = kernel()) {
+    sweep(*loops, a, x, y, u, z);
+    return;
+  }
+#endif
+  if (x != nullptr) y->noalias() = a * *x;
+  if (u != nullptr) z->noalias() = a.transpose() * *u;
+}
 
 }  // namespace
 
 void multiply(const RowMajorView& a, const Panel& x, Panel& y) {
-  if (kernel() == nullptr) {
-    y.noalias() = a * x;
-  } else {
-    sweep(*kernel(), a, &x, &y, nullptr, nullptr);
-  }
+  multiply_any(a, &x, &y, nullptr, nullptr);
 }
 
 void multiply_adjoint(const RowMajorView& a, const Panel& u, Panel& z) {
-  if (kernel() == nullptr) {
-    z.noalias() = a.transpose() * u;
-  } else {
-    sweep(*kernel(), a, nullptr, nullptr, &u, &z);
-  }
+  multiply_any(a, nullptr, nullptr, &u, &z);
 }
 
 void multiply_both(const RowMajorView& a, const Panel& x, Panel& y, const Panel& u, Panel& z) {
-  if (kernel() == nullptr) {
-    y.noalias() = a * x;
-    z.noalias() = a.transpose() * u;
-  } else {
-    sweep(*kernel(), a, &x, &y, &u, &z);
-  }
+  multiply_any(a, &x, &y, &u, &z);
 }
 
 const char* thin_product_kernel() {
-  return kernel() == nullptr ? "blas" : kernel()->name;
+#ifdef LOX_X86
+  if (const Kernel* const loops = kernel()) return loops->name;
+#endif
+  return "blas";
 }
 
 }  // namespace lox

@@ -138,7 +138,7 @@ TEST(TruncatedSvd, ReachesTheAskedErrorOfDelta) {
   }
 }
 
-/// Counts products: a pass for both where the method asks for it.
+/// Counts products with A^T alone.
 struct CountingOperator : LocalOperator {
   using LocalOperator::LocalOperator;
   void apply_adjoint(const Panel& x, Panel& y) {

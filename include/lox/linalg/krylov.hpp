@@ -23,13 +23,14 @@ namespace lox {
 template <class A>
 concept KrylovOperator = requires(A& a, const Panel& x, Panel& y, std::span<double> numbers,
                                   std::uint64_t key) {
-  { a.rows() } -> std::convertible_to<Index>;    // m
-  { a.cols() } -> std::convertible_to<Index>;    // n
-  a.apply(x, y);                                 // y = A x, collective
-  a.apply_adjoint(x, y);                         // y = A^T x, collective
-  { A::one_pass } -> std::convertible_to<bool>;  // is a.apply_both(x, y, u, z) cheaper: y = A x, z = A^T u?
-  a.sum(Side::left, numbers);                    // over ranks, in place, collective
-  { a.should_stop() } -> std::same_as<bool>;     // the same on all ranks, collective
+  { a.rows() } -> std::convertible_to<Index>;  // m
+  { a.cols() } -> std::convertible_to<Index>;  // n
+  a.apply(x, y);                               // y = A x, collective
+  a.apply_adjoint(x, y);                       // y = A^T x, collective
+  a.apply_both(x, y, x, y);  // (x, y, u, z): y = A x, then z = A^T u; u may be y; collective
+  { A::one_pass } -> std::convertible_to<bool>;             // do both cost less together?
+  a.sum(Side::left, numbers);                               // over ranks, in place, collective
+  { a.should_stop() } -> std::same_as<bool>;                // the same on all ranks, collective
   { a.random_panel(Index{}, key) } -> std::same_as<Panel>;  // n x b: this rank's rows, the same for any ranks
 };
 
@@ -69,12 +70,7 @@ double measure_certificate(A& a, const Panel& u, const std::vector<double>& sigm
   };
   Panel image;
   Panel back;
-  if constexpr (A::one_pass) {
-    a.apply_both(v, image, u, back);
-  } else {
-    a.apply(v, image);
-    a.apply_adjoint(u, back);
-  }
+  a.apply_both(v, image, u, back);
   look(Side::left, image, u);
   look(Side::right, back, v);
   return std::sqrt(worst) / sigma.front();
@@ -116,10 +112,11 @@ KrylovResult krylov_svd(A& a, const KrylovOptions& options) {
     right.middleCols(cols, next.cols()) = next;
     Panel image;
     Panel back;
-    if constexpr (A::one_pass) {
-      if (square) a.apply_both(next, image, image, back);
+    if (square) {
+      a.apply_both(next, image, image, back);
+    } else {
+      a.apply(next, image);
     }
-    if (!square) a.apply(next, image);
     if (left.cols() == 0) left.resize(image.rows(), limit);
     const Extension down = extend(a, Side::left, left.leftCols(rows), image, float_rounding);
     b.block(0, cols, rows, next.cols()) = down.inside;

@@ -48,8 +48,8 @@ Factors exact_svd(const RowMajorView& delta, Index k);
 /// Does k leave so little out that the Krylov method would cost more than the exact one?
 bool prefers_exact(Index rows, Index cols, Index k);
 
-/// Columns that the Krylov method multiplies at once, as many as the thin products take. Wider blocks need fewer
-/// passes, each of more arithmetic; measured for k up to 200 in docs/benchmarks.md.
+/// Columns that the Krylov method multiplies at once, as many as the thin products take. Wider blocks need
+/// fewer passes, each of more arithmetic; measured in docs/benchmarks.md.
 inline constexpr Index krylov_block = 8;
 /// Columns that it keeps for k.
 Index krylov_basis(Index k);

@@ -6,8 +6,8 @@ namespace lox {
 
 /// Products of a large A (m x n) with panels of few columns: A is read once, and used from where it lies. A
 /// BLAS packs A first, which takes as long as such a product itself; measured in docs/benchmarks.md. Sums are
-/// blocked in a fixed order, so the result depends neither on the number of threads nor on the instruction
-/// set.
+/// blocked in a fixed order, so the result depends neither on the number of threads nor, of AVX2 and AVX-512,
+/// on the instruction set.
 
 /// y = A x.
 void multiply(const RowMajorView& a, const Panel& x, Panel& y);
