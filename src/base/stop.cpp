@@ -15,15 +15,19 @@ std::atomic<double> longest_item{0};
 constexpr double to_tidy_up = 10;  // seconds to sync, write the journal and leave
 static_assert(std::atomic<int>::is_always_lock_free, "the handler must be async-signal-safe");
 
-extern "C" void raise_urgency(int) {
-  urgency.fetch_add(1);
+extern "C" void take_signal(int signal) {
+  if (signal == SIGUSR1) {
+    request_stop(1);
+  } else {
+    urgency.fetch_add(1);
+  }
 }
 
 }  // namespace
 
 void catch_stop_signals() {
   struct sigaction action {};
-  action.sa_handler = raise_urgency;
+  action.sa_handler = take_signal;
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
   for (const int signal : {SIGUSR1, SIGUSR2, SIGTERM}) sigaction(signal, &action, nullptr);

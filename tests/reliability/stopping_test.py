@@ -112,7 +112,7 @@ class TimeLimit(JobTest):
 
 
 class Urgency(JobTest):
-    """One signal lets the matrix in hand be finished, a second one drops it in the middle of its iterations."""
+    """One signal lets the matrix in hand be finished, a second one drops it in the middle of its iterations, but not SIGUSR1."""
 
     def setUp(self):
         super().setUp()
@@ -131,19 +131,22 @@ class Urgency(JobTest):
         journal = self.directory / f"{output}.journal" / "rank-00000.jsonl"
         wait_for(lambda: journal.exists() or job.has_ended(), "the start")
         time.sleep(0.2)
-        for _ in range(signals):
-            job.signal(signal.SIGUSR1, job.ranks())
+        for number in signals:
+            job.signal(number, job.ranks())
             time.sleep(0.05)  # pending signals of one kind are one
         self.assert_ended(job, STOPPED)
         return len(self.journal(output))
 
     def test_second_signal_drops_the_matrix(self):
-        self.assertEqual(self.stopped("once", 1), 1)
-        self.assertEqual(self.stopped("twice", 2), 0)
-        for output in ("once", "twice", "never"):
+        usr1, usr2, term = SIGNALS
+        finished = {"once": ((usr1,), 1), "often": ((usr1, usr1, usr1), 1), "more": ((usr1, usr2), 0), "twice": ((term, term), 0)}
+        for output, (signals, expected) in finished.items():
+            with self.subTest(signals=signals):
+                self.assertEqual(self.stopped(output, signals), expected)
+        for output in (*finished, "never"):
             self.lox(*self.arguments(output))
             self.assertEqual(self.leftovers(output), [])
-        for output in ("once", "twice"):
+        for output in finished:
             self.assertEqual(checkpoint.tree(self.directory / output), checkpoint.tree(self.directory / "never"))
 
 

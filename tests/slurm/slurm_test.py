@@ -180,6 +180,7 @@ class Interrupted(SlurmTest):
         # or just before they were frozen. Each start gets one.
         restarts = job.restarts
         wait_until(lambda: job.log().count("asked to stop") > restarts, 75, "the warning before the time limit")
+        time.sleep(2)  # if the launcher lost it while the ranks started, the script has said it again
         self.thaw(tasks)
         wait_until(lambda: job.restarts > restarts, 60, "the requeue")
         self.assert_unfinished()
@@ -215,6 +216,22 @@ class Interrupted(SlurmTest):
         self.assertEqual(resumed.code, 0, resumed.err)
         self.assertIn("going on with", resumed.err)
         self.assert_whole()
+
+    def test_lost_signal(self):
+        """The warning comes while the launcher is starting the ranks, and is lost: the script says it again."""
+        programs = self.folder / "bin"
+        programs.mkdir()
+        deaf = programs / "srun"
+        deaf.write_text("#!/bin/sh\ntrap ': > lost' USR1\n: > ready\nuntil [ -e lost ]; do sleep 0.1; done\n"
+                        f'exec {shutil.which("srun", path=cluster.environment["PATH"])} "$@"\n')
+        deaf.chmod(0o755)
+        job = self.harden(PATH=f"{programs}:{cluster.environment['PATH']}", LOX_FAULT="item:*:*:2000")
+        wait_until((self.folder / "ready").exists, 60, "the start")
+        cluster.run("scancel", "--batch", "--signal=USR1", job.number)
+        wait_until(lambda: job.restarts == 1, 60, "the requeue")
+        self.assertEqual(job.log().count("asked to stop"), 1)
+        job.wait_for("COMPLETED")
+        self.assert_whole(job)
 
     def test_mpirun(self):
         """The other launcher, to which TERM would be the end of all ranks: it comes as USR1."""
