@@ -9,28 +9,32 @@
 namespace lox {
 namespace {
 
-std::atomic<int> urgency{0};
+std::atomic<int> requested{0};
+std::atomic<int> counted{0};   // SIGUSR1, SIGTERM
+std::atomic<int> repeated{0};  // SIGUSR2: 1, however often
 std::atomic<double> deadline{0};
 std::atomic<double> longest_item{0};
 constexpr double to_tidy_up = 10;  // seconds to sync, write the journal and leave
 static_assert(std::atomic<int>::is_always_lock_free, "the handler must be async-signal-safe");
 
-extern "C" void take_signal(int signal) {
-  if (signal == SIGUSR1) {
-    request_stop(1);
-  } else {
-    urgency.fetch_add(1);
-  }
+extern "C" void count_signal(int) {
+  counted.fetch_add(1);
+}
+
+extern "C" void note_signal(int) {
+  repeated = 1;
 }
 
 }  // namespace
 
 void catch_stop_signals() {
   struct sigaction action {};
-  action.sa_handler = take_signal;
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
-  for (const int signal : {SIGUSR1, SIGUSR2, SIGTERM}) sigaction(signal, &action, nullptr);
+  action.sa_handler = count_signal;
+  for (const int signal : {SIGUSR1, SIGTERM}) sigaction(signal, &action, nullptr);
+  action.sa_handler = note_signal;
+  sigaction(SIGUSR2, &action, nullptr);
 }
 
 void set_deadline(double second) {
@@ -54,12 +58,12 @@ int stop_urgency() {
       request_stop(1);
     }
   }
-  return urgency.load();
+  return std::max(requested.load(), counted.load() + repeated.load());
 }
 
 void request_stop(int wanted) {
-  int seen = urgency.load();
-  while (seen < wanted && !urgency.compare_exchange_weak(seen, wanted)) {
+  int seen = requested.load();
+  while (seen < wanted && !requested.compare_exchange_weak(seen, wanted)) {
   }
 }
 

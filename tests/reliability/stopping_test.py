@@ -54,13 +54,16 @@ class Stopping(JobTest):
 
     def test_signal_to_mpirun(self):
         """SIGUSR1 and SIGUSR2 are passed on by mpirun."""
-        job = self.start(ranks=2, fault=SLOW)
-        job.all_ranks()
-        self.wait_for_lines(job, 2)
-        job.signal(signal.SIGUSR1, [job.pid])
-        self.assert_ended(job, STOPPED)
-        self.assert_unfinished()
-        self.resume(ranks=2)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            with self.subTest(signal=number):
+                output = f"out{number}"
+                job = self.start(output=output, ranks=2, fault=SLOW)
+                job.all_ranks()
+                self.wait_for_lines(job, 2, output)
+                job.signal(number, [job.pid])
+                self.assert_ended(job, STOPPED)
+                self.assert_unfinished(output)
+                self.resume(output=output, ranks=2)
 
     def test_on_the_grid(self):
         job = self.start("--grid", "always", ranks=2, fault="grid:*:*:250")
@@ -112,7 +115,7 @@ class TimeLimit(JobTest):
 
 
 class Urgency(JobTest):
-    """One signal lets the matrix in hand be finished, a second one drops it in the middle of its iterations, but not SIGUSR1."""
+    """One signal lets the matrix in hand be finished, a second one drops it in its iterations; SIGUSR2 may be repeated."""
 
     def setUp(self):
         super().setUp()
@@ -139,7 +142,8 @@ class Urgency(JobTest):
 
     def test_second_signal_drops_the_matrix(self):
         usr1, usr2, term = SIGNALS
-        finished = {"once": ((usr1,), 1), "often": ((usr1, usr1, usr1), 1), "more": ((usr1, usr2), 0), "twice": ((term, term), 0)}
+        finished = {"once": ((usr1,), 1), "twice": ((usr1, usr1), 0), "other": ((usr1, term), 0),
+                    "repeated": ((usr2, usr2, usr2), 1), "more": ((usr2, usr2, usr1), 0), "after": ((term, usr2), 0)}
         for output, (signals, expected) in finished.items():
             with self.subTest(signals=signals):
                 self.assertEqual(self.stopped(output, signals), expected)

@@ -222,7 +222,7 @@ class Interrupted(SlurmTest):
         programs = self.folder / "bin"
         programs.mkdir()
         deaf = programs / "srun"
-        deaf.write_text("#!/bin/sh\ntrap ': > lost' USR1\n: > ready\nuntil [ -e lost ]; do sleep 0.1; done\n"
+        deaf.write_text("#!/bin/sh\ntrap ': > lost' USR1 USR2\n: > ready\nuntil [ -e lost ]; do sleep 0.1; done\n"
                         f'exec {shutil.which("srun", path=cluster.environment["PATH"])} "$@"\n')
         deaf.chmod(0o755)
         job = self.harden(PATH=f"{programs}:{cluster.environment['PATH']}", LOX_FAULT="item:*:*:2000")
@@ -234,7 +234,7 @@ class Interrupted(SlurmTest):
         self.assert_whole(job)
 
     def test_mpirun(self):
-        """The other launcher, to which TERM would be the end of all ranks: it comes as USR1."""
+        """The other launcher, to which TERM would be the end of all ranks: it comes as USR2."""
         job = self.harden(LOX_LAUNCHER="mpirun")
         tasks = self.freeze(job)
         cluster.run("scancel", "--batch", "--signal=TERM", job.number)

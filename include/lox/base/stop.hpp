@@ -6,8 +6,8 @@ namespace lox {
 /// Requests to stop early. SIGUSR1, SIGUSR2 and SIGTERM raise a flag, nothing else; the run asks for it at
 /// safe points.
 
-/// Installs the handlers. SIGUSR1 raises the urgency to 1, however often it comes; SIGUSR2 and SIGTERM by 1
-/// each time.
+/// Installs the handlers. A second signal raises the urgency, but for SIGUSR2, which may come any number of
+/// times: for who cannot know whether the ranks have got the first one.
 void catch_stop_signals();
 
 /// 0: go on; 1: finish the current item, then stop; 2 and more: drop the current item.
