@@ -19,12 +19,42 @@ KrylovOptions krylov_options(const SvdOptions& options) {
   return krylov;
 }
 
-bool adjoint_from_square(const KrylovOptions& options, const Small& factor, double largest) {
-  if (factor.rows() < factor.cols()) return false;  // of what was left out, there is no telling A X's part
-  double wanted = options.tolerance * largest;
-  if (options.delta_error > 0) wanted = std::min(wanted, options.delta_error);
-  const double smallest = small_svd(factor).sigma.tail(1)[0];
-  return 1e-7 * largest * largest <= 0.1 * wanted * smallest;
+AdjointFromSquare::AdjointFromSquare(Index limit, double tolerance, bool pays)
+    // Twice what ends the method anyway (krylov_converged).
+    : bound_(std::min(0.1 * tolerance, 2e-6)), pays_(pays), errors_(Small::Zero(limit, limit)) {}
+
+bool AdjointFromSquare::allowed(const Extension& down, double largest) {
+  if (!pays_) return false;
+  const double rounding = 1e-7 * largest;
+  const double bound = bound_ * largest;
+  const auto size = [](const Small& gram) { return std::sqrt(small_svd(gram).sigma[0]); };
+  const Index added = down.outside.rows();
+  Small errors = rounding * rounding * Small::Identity(added, added);  // of a product
+  bool allowed = false;
+  pays_ = false;
+  if (added == down.outside.cols()) {  // else there is no telling what A^T did to the directions dropped
+    const Small inverse = down.outside.inverse();
+    const Eigen::VectorXd lengths =
+        (down.inside.colwise().squaredNorm() + down.outside.colwise().squaredNorm()).cwiseSqrt().transpose();
+    const Small own = rounding * lengths.asDiagonal() * inverse;
+    const Small passed = down.inside * inverse;
+    const Small fresh = own.transpose() * own;
+    const Small grown = fresh + passed.transpose() * errors_.topLeftCorner(columns_, columns_) * passed;
+    pays_ = size(fresh) <= bound;
+    allowed = pays_ && size(grown) <= bound;
+    if (allowed) errors = grown;
+  }
+  errors_.block(columns_, columns_, added, added) = errors;
+  columns_ += added;
+  return allowed;
+}
+
+void AdjointFromSquare::rotate(const Small& kept) {
+  if (!pays_) return;
+  const Small errors = kept.transpose() * errors_.topLeftCorner(columns_, columns_) * kept;
+  columns_ = kept.cols();
+  errors_.setZero();
+  errors_.topLeftCorner(columns_, columns_) = errors;
 }
 
 bool krylov_converged(const KrylovOptions& options, const Eigen::VectorXd& sigma,

@@ -23,7 +23,8 @@ constexpr double sum_bytes = 16 * 4 * 8;  // for each column: sums of up to 16 t
 constexpr double file_pieces = (8 << 20) + File::direct_piece;
 
 struct Sizes {
-  double m, n, least, entries, aligned_bytes, base_bytes, k, block, basis;
+  double m, n, least, entries, aligned_bytes, base_bytes, k, block;
+  double columns;  ///< of all panels of the Krylov method together
 };
 
 Sizes sizes_of(const WorkItem& item) {
@@ -36,7 +37,8 @@ Sizes sizes_of(const WorkItem& item) {
   s.base_bytes = s.entries * dtype_bits(item.base_dtype) / 8;
   s.k = item.k == 0 ? s.least : std::min(static_cast<double>(item.k), s.least);
   s.block = static_cast<double>(krylov_block);
-  s.basis = static_cast<double>(krylov_basis(item.k));
+  // The basis, the blocks in hand, and at its end the triplets or at a restart the columns kept.
+  s.columns = static_cast<double>(krylov_basis(item.k)) + std::max(10 * s.block, s.k + 4 * s.block);
   return s;
 }
 
@@ -58,7 +60,7 @@ Cost local_cost(const WorkItem& item) {
   double speed = krylov_flops_per_second;
   if (item.method == Method::krylov) {
     cost.flops = 2 * s.entries * (s.block * 2 * expected_iterations + 2 * s.k);
-    memory += 4 * (s.m + s.n) * (s.basis + 10 * s.block) + sum_bytes * s.n;
+    memory += 4 * (s.m + s.n) * s.columns + sum_bytes * s.n;
   } else if (item.method != Method::full) {
     cost.flops = s.entries * s.least + 4 * s.least * s.least * s.least / 3 + 4 * s.entries * s.k;
     memory += 8 * s.least * (s.least + 512 + 2 * s.k) + 4 * (s.m + s.n) * 3 * s.k;
@@ -92,8 +94,7 @@ Cost grid_cost(const WorkItem& item, int ranks) {
   } else if (item.method == Method::krylov) {
     cost.flops = 2 * s.entries * (s.block * 2 * expected_iterations + 2 * s.k) / active;
     seconds = cost.flops / krylov_flops_per_second / grid_efficiency;
-    memory +=
-        4 * (s.m / grid.cols + s.n / grid.rows) * (s.basis + 10 * s.block) + sum_bytes * s.n / grid.rows;
+    memory += 4 * (s.m / grid.cols + s.n / grid.rows) * s.columns + sum_bytes * s.n / grid.rows;
   } else {
     // p?gesvd: a copy, all vectors of both sides, and as much again to work on them in a 1-D distribution.
     cost.flops = (4 * s.entries * s.least + 12 * s.least * s.least * (s.m + s.n)) / active;

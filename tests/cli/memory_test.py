@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Peak memory is that of a few tensors, not of the model."""
+import os
 import shutil
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -46,6 +48,20 @@ class Memory(LoxTest):
 
     def test_does_not_grow_with_the_number_of_tensors_in_hdf5(self):
         self.check(".h5", 2)
+
+    def test_many_triplets_on_many_threads(self):
+        """Sums of all threads for all k columns at once would be more than everything else."""
+        pair = reference.random_pair(np.random.default_rng(9), (900, 12000))
+        for side, tensor in zip(("base", "aligned"), pair):
+            (self.directory / f"{side}.safetensors").write_bytes(checkpoint.encode({"w": tensor}))
+        arguments = ("--base", "base.safetensors", "--aligned", "aligned.safetensors", "--output", "out.safetensors", "--k", 200,
+                     "--svd", "krylov", "--tolerance", 0.1)
+        used = {}
+        for threads in (1, 4):
+            with mock.patch.dict(os.environ, {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}):
+                used[threads] = peak_memory("harden", "--quiet", "--overwrite", *arguments, directory=self.directory)
+        print(f"\n{used[1] / 1e6:.0f} MB on one thread, {used[4] / 1e6:.0f} MB on four")
+        self.assertLess(used[4], used[1] + 4 * 200 * 12000)  # a quarter of the sums for all columns
 
     def test_report_tells_what_the_kernel_counted(self):
         base, aligned = self.models / f"base-{FEW}.safetensors", self.models / f"aligned-{FEW}.safetensors"

@@ -56,30 +56,59 @@ struct KrylovResult {
   bool converged = false;
 };
 
-/// max over i of max(|A v_i - s_i u_i|, |A^T u_i - s_i v_i|) / s_1, measured by two products. Collective.
+/// max over i of max(|A v_i - s_i u_i|, |A^T u_i - s_i v_i|) / s_1, measured: a pass over A for each `block`
+/// triplets, so that it takes no more memory than the method. Collective.
 template <KrylovOperator A>
-double measure_certificate(A& a, const Panel& u, const std::vector<double>& sigma, const Panel& v) {
-  if (sigma.empty()) return 0;
-  const Eigen::VectorXf s = Eigen::Map<const Eigen::VectorXd>(sigma.data(), u.cols()).template cast<float>();
+double measure_certificate(A& a, const Panel& u, const std::vector<double>& sigma, const Panel& v,
+                           Index block = krylov_block) {
+  const auto k = static_cast<Index>(sigma.size());
   double worst = 0;
-  const auto look = [&](Side side, Panel& image, const Panel& vectors) {
-    image -= vectors * s.asDiagonal();
-    Eigen::VectorXd squares = image.cast<double>().colwise().squaredNorm();
-    a.sum(side, std::span(squares.data(), static_cast<std::size_t>(squares.size())));
-    worst = std::max(worst, squares.maxCoeff());
-  };
-  Panel image;
-  Panel back;
-  a.apply_both(v, image, u, back);
-  look(Side::left, image, u);
-  look(Side::right, back, v);
-  return std::sqrt(worst) / sigma.front();
+  for (Index first = 0; first < k; first += block) {
+    const Index count = std::min(block, k - first);
+    const Panel left = u.middleCols(first, count);
+    const Panel right = v.middleCols(first, count);
+    const Eigen::VectorXf s =
+        Eigen::Map<const Eigen::VectorXd>(sigma.data() + first, count).template cast<float>();
+    const auto look = [&](Side side, Panel& image, const Panel& vectors) {
+      image -= vectors * s.asDiagonal();
+      Eigen::VectorXd squares = image.cast<double>().colwise().squaredNorm();
+      a.sum(side, std::span(squares.data(), static_cast<std::size_t>(count)));
+      worst = std::max(worst, squares.maxCoeff());
+    };
+    Panel image;
+    Panel back;
+    a.apply_both(right, image, left, back);
+    look(Side::left, image, left);
+    look(Side::right, back, right);
+  }
+  return k > 0 ? std::sqrt(worst) / sigma.front() : 0;
 }
 
-/// May A^T U be taken from A^T A X, for A X = (old columns) + U `factor`? The rounding of A^T A X is about
-/// 1e-7 s_1 |A X|; by solving for U it grows by 1 / (smallest singular value of `factor`), and must stay
-/// below a tenth of what is asked of residuals. `largest` is s_1, as far as known.
-bool adjoint_from_square(const KrylovOptions& options, const Small& factor, double largest);
+/// Decides whether A^T U may be taken from A^T A X, where A X = U_old C + U R (an Extension):
+///
+///   A^T U = (A^T A X - A^T U_old C) R^-1
+///
+/// A^T U_old lies in the span of V, which is taken out anyway, but for its own error. So the new error is
+/// that of A^T A X, about 1e-7 s_1 |A X|, less the old one times C, all times R^-1. It grows from block to
+/// block where |C R^-1| > 1, as for noise wider than tall, until A^T U is had by a product of its own once.
+class AdjointFromSquare {
+ public:
+  /// `limit`: most columns of U. `pays`: a pass for A X and A^T A X costs less than two.
+  AdjointFromSquare(Index limit, double tolerance, bool pays);
+
+  /// Is the next A^T A X worth having?
+  bool pays() const { return pays_; }
+  /// May the newest block's A^T U be taken from it? `largest` is s_1, as far as known.
+  bool allowed(const Extension& down, double largest);
+  /// U is replaced by U * `kept`.
+  void rotate(const Small& kept);
+
+ private:
+  double bound_;  ///< of the error, relative to s_1
+  bool pays_;
+  Index columns_ = 0;  ///< of U
+  Small errors_;       ///< Gram matrix of what A^T U lacks of V B^T + N S: an estimate
+};
 
 /// Is the estimate good enough? `residuals` are |A^T u_i - s_i v_i| of the Ritz triplets, `sigma` all Ritz
 /// values.
@@ -90,9 +119,8 @@ bool krylov_converged(const KrylovOptions& options, const Eigen::VectorXd& sigma
 /// and thick restart (Golub, Luk, Overton 1981; Baglama, Reichel 2005). Invariant: A V = U B and A^T U = V
 /// B^T + N S, with V, U, N orthonormal, N the next block, S acting on the newest columns of U only; so
 /// residuals cost no product. The basis is bounded whatever the spectrum. Where A^T A X comes in the pass
-/// that finds A X, it gives A^T U as long as its rounding allows: the part of A^T A X that is not of U lies
-/// in the span of V, which is taken out anyway. Throws Stopped if the operator says so. Collective over the
-/// operator's ranks.
+/// that finds A X, it gives A^T U as long as its rounding allows. Throws Stopped if the operator says so.
+/// Collective over the operator's ranks.
 template <KrylovOperator A>
 KrylovResult krylov_svd(A& a, const KrylovOptions& options) {
   const Index limit = std::min(options.basis, std::max(a.rows(), a.cols())) + options.block;
@@ -101,10 +129,10 @@ KrylovResult krylov_svd(A& a, const KrylovOptions& options) {
   extend(a, Side::right, right.leftCols(0), next, float_rounding);
   Panel left;  // rows known after the first product
   Small b = Small::Zero(limit, limit);
-  Index rows = 0;             // of B: columns of U
-  Index cols = 0;             // of B: columns of V
-  bool square = A::one_pass;  // do passes with both A and A^T pay?
-  double largest = 0;         // Ritz value
+  Index rows = 0;      // of B: columns of U
+  Index cols = 0;      // of B: columns of V
+  double largest = 0;  // Ritz value
+  AdjointFromSquare square(limit, options.tolerance, A::one_pass);
   KrylovResult result;
   for (;;) {
     if (a.should_stop()) throw Stopped();
@@ -112,7 +140,7 @@ KrylovResult krylov_svd(A& a, const KrylovOptions& options) {
     right.middleCols(cols, next.cols()) = next;
     Panel image;
     Panel back;
-    if (square) {
+    if (square.pays()) {
       a.apply_both(next, image, image, back);
     } else {
       a.apply(next, image);
@@ -128,8 +156,7 @@ KrylovResult krylov_svd(A& a, const KrylovOptions& options) {
     Small tail = Small::Zero(0, image.cols());  // S
     if (image.cols() > 0) {
       largest = std::max(largest, down.outside.norm());
-      square = square && adjoint_from_square(options, down.outside, largest);
-      if (square) {
+      if (square.allowed(down, largest)) {
         next.noalias() = back * down.outside.inverse().template cast<float>();
       } else {
         a.apply_adjoint(image, next);
@@ -154,6 +181,7 @@ KrylovResult krylov_svd(A& a, const KrylovOptions& options) {
       const Index kept = std::min({rows, cols, std::max(options.basis / 2, options.k + options.block)});
       left.leftCols(kept) = (left.leftCols(rows) * ritz.u.leftCols(kept).template cast<float>()).eval();
       right.leftCols(kept) = (right.leftCols(cols) * ritz.v.leftCols(kept).template cast<float>()).eval();
+      square.rotate(ritz.u.leftCols(kept));
       b.setZero();
       b.diagonal().head(kept) = ritz.sigma.head(kept);
       rows = cols = kept;
