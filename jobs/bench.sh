@@ -28,8 +28,10 @@ export LOX_BENCHMARKS=${LOX_BENCHMARKS:-$(dirname "$LOX")/../tests}
 # As root, on one machine, without a network.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 export OMPI_MCA_btl_tcp_if_include=lo OMPI_MCA_oob_tcp_if_include=lo OMPI_MCA_hwloc_base_binding_policy=none
-export OMPI_MCA_mpi_yield_when_idle=1
-# A BLAS is to choose its kernels by the processor that it finds.
+export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_pml=ob1
+# A BLAS is to choose its kernels by the processor that it finds, for all competitors as for lox.
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
+core=$("$LOX" --version | sed -n 's/^BLAS *OpenBLAS .* \([^ ]*\) MAX_THREADS=.*/\1/p')
+if [[ -n $core ]]; then export OPENBLAS_CORETYPE=$core; fi
 
 PYTHONPATH=$root/jobs PYTHONDONTWRITEBYTECODE=1 exec /usr/bin/python3 -m bench.bench "$@"

@@ -13,7 +13,7 @@ lox=$PWD/build/release/src/lox
 
 # A laptop, a container: root may run MPI, there may be fewer cores than ranks, and traffic stays on this machine.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export OMPI_MCA_btl_tcp_if_include=lo OMPI_MCA_oob_tcp_if_include=lo OMPI_MCA_hwloc_base_binding_policy=none
+export OMPI_MCA_btl_tcp_if_include=lo OMPI_MCA_oob_tcp_if_include=lo OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_pml=ob1
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 mkdir -p build/demo

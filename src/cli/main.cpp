@@ -59,6 +59,7 @@ ExitCode run(const Command& command, const Arguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  restart_with_blas_kernels(argv);
   const Arguments words(argv + 1, argv + argc);
   if (words.empty() || words[0] == "--help" || words[0] == "-h" || words[0] == "help") {
     fmt::print("{}", program_help());

@@ -183,8 +183,11 @@ void sweep(const Kernel& loops, const RowMajorView& a, const Panel* x, Panel* y,
           for (Index i = 0; i < rows; ++i) work(weights_of(c / group)[i * group + c % group], first + i, c);
         }
       };
+      // Without another thread, the next chunk begins with the next strip.
+      const bool is_last = first + strip >= (threads == 1 ? m : end);
       Index product = 0;
       const auto next_fetch = [&] {
+        if (is_last) return Fetch{0, 0};
         const Index from = n * product / products / tile_size * tile_size;
         ++product;
         return Fetch{from, product == products ? n : n * product / products / tile_size * tile_size};

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Help, version and how the program answers to words that it does not know."""
+import os
 import re
 import unittest
+from pathlib import Path
+from unittest import mock
 
 from program import run
 
@@ -54,6 +57,16 @@ class Help(unittest.TestCase):
         self.assertRegex(result.out, r"^lox \d+\.\d+\.\d+\n")
         for library in ("MPI", "HDF5", "BLAS", "ScaLAPACK", "Eigen"):
             self.assertRegex(result.out, rf"(?m)^{library} .*\d")
+
+    def test_kernels_of_the_blas(self):
+        """An OpenBLAS older than the processor would fall back to kernels without AVX. What the user says counts."""
+        if "OpenBLAS" not in run("--version").out or not re.search(r"^flags.*\bavx2\b", Path("/proc/cpuinfo").read_text(), re.M):
+            self.skipTest("not OpenBLAS, or a processor without AVX2")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
+        with mock.patch.dict(os.environ, environment, clear=True):
+            self.assertNotIn("Prescott", run("--version").out)
+            os.environ["OPENBLAS_CORETYPE"] = "Prescott"
+            self.assertIn("Prescott", run("--version").out)
 
 
 class Usage(unittest.TestCase):

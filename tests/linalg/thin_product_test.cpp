@@ -62,12 +62,37 @@ TEST(ThinProduct, AgreesWithDoubleForAnyShape) {
 
 TEST(ThinProduct, OverwritesWhatWasThere) {
   const RowMajorMatrix a = noise(20, 30, 1);
+  const RowMajorView view(a.data(), 20, 30);
   const Panel x = noise(30, 3, 1);
-  Panel clean;
-  multiply({a.data(), 20, 30}, x, clean);
-  Panel dirty = Panel::Constant(20, 3, std::numeric_limits<float>::quiet_NaN());
-  multiply({a.data(), 20, 30}, x, dirty);
-  EXPECT_EQ(clean, dirty);
+  const Panel u = noise(20, 3, 1);
+  Panel y;
+  Panel z;
+  multiply_both(view, x, y, u, z);
+  const auto dirty = [](Index rows) -> Panel {
+    return Panel::Constant(rows, 3, std::numeric_limits<float>::quiet_NaN());
+  };
+  Panel image = dirty(20);
+  multiply(view, x, image);
+  EXPECT_EQ(image, y);
+  Panel back = dirty(30);
+  multiply_adjoint(view, u, back);
+  EXPECT_EQ(back, z);
+  image = dirty(20);
+  back = dirty(30);
+  multiply_both(view, x, image, u, back);
+  EXPECT_EQ(image, y);
+  EXPECT_EQ(back, z);
+}
+
+/// What is not a number stays in its row of y and its column's row of z.
+TEST(ThinProduct, NotANumberStaysWhereItIs) {
+  RowMajorMatrix a = noise(50, 70, 1);
+  a(33, 67) = std::numeric_limits<float>::infinity();
+  Panel y;
+  Panel z;
+  multiply_both({a.data(), 50, 70}, noise(70, 9, 1), y, noise(50, 9, 1), z);
+  for (Index i = 0; i < 50; ++i) EXPECT_EQ(y.row(i).array().isFinite().all(), i != 33) << i;
+  for (Index j = 0; j < 70; ++j) EXPECT_EQ(z.row(j).array().isFinite().all(), j != 67) << j;
 }
 
 /// Lane by lane, as every instruction set is to sum up.
@@ -120,18 +145,19 @@ TEST(ThinProduct, NumberOfThreadsChangesNothing) {
   const Panel x = noise(3001, 16, 1);
   const Panel y = noise(999, 16, 1);
   const int before = max_threads();
-  std::vector<Panel> down(3);
-  std::vector<Panel> up(3);
-  for (const std::size_t run : {0U, 1U, 2U}) {
-    set_threads(1 + 2 * static_cast<int>(run));
-    multiply(view, x, down[run]);
-    multiply_adjoint(view, y, up[run]);
+  std::vector<std::vector<Panel>> found;
+  for (const int threads : {1, 3, 5}) {
+    set_threads(threads);
+    std::vector<Panel> products(6);
+    multiply(view, x, products[0]);
+    multiply_adjoint(view, y, products[1]);
+    multiply_both(view, x, products[2], y, products[3]);
+    multiply_both(view, x, products[4], products[4], products[5]);
+    found.push_back(products);
   }
   set_threads(before);
-  EXPECT_EQ(down[0], down[1]);
-  EXPECT_EQ(down[0], down[2]);
-  EXPECT_EQ(up[0], up[1]);
-  EXPECT_EQ(up[0], up[2]);
+  EXPECT_EQ(found[0], found[1]);
+  EXPECT_EQ(found[0], found[2]);
 }
 
 }  // namespace

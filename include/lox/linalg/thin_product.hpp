@@ -13,7 +13,7 @@ namespace lox {
 void multiply(const RowMajorView& a, const Panel& x, Panel& y);
 /// z = A^T u.
 void multiply_adjoint(const RowMajorView& a, const Panel& u, Panel& z);
-/// Both in one pass over A. u may be y: then z = A^T A x.
+/// Both in one pass over A. u may be y: then z = A^T A x. No other panels may be the same.
 void multiply_both(const RowMajorView& a, const Panel& x, Panel& y, const Panel& u, Panel& z);
 
 /// The instruction set that they use on this processor: "avx512f", "avx2", or "blas" if it has neither.
