@@ -141,7 +141,7 @@ void print_sbatch(const PlannedJob& planned, const Job& job, int ranks_per_node,
       "srun --mpi=pmix --cpu-bind=cores \"${{LOX:-lox}}\" harden \\\n"
       "  --base {} --aligned {} \\\n  --output {} --k {} --coef {} &\n"
       "step=$!\n"
-      "trap 'kill -USR1 $step 2>/dev/null' USR1 TERM\n"
+      "trap 'while kill -USR2 $step 2>/dev/null; do sleep 1; done' USR1 TERM\n"
       "while kill -0 $step 2>/dev/null; do wait $step; done\n"
       "wait $step\ncode=$?\n"
       "[ $code -ne 75 ] || scontrol requeue \"$SLURM_JOB_ID\"\n"

@@ -175,24 +175,26 @@ Top top_of(const RowMajorMatrix& a, Index k) {
 /// A^T U is taken from A^T A X while that is exact enough, and nobody could tell from the result: noise from
 /// as large as s_1 to none at all, and shapes in which errors fade (tall) or grow (wide) from block to block.
 TEST(Krylov, OnePassIsAsGoodAsTwo) {
+  struct Ask {
+    double tolerance;
+    double delta_error = 0;
+  };
   struct Trial {
     Index rows, cols;
     double
         floor;  ///< the largest singular value of the noise, beside planted ones of 1 to 0.35; 1: noise alone
-    Index k = 6;
-    double tolerance = 1e-4;
-    double delta_error = 0;
+    Index k;
+    std::vector<Ask> asks;
   };
   std::vector<Trial> trials;
   for (const double floor : {0.3, 1e-1, 1e-2, 1e-3, 1e-4, 0.0}) {
-    for (const double tolerance : {1e-2, 1e-4, 1e-6}) trials.push_back({600, 500, floor, 6, tolerance});
+    trials.push_back({600, 500, floor, 6, {{1e-2}, {1e-4}, {1e-6}}});
   }
-  for (const double tolerance : {1e-4, 8e-6}) trials.push_back({256, 7168, 1, 6, tolerance});
-  trials.push_back({256, 7168, 1, 6, 1e-4, 8e-6});
-  for (const Index k : {6, 30}) trials.push_back({200, 8000, 1, k, 1e-5});
-  trials.push_back({300, 4000, 0.7, 30, 1e-4, 1e-4});
-  trials.push_back({800, 2200, 0.3, 6, 1e-4, 1e-5});
-  trials.push_back({900, 400, 1, 6, 1e-5, 1e-4});
+  trials.push_back({256, 7168, 1, 6, {{1e-4}, {8e-6}, {1e-4, 8e-6}}});
+  for (const Index k : {6, 30}) trials.push_back({200, 8000, 1, k, {{1e-5}}});
+  trials.push_back({300, 4000, 0.7, 30, {{1e-4, 1e-4}}});
+  trials.push_back({400, 1100, 0.3, 6, {{1e-4, 1e-5}}});
+  trials.push_back({700, 300, 1, 6, {{1e-5, 1e-4}}});
   int one_pass_only = 0;
   int adjoints_only = 0;
   int both = 0;
@@ -202,35 +204,37 @@ TEST(Krylov, OnePassIsAsGoodAsTwo) {
               t.floor / (std::sqrt(static_cast<double>(t.rows)) + std::sqrt(static_cast<double>(t.cols))));
     if (t.floor < 1) a += planted(t.rows, t.cols, {1, 0.8, 0.6, 0.5, 0.4, 0.35}).matrix().cast<float>();
     const RowMajorView view(a.data(), a.rows(), a.cols());
-    SvdOptions options;
-    options.k = t.k;
-    options.tolerance = t.tolerance;
-    options.delta_error = t.delta_error;
-    CountingOperator once(view);
-    TwoPassOperator twice(view);
-    const KrylovResult found = krylov_svd(once, krylov_options(options));
-    const KrylovResult reference = krylov_svd(twice, krylov_options(options));
     const Top exact = top_of(a, t.k);
-    const double error = (product(found) - exact.part).norm();
-    const double error_of_two = (product(reference) - exact.part).norm();
-    const std::string named = fmt::format("{} x {} floor {:6} k {:2} tolerance {:6} error {:6}", t.rows,
-                                          t.cols, t.floor, t.k, t.tolerance, t.delta_error);
-    SCOPED_TRACE(named);
-    ASSERT_TRUE(reference.converged);
-    ASSERT_TRUE(found.converged);
-    EXPECT_LE(std::abs(found.iterations - reference.iterations), 1);
-    EXPECT_LE(certificate_in_double(a, {found.u, found.sigma, found.v}), 1.1 * t.tolerance);
-    if (t.delta_error > 0) {
-      EXPECT_LE(error, 1.5 * std::max(t.delta_error, error_of_two));
+    for (const Ask& ask : t.asks) {
+      SvdOptions options;
+      options.k = t.k;
+      options.tolerance = ask.tolerance;
+      options.delta_error = ask.delta_error;
+      CountingOperator once(view);
+      TwoPassOperator twice(view);
+      const KrylovResult found = krylov_svd(once, krylov_options(options));
+      const KrylovResult reference = krylov_svd(twice, krylov_options(options));
+      const double error = (product(found) - exact.part).norm();
+      const double error_of_two = (product(reference) - exact.part).norm();
+      const std::string named = fmt::format("{} x {} floor {:6} k {:2} tolerance {:6} error {:6}", t.rows,
+                                            t.cols, t.floor, t.k, ask.tolerance, ask.delta_error);
+      SCOPED_TRACE(named);
+      ASSERT_TRUE(reference.converged);
+      ASSERT_TRUE(found.converged);
+      EXPECT_LE(std::abs(found.iterations - reference.iterations), 1);
+      EXPECT_LE(certificate_in_double(a, {found.u, found.sigma, found.v}), 1.1 * ask.tolerance);
+      if (ask.delta_error > 0) {
+        EXPECT_LE(error, 1.5 * std::max(ask.delta_error, error_of_two));
+      }
+      for (Index i = 0; i < t.k && i < static_cast<Index>(found.sigma.size()); ++i) {
+        const double off = std::abs(found.sigma[static_cast<std::size_t>(i)] - exact.sigma[i]);
+        EXPECT_LE(off, std::max(1e-6, ask.tolerance * ask.tolerance / 0.01) * exact.sigma[0]) << i;
+      }
+      const bool always = once.adjoints >= found.iterations - 1;
+      (once.adjoints == 0 ? one_pass_only : always ? adjoints_only : both) += 1;
+      fmt::print("{}: {} iterations ({}), {} products with A^T alone, error {:.1e} ({:.1e})\n", named,
+                 found.iterations, reference.iterations, once.adjoints, error, error_of_two);
     }
-    for (Index i = 0; i < t.k && i < static_cast<Index>(found.sigma.size()); ++i) {
-      const double off = std::abs(found.sigma[static_cast<std::size_t>(i)] - exact.sigma[i]);
-      EXPECT_LE(off, std::max(1e-6, t.tolerance * t.tolerance / 0.01) * exact.sigma[0]) << i;
-    }
-    const bool always = once.adjoints >= found.iterations - 1;
-    (once.adjoints == 0 ? one_pass_only : always ? adjoints_only : both) += 1;
-    fmt::print("{}: {} iterations ({}), {} products with A^T alone, error {:.1e} ({:.1e})\n", named,
-               found.iterations, reference.iterations, once.adjoints, error, error_of_two);
   }
   EXPECT_GT(one_pass_only, 0);
   EXPECT_GT(adjoints_only, 0);
