@@ -28,6 +28,7 @@ bool AdjointFromSquare::allowed(const Extension& down, double largest) {
   const double rounding = 1e-7 * largest;
   const double bound = bound_ * largest;
   const auto size = [](const Small& gram) { return std::sqrt(small_svd(gram).sigma[0]); };
+  const Index old = down.inside.rows();
   const Index added = down.outside.rows();
   Small errors = rounding * rounding * Small::Identity(added, added);  // of a product
   bool allowed = false;
@@ -39,22 +40,20 @@ bool AdjointFromSquare::allowed(const Extension& down, double largest) {
     const Small own = rounding * lengths.asDiagonal() * inverse;
     const Small passed = down.inside * inverse;
     const Small fresh = own.transpose() * own;
-    const Small grown = fresh + passed.transpose() * errors_.topLeftCorner(columns_, columns_) * passed;
+    const Small grown = fresh + passed.transpose() * errors_.topLeftCorner(old, old) * passed;
     pays_ = size(fresh) <= bound;
     allowed = pays_ && size(grown) <= bound;
     if (allowed) errors = grown;
   }
-  errors_.block(columns_, columns_, added, added) = errors;
-  columns_ += added;
+  errors_.block(old, old, added, added) = errors;
   return allowed;
 }
 
 void AdjointFromSquare::rotate(const Small& kept) {
   if (!pays_) return;
-  const Small errors = kept.transpose() * errors_.topLeftCorner(columns_, columns_) * kept;
-  columns_ = kept.cols();
+  const Small errors = kept.transpose() * errors_.topLeftCorner(kept.rows(), kept.rows()) * kept;
   errors_.setZero();
-  errors_.topLeftCorner(columns_, columns_) = errors;
+  errors_.topLeftCorner(kept.cols(), kept.cols()) = errors;
 }
 
 bool krylov_converged(const KrylovOptions& options, const Eigen::VectorXd& sigma,

@@ -93,10 +93,6 @@ TEST(DistSvd, AgreesWithTheLocalSolver) {
       for (std::size_t i = 0; i < dist.factors.sigma.size(); ++i) {
         EXPECT_NEAR(dist.factors.sigma[i], local.factors.sigma[i], 1e-5 * local.factors.sigma[0]);
       }
-      const auto product = [](const Factors& f) {
-        const Eigen::VectorXd sigma = Eigen::Map<const Eigen::VectorXd>(f.sigma.data(), f.u.cols());
-        return Small(f.u.cast<double>() * sigma.asDiagonal() * f.v.cast<double>().transpose());
-      };
       const Small expected = product(local.factors);
       EXPECT_LE((product(dist.factors) - expected).norm(), 1e-3 * expected.norm());
       const auto same_everywhere = [&](const Panel& panel) {

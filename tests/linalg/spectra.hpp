@@ -2,6 +2,7 @@
 #pragma once
 #include "lox/base/random.hpp"
 #include "lox/linalg/matrix.hpp"
+#include "lox/linalg/svd.hpp"
 
 #include <vector>
 
@@ -14,6 +15,13 @@ inline Small random_orthonormal(Index m, Index k, std::uint64_t key) {
   Small x(m, k);
   for (Index i = 0; i < x.size(); ++i) x.data()[i] = normal_at(key, static_cast<std::uint64_t>(i));
   return Eigen::HouseholderQR<Small>(x).householderQ() * Small::Identity(m, k);
+}
+
+/// U diag(sigma) V^T, in double.
+inline Small product(const Factors& f) {
+  const auto k = static_cast<Index>(f.sigma.size());
+  return f.u.cast<double>() * Eigen::Map<const Eigen::VectorXd>(f.sigma.data(), k).asDiagonal() *
+         f.v.cast<double>().transpose();
 }
 
 /// U diag(sigma) V^T with known factors, in double.

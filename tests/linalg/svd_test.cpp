@@ -132,10 +132,7 @@ TEST(TruncatedSvd, ReachesTheAskedErrorOfDelta) {
     options.delta_error = wanted * exact.norm();
     const SvdResult result = truncated_svd(RowMajorView(a.data(), a.rows(), a.cols()), options);
     ASSERT_EQ(result.method, Method::krylov);
-    const Small found = result.factors.u.cast<double>() *
-                        Eigen::Map<const Eigen::VectorXd>(result.factors.sigma.data(), k).asDiagonal() *
-                        result.factors.v.cast<double>().transpose();
-    EXPECT_LE((found - exact).norm(), 1.5 * options.delta_error) << wanted;
+    EXPECT_LE((product(result.factors) - exact).norm(), 1.5 * options.delta_error) << wanted;
   }
 }
 
@@ -152,13 +149,6 @@ struct TwoPassOperator : LocalOperator {
   using LocalOperator::LocalOperator;
   static constexpr bool one_pass = false;
 };
-
-/// U diag(sigma) V^T, in double.
-Small product(const KrylovResult& f) {
-  const auto k = static_cast<Index>(f.sigma.size());
-  return f.u.cast<double>() * Eigen::Map<const Eigen::VectorXd>(f.sigma.data(), k).asDiagonal() *
-         f.v.cast<double>().transpose();
-}
 
 /// The k largest singular values and A's part in their directions, by the eigenvectors of A A^T in double.
 struct Top {
@@ -181,8 +171,7 @@ TEST(Krylov, OnePassIsAsGoodAsTwo) {
   };
   struct Trial {
     Index rows, cols;
-    double
-        floor;  ///< the largest singular value of the noise, beside planted ones of 1 to 0.35; 1: noise alone
+    double floor;  ///< s_1 of the noise, beside planted values of 1 to 0.35; 1: noise alone
     Index k;
     std::vector<Ask> asks;
   };
@@ -214,15 +203,16 @@ TEST(Krylov, OnePassIsAsGoodAsTwo) {
       TwoPassOperator twice(view);
       const KrylovResult found = krylov_svd(once, krylov_options(options));
       const KrylovResult reference = krylov_svd(twice, krylov_options(options));
-      const double error = (product(found) - exact.part).norm();
-      const double error_of_two = (product(reference) - exact.part).norm();
+      const Factors factors{found.u, found.sigma, found.v};
+      const double error = (product(factors) - exact.part).norm();
+      const double error_of_two = (product({reference.u, reference.sigma, reference.v}) - exact.part).norm();
       const std::string named = fmt::format("{} x {} floor {:6} k {:2} tolerance {:6} error {:6}", t.rows,
                                             t.cols, t.floor, t.k, ask.tolerance, ask.delta_error);
       SCOPED_TRACE(named);
       ASSERT_TRUE(reference.converged);
       ASSERT_TRUE(found.converged);
       EXPECT_LE(std::abs(found.iterations - reference.iterations), 1);
-      EXPECT_LE(certificate_in_double(a, {found.u, found.sigma, found.v}), 1.1 * ask.tolerance);
+      EXPECT_LE(certificate_in_double(a, factors), 1.1 * ask.tolerance);
       if (ask.delta_error > 0) {
         EXPECT_LE(error, 1.5 * std::max(ask.delta_error, error_of_two));
       }

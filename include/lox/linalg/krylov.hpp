@@ -56,15 +56,14 @@ struct KrylovResult {
   bool converged = false;
 };
 
-/// max over i of max(|A v_i - s_i u_i|, |A^T u_i - s_i v_i|) / s_1, measured: a pass over A for each `block`
-/// triplets, so that it takes no more memory than the method. Collective.
+/// max over i of max(|A v_i - s_i u_i|, |A^T u_i - s_i v_i|) / s_1, measured: a pass over A for each
+/// `krylov_block` triplets, so that it takes no more memory than the method. Collective.
 template <KrylovOperator A>
-double measure_certificate(A& a, const Panel& u, const std::vector<double>& sigma, const Panel& v,
-                           Index block = krylov_block) {
+double measure_certificate(A& a, const Panel& u, const std::vector<double>& sigma, const Panel& v) {
   const auto k = static_cast<Index>(sigma.size());
   double worst = 0;
-  for (Index first = 0; first < k; first += block) {
-    const Index count = std::min(block, k - first);
+  for (Index first = 0; first < k; first += krylov_block) {
+    const Index count = std::min(krylov_block, k - first);
     const Panel left = u.middleCols(first, count);
     const Panel right = v.middleCols(first, count);
     const Eigen::VectorXf s =
@@ -106,8 +105,7 @@ class AdjointFromSquare {
  private:
   double bound_;  ///< of the error, relative to s_1
   bool pays_;
-  Index columns_ = 0;  ///< of U
-  Small errors_;       ///< Gram matrix of what A^T U lacks of V B^T + N S: an estimate
+  Small errors_;  ///< Gram matrix of what A^T U lacks of V B^T + N S, for columns known so far: an estimate
 };
 
 /// Is the estimate good enough? `residuals` are |A^T u_i - s_i v_i| of the Ritz triplets, `sigma` all Ritz
