@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "lox/linalg/orthonormalise.hpp"
 
-#include <algorithm>
+#include "lox/linalg/small_svd.hpp"
 
-#include <Eigen/Eigenvalues>
+#include <algorithm>
 
 namespace lox {
 
@@ -19,13 +19,14 @@ Small local_gram(const Panel& panel) {
 }
 
 Orthonormaliser orthonormaliser(const Small& gram, double floor) {
-  const Eigen::SelfAdjointEigenSolver<Small> eigen(gram);
-  const Eigen::VectorXd& values = eigen.eigenvalues();  // rising
-  Index dropped = 0;
-  while (dropped < values.size() && !(values[dropped] > floor * floor)) ++dropped;
-  const Index kept = values.size() - dropped;
-  const Eigen::VectorXd lengths = values.tail(kept).cwiseSqrt();
-  const auto vectors = eigen.eigenvectors().rightCols(kept);
+  // Not Eigen's solver: its products with the BLAS's symv may read past the end of a vector, see
+  // small_svd.cpp.
+  Small copy = gram;
+  const TopEigen eigen = top_eigen(copy, gram.rows());
+  Index kept = 0;
+  while (kept < eigen.values.size() && eigen.values[kept] > floor * floor) ++kept;
+  const Eigen::VectorXd lengths = eigen.values.head(kept).cwiseSqrt();
+  const auto vectors = eigen.vectors.leftCols(kept);
   return {vectors * lengths.cwiseInverse().asDiagonal(), lengths.asDiagonal() * vectors.transpose()};
 }
 

@@ -19,6 +19,10 @@ void dsyevr_(const char* jobz, const char* range, const char* uplo, const int* n
 namespace lox {
 namespace {
 
+/// OpenBLAS's kernels of dsymv for processors without AVX read up to seven numbers past the end of y, and
+/// LAPACK's y lies at the end of the workspace.
+constexpr std::size_t read_past_the_end = 8;
+
 void check(int info, const char* routine, Index rows, Index cols) {
   if (info != 0)
     fail(ExitCode::internal, "LAPACK {} of a {} x {} matrix: info = {}", routine, rows, cols, info);
@@ -69,7 +73,7 @@ TopEigen top_eigen(Small& matrix, Index count) {
     if (lwork == 0) {
       lwork = static_cast<int>(work[0]);
       liwork = iwork[0];
-      work.resize(static_cast<std::size_t>(lwork));
+      work.resize(static_cast<std::size_t>(lwork) + read_past_the_end);
       iwork.resize(static_cast<std::size_t>(liwork));
     }
     dsyevr_("V", "I", "L", &n, matrix.data(), &n, &unused, &unused, &first, &n, &unused, &found,

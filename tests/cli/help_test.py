@@ -2,11 +2,12 @@
 """Help, version and how the program answers to words that it does not know."""
 import os
 import re
+import subprocess
 import unittest
 from pathlib import Path
 from unittest import mock
 
-from program import run
+from program import LOX, run
 
 COMMANDS = ("inspect", "convert", "synth", "harden", "verify")
 
@@ -67,6 +68,12 @@ class Help(unittest.TestCase):
             self.assertNotIn("Prescott", run("--version").out)
             os.environ["OPENBLAS_CORETYPE"] = "Prescott"
             self.assertIn("Prescott", run("--version").out)
+
+    def test_no_symmetric_product_of_the_blas(self):
+        """OpenBLAS's kernels of symv for processors without AVX read up to 56 bytes past the end of y."""
+        symbols = subprocess.run(["nm", "-D", "--undefined-only", LOX], check=True, capture_output=True, text=True).stdout
+        self.assertIn(" dgemm_", symbols)
+        self.assertNotRegex(symbols, r" [sd]symv_")
 
 
 class Usage(unittest.TestCase):

@@ -9,7 +9,6 @@
 #include <string>
 
 #include "linalg/spectra.hpp"
-#include <Eigen/Eigenvalues>
 #include <Eigen/SVD>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -150,16 +149,17 @@ struct TwoPassOperator : LocalOperator {
   static constexpr bool one_pass = false;
 };
 
-/// The k largest singular values and A's part in their directions, by the eigenvectors of A A^T in double.
+/// The k largest singular values and A's part in their directions, from A A^T in double. (Not by Eigen's
+/// solver of eigenvalues: see orthonormaliser().)
 struct Top {
   Eigen::VectorXd sigma;
   Small part;
 };
 Top top_of(const RowMajorMatrix& a, Index k) {
   const Small exact = a.cast<double>();
-  const Eigen::SelfAdjointEigenSolver<Small> eigen(exact * exact.transpose());
-  const Small u = eigen.eigenvectors().rightCols(k).rowwise().reverse();
-  return {eigen.eigenvalues().tail(k).reverse().cwiseMax(0).cwiseSqrt(), u * (u.transpose() * exact)};
+  const Eigen::BDCSVD<Small> svd(exact * exact.transpose(), Eigen::ComputeThinU);
+  const Small u = svd.matrixU().leftCols(k);
+  return {svd.singularValues().head(k).cwiseSqrt(), u * (u.transpose() * exact)};
 }
 
 /// A^T U is taken from A^T A X while that is exact enough, and nobody could tell from the result: noise from
