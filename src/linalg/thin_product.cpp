@@ -2,8 +2,11 @@
 #include "lox/linalg/thin_product.hpp"
 
 #include "lox/base/buffer.hpp"
+#include "lox/base/simd.hpp"
 
 #include <algorithm>
+#include <bit>
+#include <cstdint>
 #include <cstring>
 #include <omp.h>
 #include <vector>
@@ -26,13 +29,20 @@ constexpr Index strip_bytes = 256 << 10;
 constexpr Index thread_limit = 64;  // each keeps a sum of the width of A
 constexpr Index sum_rows = 240;     // rows of A added up before the sum goes to its total: bounds rounding
 
-/// Columns [begin, end) of the next strip that a product with this one asks for, since the processor's own
-/// prefetching starts anew with every row: a share for each product with a strip, so that memory is busy all
-/// the time.
+/// What a product with this strip asks for of the next one, since the processor's own prefetching starts anew
+/// with every row: pairs of cache lines whose number & mask is `pair`. A share for each product with a strip,
+/// so that memory is busy all the time.
 struct Fetch {
-  Index begin;
-  Index end;
+  std::uintptr_t mask;
+  std::uintptr_t pair;
 };
+constexpr Fetch nothing{0, 1};
+
+LOX_INLINE inline void ask_for(const float* at, const Fetch& share) {
+  constexpr std::uintptr_t bytes_of_pair = 2 * line * sizeof(float);  // the processor fetches them together
+  if ((reinterpret_cast<std::uintptr_t>(at) / bytes_of_pair & share.mask) == share.pair)
+    __builtin_prefetch(at, 0, 2);
+}
 
 #ifdef __clang__
 #pragma clang fp contract(fast)
@@ -185,12 +195,11 @@ void sweep(const Kernel& loops, const RowMajorView& a, const Panel* x, Panel* y,
       };
       // Without another thread, the next chunk begins with the next strip.
       const bool is_last = first + strip >= (threads == 1 ? m : end);
-      Index product = 0;
+      const std::uintptr_t shares = std::bit_floor(static_cast<std::uintptr_t>(products));
+      std::uintptr_t product = 0;
       const auto next_fetch = [&] {
-        if (is_last) return Fetch{0, 0};
-        const Index from = n * product / products / tile_size * tile_size;
-        ++product;
-        return Fetch{from, product == products ? n : n * product / products / tile_size * tile_size};
+        const std::uintptr_t share = product++;
+        return is_last || share >= shares ? nothing : Fetch{shares - 1, share};
       };
       if (x != nullptr) {
         for (Index g = 0; g < right.groups(); ++g) {
