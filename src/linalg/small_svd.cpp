@@ -19,9 +19,9 @@ void dsyevr_(const char* jobz, const char* range, const char* uplo, const int* n
 namespace lox {
 namespace {
 
-/// OpenBLAS's kernels of dsymv for processors without AVX read up to seven numbers past the end of y, and
-/// LAPACK's y lies at the end of the workspace.
-constexpr std::size_t read_past_the_end = 8;
+/// OpenBLAS's SSE2 kernels of dsymv read up to four numbers past the end of y, and LAPACK's y lies at the end
+/// of the workspace.
+constexpr std::size_t read_past_the_end = 4;
 
 void check(int info, const char* routine, Index rows, Index cols) {
   if (info != 0)

@@ -30,8 +30,8 @@ constexpr Index thread_limit = 64;  // each keeps a sum of the width of A
 constexpr Index sum_rows = 240;     // rows of A added up before the sum goes to its total: bounds rounding
 
 /// What a product with this strip asks for of the next one, since the processor's own prefetching starts anew
-/// with every row: pairs of cache lines whose number & mask is `pair`. A share for each product with a strip,
-/// so that memory is busy all the time.
+/// with every row: pairs of cache lines whose number & mask is `pair`. A share for each product with a strip
+/// (if they are three, for two), so that memory is busy all the time.
 struct Fetch {
   std::uintptr_t mask;
   std::uintptr_t pair;
@@ -174,6 +174,7 @@ void sweep(const Kernel& loops, const RowMajorView& a, const Panel* x, Panel* y,
   };
   std::vector<Scratch> scratch;
   const Index products = right.groups() + total.groups();  // with each strip
+  const std::uintptr_t shares = std::bit_floor(static_cast<std::uintptr_t>(products));
   const Index groups = std::max(right.groups(), total.groups());
   for (int thread = 0; thread < threads; ++thread) {
     scratch.push_back({PackedPanel(n, total_cols),
@@ -195,7 +196,6 @@ void sweep(const Kernel& loops, const RowMajorView& a, const Panel* x, Panel* y,
       };
       // Without another thread, the next chunk begins with the next strip.
       const bool is_last = first + strip >= (threads == 1 ? m : end);
-      const std::uintptr_t shares = std::bit_floor(static_cast<std::uintptr_t>(products));
       std::uintptr_t product = 0;
       const auto next_fetch = [&] {
         const std::uintptr_t share = product++;

@@ -2,6 +2,7 @@
 """Help, version and how the program answers to words that it does not know."""
 import os
 import re
+import shutil
 import subprocess
 import unittest
 from pathlib import Path
@@ -70,9 +71,13 @@ class Help(unittest.TestCase):
             self.assertIn("Prescott", run("--version").out)
 
     def test_no_symmetric_product_of_the_blas(self):
-        """OpenBLAS's kernels of symv for processors without AVX read up to 56 bytes past the end of y."""
-        symbols = subprocess.run(["nm", "-D", "--undefined-only", LOX], check=True, capture_output=True, text=True).stdout
-        self.assertIn(" dgemm_", symbols)
+        """OpenBLAS's SSE2 kernels of symv read up to four numbers past the end of y. lox itself does not call it."""
+        if not shutil.which("nm"):
+            self.skipTest("no nm")
+        symbols = subprocess.run(["nm", "-D", "--undefined-only", shutil.which(LOX)], check=True, capture_output=True,
+                                 text=True).stdout
+        if " dgemm_" not in symbols:
+            self.skipTest("the BLAS is part of the program")
         self.assertNotRegex(symbols, r" [sd]symv_")
 
 

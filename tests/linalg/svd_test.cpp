@@ -29,7 +29,7 @@ double certificate_in_double(const RowMajorMatrix& a, const Factors& f) {
   return f.sigma.empty() ? 0 : worst / f.sigma.front();
 }
 
-/// The `k` largest singular values by LAPACK's full SVD in double.
+/// All singular values by Eigen's full SVD in double.
 Eigen::VectorXd reference_sigma(const RowMajorMatrix& a) {
   return Eigen::BDCSVD<Small>(a.cast<double>()).singularValues();
 }

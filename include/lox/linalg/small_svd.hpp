@@ -13,7 +13,7 @@ struct SmallSvd {
 SmallSvd small_svd(const Small& matrix);
 
 /// The `count` largest eigenvalues of a symmetric matrix and their vectors, largest first (LAPACK dsyevr).
-/// `matrix` is destroyed.
+/// 1 <= count <= rows. `matrix` is destroyed.
 struct TopEigen {
   Eigen::VectorXd values;
   Small vectors;
