@@ -16,7 +16,7 @@ import numpy as np
 import checkpoint
 import reference
 from checkpoint import Tensor
-from program import LOX, MPIEXEC, LoxTest, run
+from program import LOX, MPIEXEC, LoxTest, journal_lines, run
 
 LOX_WITH_FAULTS = os.environ.get("LOX_WITH_FAULTS", "lox_with_faults")
 USAGE, BAD_INPUT, IO, STOPPED = 2, 3, 5, 75
@@ -214,13 +214,8 @@ class JobTest(LoxTest):
 
     def journal(self, output="out"):
         """(name, matrix) of each whole line in the journal."""
-        items = []
-        for path in sorted((self.directory / f"{output}.journal").glob("*.jsonl")):
-            with contextlib.suppress(FileNotFoundError):
-                for line in path.read_text().split("\n")[:-1]:
-                    record = json.loads(line)
-                    items.append((record["name"], record["matrix"]))
-        return items
+        records = map(json.loads, journal_lines(self.directory / output))
+        return [(record["name"], record["matrix"]) for record in records]
 
     def wait_for_lines(self, job, count, output="out"):
         """Until the journal holds that many lines, or the job has ended."""

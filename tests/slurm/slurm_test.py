@@ -14,7 +14,7 @@ import numpy as np
 
 from checkpoint import Tensor, tree, write_directory
 from cluster import Cluster, kill, missing, wait_until
-from program import LOX, run
+from program import LOX, journal_lines, run
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "slurm"
 PROGRAM = shutil.which(LOX) or LOX
@@ -82,7 +82,7 @@ class SlurmTest(unittest.TestCase):
 
     def finished(self):
         """Matrices that the journal of the output knows."""
-        return sum(file.read_bytes().count(b"\n") for file in Path(f"{self.output}.journal").glob("rank-*"))
+        return len(journal_lines(self.output))
 
     def freeze(self, job):
         """Stops the clock of a job in the middle of its work, so that what comes next cannot come too late."""

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Runs lox, alone or under mpirun, in a directory of a test's own."""
+import contextlib
 import json
 import os
 import shutil
@@ -65,6 +66,15 @@ def peak_memory(*arguments, directory):
     environment = dict(os.environ, OMPI_MCA_ess_singleton_isolated="1")
     done = subprocess.run(command, cwd=directory, env=environment, text=True, stdout=subprocess.PIPE, check=True)
     return int(done.stdout)
+
+
+def journal_lines(output):
+    """The whole lines in the journal beside `output`, whose job may end, and remove it, at any time."""
+    lines = []
+    with contextlib.suppress(FileNotFoundError):
+        for path in sorted(Path(f"{output}.journal").glob("rank-*.jsonl")):
+            lines += path.read_text().split("\n")[:-1]
+    return lines
 
 
 class LoxTest(unittest.TestCase):
