@@ -21,8 +21,7 @@ Small local_gram(const Panel& panel) {
 Orthonormaliser orthonormaliser(const Small& gram, double floor) {
   // Not Eigen's solver: its products with the BLAS's symv may read past the end of a vector, see
   // small_svd.cpp.
-  Small copy = gram;
-  const TopEigen eigen = top_eigen(copy, gram.rows());
+  const TopEigen eigen = top_eigen(gram, gram.rows());
   Index kept = 0;
   while (kept < eigen.values.size() && eigen.values[kept] > floor * floor) ++kept;
   const Eigen::VectorXd lengths = eigen.values.head(kept).cwiseSqrt();

@@ -57,7 +57,7 @@ SmallSvd small_svd(const Small& matrix) {
   return result;
 }
 
-TopEigen top_eigen(Small& matrix, Index count) {
+TopEigen top_eigen(Small matrix, Index count) {
   const auto n = static_cast<int>(matrix.rows());
   const int first = n - static_cast<int>(count) + 1;
   Eigen::VectorXd values(n);

@@ -51,9 +51,7 @@ bool prefers_exact(Index rows, Index cols, Index k) {
 
 Factors exact_svd(const RowMajorView& delta, Index k) {
   const bool tall = delta.rows() >= delta.cols();
-  Small gram = small_gram(delta);
-  const TopEigen eigen = top_eigen(gram, std::min(k, gram.rows()));
-  gram.resize(0, 0);
+  const TopEigen eigen = top_eigen(small_gram(delta), std::min({k, delta.rows(), delta.cols()}));
   const double largest = std::sqrt(std::max(eigen.values[0], 0.0));
   Factors factors;
   for (const double value : eigen.values) {

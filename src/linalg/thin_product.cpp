@@ -2,7 +2,6 @@
 #include "lox/linalg/thin_product.hpp"
 
 #include "lox/base/buffer.hpp"
-#include "lox/base/simd.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -37,12 +36,6 @@ struct Fetch {
   std::uintptr_t pair;
 };
 constexpr Fetch nothing{0, 1};
-
-LOX_INLINE inline void ask_for(const float* at, const Fetch& share) {
-  constexpr std::uintptr_t bytes_of_pair = 2 * line * sizeof(float);  // the processor fetches them together
-  if ((reinterpret_cast<std::uintptr_t>(at) / bytes_of_pair & share.mask) == share.pair)
-    __builtin_prefetch(at, 0, 2);
-}
 
 #ifdef __clang__
 #pragma clang fp contract(fast)

@@ -10,8 +10,7 @@
 #define LOX_SIMD
 #endif
 
-/// For what a LOX_SIMD function, or one with a target of its own, calls in its loops: gcc inlines there only
-/// what it must.
+/// For what a LOX_SIMD function calls in its loops: gcc inlines into its clones only what it must.
 #if defined(__GNUC__)
 #define LOX_INLINE __attribute__((always_inline))
 #else

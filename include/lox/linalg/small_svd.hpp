@@ -13,11 +13,11 @@ struct SmallSvd {
 SmallSvd small_svd(const Small& matrix);
 
 /// The `count` largest eigenvalues of a symmetric matrix and their vectors, largest first (LAPACK dsyevr).
-/// 1 <= count <= rows. `matrix` is destroyed.
+/// 1 <= count <= rows.
 struct TopEigen {
   Eigen::VectorXd values;
   Small vectors;
 };
-TopEigen top_eigen(Small& matrix, Index count);
+TopEigen top_eigen(Small matrix, Index count);
 
 }  // namespace lox
