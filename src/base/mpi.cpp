@@ -9,15 +9,16 @@
 #include <cstdlib>
 
 namespace lox {
-namespace {
 
-void check(int result, const char* call) {
+void check_mpi(int result, const char* call) {
   if (result == MPI_SUCCESS) return;
   std::array<char, MPI_MAX_ERROR_STRING> text{};
   int length = 0;
   MPI_Error_string(result, text.data(), &length);
   fail(ExitCode::internal, "{}: {}", call, std::string(text.data(), static_cast<std::size_t>(length)));
 }
+
+namespace {
 
 int environment_number(const char* name) {
   const char* const text = std::getenv(name);
@@ -28,7 +29,7 @@ int environment_number(const char* name) {
 
 MpiSession::MpiSession(int* argc, char*** argv) {
   int provided = 0;
-  check(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+  check_mpi(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
 }
 
@@ -52,21 +53,21 @@ void refuse_launcher_mismatch() {
 }
 
 Comm::Comm(MPI_Comm handle) : handle_(handle) {
-  check(MPI_Comm_rank(handle, &rank_), "MPI_Comm_rank");
-  check(MPI_Comm_size(handle, &size_), "MPI_Comm_size");
+  check_mpi(MPI_Comm_rank(handle, &rank_), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(handle, &size_), "MPI_Comm_size");
 }
 
 void Comm::barrier() const {
-  check(MPI_Barrier(handle_), "MPI_Barrier");
+  check_mpi(MPI_Barrier(handle_), "MPI_Barrier");
 }
 
 std::string Comm::broadcast(std::string text, int from) const {
   auto length = static_cast<std::uint64_t>(text.size());
-  check(MPI_Bcast(&length, 1, MPI_UINT64_T, from, handle_), "MPI_Bcast");
+  check_mpi(MPI_Bcast(&length, 1, MPI_UINT64_T, from, handle_), "MPI_Bcast");
   text.resize(length);
   for (std::uint64_t done = 0; done < length; done += File::piece) {
     const auto n = static_cast<int>(std::min<std::uint64_t>(File::piece, length - done));
-    check(MPI_Bcast(text.data() + done, n, MPI_CHAR, from, handle_), "MPI_Bcast");
+    check_mpi(MPI_Bcast(text.data() + done, n, MPI_CHAR, from, handle_), "MPI_Bcast");
   }
   return text;
 }
@@ -74,7 +75,7 @@ std::string Comm::broadcast(std::string text, int from) const {
 std::vector<std::string> Comm::gather(const std::string& text) const {
   const auto length = static_cast<int>(text.size());
   std::vector<int> lengths(static_cast<std::size_t>(size_));
-  check(MPI_Gather(&length, 1, MPI_INT, lengths.data(), 1, MPI_INT, 0, handle_), "MPI_Gather");
+  check_mpi(MPI_Gather(&length, 1, MPI_INT, lengths.data(), 1, MPI_INT, 0, handle_), "MPI_Gather");
   std::vector<int> starts(lengths.size());
   std::int64_t total = 0;
   for (std::size_t i = 0; i < lengths.size(); ++i) {
@@ -84,9 +85,9 @@ std::vector<std::string> Comm::gather(const std::string& text) const {
   if (total > INT32_MAX)
     fail(ExitCode::internal, "MPI_Gatherv of {} bytes is more than its counts can say", total);
   std::string all(is_root() ? static_cast<std::size_t>(total) : 0, '\0');
-  check(MPI_Gatherv(text.data(), length, MPI_CHAR, all.data(), lengths.data(), starts.data(), MPI_CHAR, 0,
-                    handle_),
-        "MPI_Gatherv");
+  check_mpi(MPI_Gatherv(text.data(), length, MPI_CHAR, all.data(), lengths.data(), starts.data(), MPI_CHAR, 0,
+                        handle_),
+            "MPI_Gatherv");
   std::vector<std::string> texts;
   if (!is_root()) return texts;
   for (std::size_t i = 0; i < lengths.size(); ++i) {
@@ -96,24 +97,30 @@ std::vector<std::string> Comm::gather(const std::string& text) const {
 }
 
 void Comm::sum(std::span<double> values) const {
-  check(MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_DOUBLE, MPI_SUM,
-                      handle_),
-        "MPI_Allreduce");
+  check_mpi(MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_DOUBLE, MPI_SUM,
+                          handle_),
+            "MPI_Allreduce");
+}
+
+void Comm::sum(std::span<std::uint64_t> values) const {
+  check_mpi(MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_UINT64_T, MPI_SUM,
+                          handle_),
+            "MPI_Allreduce");
 }
 
 double Comm::max(double value) const {
-  check(MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPI_DOUBLE, MPI_MAX, handle_), "MPI_Allreduce");
+  check_mpi(MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPI_DOUBLE, MPI_MAX, handle_), "MPI_Allreduce");
   return value;
 }
 
 std::int64_t Comm::sum(std::int64_t value) const {
-  check(MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPI_INT64_T, MPI_SUM, handle_), "MPI_Allreduce");
+  check_mpi(MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPI_INT64_T, MPI_SUM, handle_), "MPI_Allreduce");
   return value;
 }
 
 void agree(const Comm& comm, const std::optional<Error>& mine) {
   int first = mine ? comm.rank() : comm.size();
-  check(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, comm.get()), "MPI_Allreduce");
+  check_mpi(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, comm.get()), "MPI_Allreduce");
   if (first == comm.size()) return;
   const std::string text = comm.broadcast(
       comm.rank() == first ? fmt::format("{} {}", static_cast<int>(mine->code()), mine->what()) : "", first);
@@ -136,8 +143,8 @@ void on_root(const Comm& comm, const std::function<void()>& action) {
 
 NodeRanks node_ranks(const Comm& comm) {
   MPI_Comm node = MPI_COMM_NULL;
-  check(MPI_Comm_split_type(comm.get(), MPI_COMM_TYPE_SHARED, comm.rank(), MPI_INFO_NULL, &node),
-        "MPI_Comm_split_type");
+  check_mpi(MPI_Comm_split_type(comm.get(), MPI_COMM_TYPE_SHARED, comm.rank(), MPI_INFO_NULL, &node),
+            "MPI_Comm_split_type");
   NodeRanks ranks;
   MPI_Comm_rank(node, &ranks.rank);
   MPI_Comm_size(node, &ranks.size);

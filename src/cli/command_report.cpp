@@ -85,7 +85,7 @@ void print(const json& report) {
       "edit/delta  size of the edit against the whole delta\n"
       "realised    share of the edit that survives rounding to the dtype\n"
       "changed     share of entries that differ from the aligned model\n"
-      "certificate worst residual of the singular triplets, relative to the largest\n");
+      "certificate worst residual of the singular triplets, each relative to its singular value\n");
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include "lox/base/mpi.hpp"
 #include "lox/base/units.hpp"
 
+#include <charconv>
 #include <fstream>
 #include <iterator>
 #include <sstream>
@@ -117,7 +118,10 @@ void JobOptions::add_to(Options& options) {
       "edit only tensors whose name matches (repeatable)")("exclude",
                                                            po::value(&job.exclude)->value_name("REGEX"),
                                                            "copy tensors whose name matches (repeatable)")(
-      "seed", po::value(&job.seed)->default_value(job.seed), "of the random start of the SVD")(
+      "proof", po::value(&job.proof)->default_value(job.proof)->value_name("EPS"),
+      "no singular value above (1 + EPS) s_k may be missing, but for a probability of 1e-9")(
+      "seed", po::value(&seed)->default_value(seed)->value_name("N"),
+      "of the random start of the SVD; 'random': drawn when the job begins")(
       "report", path(job.report)->value_name("FILE"), "default: <output>.report.json")(
       "overwrite", po::bool_switch(&job.overwrite), "replace an existing output")(
       "time-limit", po::value(&time_limit)->value_name("TIME"),
@@ -144,6 +148,13 @@ void JobOptions::finish() {
     job.grid = GridUse::always;
   } else {
     fail(ExitCode::usage, "--grid '{}' is none of auto, never, always", printable(grid));
+  }
+  if (seed == "random") {
+    job.random_seed = true;
+  } else if (const auto [end, error] = std::from_chars(seed.data(), seed.data() + seed.size(), job.seed);
+             error != std::errc() || end != seed.data() + seed.size()) {
+    fail(ExitCode::usage, "--seed '{}' is neither a whole number from 0 to 2^64 - 1 nor 'random'",
+         printable(seed));
   }
   if (!time_limit.empty()) job.time_limit = parse_seconds(time_limit, "--time-limit");
   if (!memory.empty()) job.memory = parse_bytes(memory, "--memory");

@@ -49,12 +49,25 @@ Panel DistMatrix::gather(Index count, bool transposed) const {
   return whole;
 }
 
-void sum_panel(MPI_Comm comm, Panel& panel) {
+namespace {
+
+template <class P>
+void sum_in_pieces(MPI_Comm comm, P& panel, MPI_Datatype type) {
   constexpr Index at_once = Index{64} << 20;
   for (Index first = 0; first < panel.size(); first += at_once) {
     const auto count = static_cast<int>(std::min(at_once, panel.size() - first));
-    MPI_Allreduce(MPI_IN_PLACE, panel.data() + first, count, MPI_FLOAT, MPI_SUM, comm);
+    check_mpi(MPI_Allreduce(MPI_IN_PLACE, panel.data() + first, count, type, MPI_SUM, comm), "MPI_Allreduce");
   }
+}
+
+}  // namespace
+
+void sum_panel(MPI_Comm comm, Panel& panel) {
+  sum_in_pieces(comm, panel, MPI_FLOAT);
+}
+
+void sum_panel(MPI_Comm comm, Small& panel) {
+  sum_in_pieces(comm, panel, MPI_DOUBLE);
 }
 
 }  // namespace lox

@@ -23,29 +23,35 @@ class GridOperator {
 
   Index rows() const { return t_.cols(); }
   Index cols() const { return t_.rows(); }
-  void apply(const Panel& x, Panel& y) {
+  template <class P>
+  void apply(const P& x, P& y) {
     product([&] { multiply(local(), x, y); });
     communicate([&] { sum_panel(t_.grid().col_comm(), y); });
   }
-  void apply_adjoint(const Panel& x, Panel& y) {
+  template <class P>
+  void apply_adjoint(const P& x, P& y) {
     product([&] { multiply_adjoint(local(), x, y); });
     communicate([&] { sum_panel(t_.grid().row_comm(), y); });
   }
-  void apply_both(const Panel& x, Panel& y, const Panel& u, Panel& z) {
+  template <class P>
+  void apply_both(const P& x, P& y, const P& u, P& z) {
     apply(x, y);
     apply_adjoint(u, z);
   }
   void sum(Side side, std::span<double> numbers) {
     communicate([&] {
-      MPI_Allreduce(MPI_IN_PLACE, numbers.data(), static_cast<int>(numbers.size()), MPI_DOUBLE, MPI_SUM,
-                    side == Side::left ? t_.grid().row_comm() : t_.grid().col_comm());
+      check_mpi(MPI_Allreduce(MPI_IN_PLACE, numbers.data(), static_cast<int>(numbers.size()), MPI_DOUBLE,
+                              MPI_SUM, side == Side::left ? t_.grid().row_comm() : t_.grid().col_comm()),
+                "MPI_Allreduce");
     });
   }
   bool should_stop() {
     int urgency = stop_urgency();
     communicate([&] {
-      MPI_Allreduce(MPI_IN_PLACE, &urgency, 1, MPI_INT, MPI_MAX, t_.grid().row_comm());
-      MPI_Allreduce(MPI_IN_PLACE, &urgency, 1, MPI_INT, MPI_MAX, t_.grid().col_comm());
+      check_mpi(MPI_Allreduce(MPI_IN_PLACE, &urgency, 1, MPI_INT, MPI_MAX, t_.grid().row_comm()),
+                "MPI_Allreduce");
+      check_mpi(MPI_Allreduce(MPI_IN_PLACE, &urgency, 1, MPI_INT, MPI_MAX, t_.grid().col_comm()),
+                "MPI_Allreduce");
     });
     return urgency >= 2;
   }
@@ -53,7 +59,7 @@ class GridOperator {
     Panel panel(t_.local_rows(), columns);
     for (Index j = 0; j < columns; ++j) {
       for (Index i = 0; i < panel.rows(); ++i) {
-        panel(i, j) = normal_at(key, static_cast<std::uint64_t>(j * t_.rows() + t_.global_row(i)));
+        panel(i, j) = gaussian_at(key, static_cast<std::uint64_t>(j * t_.rows() + t_.global_row(i)));
       }
     }
     return panel;
@@ -61,13 +67,13 @@ class GridOperator {
 
   /// This process's rows of whole left or right vectors, and back (zero where other processes hold the rows;
   /// only one process of those that repeat a row fills it in).
-  Panel local_part(Side side, const Panel& whole) const {
-    Panel part(side == Side::left ? t_.local_cols() : t_.local_rows(), whole.cols());
+  Small local_part(Side side, const Small& whole) const {
+    Small part(side == Side::left ? t_.local_cols() : t_.local_rows(), whole.cols());
     for (Index i = 0; i < part.rows(); ++i) part.row(i) = whole.row(global(side, i));
     return part;
   }
-  Panel whole(Side side, const Panel& part, Index columns) const {
-    Panel all = Panel::Zero(side == Side::left ? rows() : cols(), columns);
+  Small whole(Side side, const Small& part, Index columns) const {
+    Small all = Small::Zero(side == Side::left ? rows() : cols(), columns);
     const ProcessGrid& grid = t_.grid();
     if (grid.is_active() && (side == Side::left ? grid.row() : grid.col()) == 0) {
       for (Index i = 0; i < part.rows(); ++i) all.row(global(side, i)) = part.row(i);
@@ -102,10 +108,12 @@ class GridOperator {
 
 /// What rank 0 knows of the result, on all ranks: those outside the grid took no part in it.
 struct Outcome {
-  double certificate = 0;
+  Certificate certificate;
+  Missed missed;
   std::int64_t iterations = 0;
   std::int64_t rank = 0;
-  std::int64_t good = 0;     ///< certified
+  std::int64_t settled = 1;
+  std::int64_t good = 0;     ///< certified, and proved to be the largest
   std::int64_t stopped = 0;  ///< dropped on a signal
 };
 
@@ -118,6 +126,37 @@ void share(const Comm& comm, Outcome& outcome, std::vector<double>& sigma) {
   std::memcpy(&outcome, text.data(), sizeof outcome);
   sigma.resize(static_cast<std::size_t>(outcome.rank));
   if (!sigma.empty()) std::memcpy(sigma.data(), text.data() + sizeof outcome, sigma.size() * sizeof(double));
+}
+
+/// A matrix so small that each rank can hold it: rank 0 solves it alone. p?gesvd loses digits of such flat
+/// matrices, and waits for ever on some.
+bool is_small(const DistMatrix& t) {
+  constexpr Index entries = Index{1} << 22;
+  return t.rows() * t.cols() <= entries && std::min(t.rows(), t.cols()) <= 1024;
+}
+
+void broadcast(const Comm& comm, Small& panel) {
+  std::string bytes;
+  if (comm.is_root()) {
+    bytes.assign(reinterpret_cast<const char*>(panel.data()),
+                 static_cast<std::size_t>(panel.size()) * sizeof(double));
+  }
+  bytes = comm.broadcast(std::move(bytes));
+  std::memcpy(panel.data(), bytes.data(), bytes.size());
+}
+
+Factors exact_on_one(const DistMatrix& t, Index k) {
+  const Comm& comm = t.grid().comm();
+  const Panel whole = t.gather(t.cols(), false);
+  Factors factors;
+  if (comm.is_root()) factors = exact_svd(RowMajorView(whole.data(), t.cols(), t.rows()), k);
+  Outcome outcome;
+  share(comm, outcome, factors.sigma);
+  factors.u.resize(t.cols(), outcome.rank);
+  factors.v.resize(t.rows(), outcome.rank);
+  broadcast(comm, factors.u);
+  broadcast(comm, factors.v);
+  return factors;
 }
 
 /// By p?gesvd of the transpose: T = u diag(sigma) vt, so that A's right vectors are u and its left ones vt^T.
@@ -134,35 +173,44 @@ Factors exact_on_grid(const DistMatrix& t, Index k) {
   }
   Factors factors;
   constexpr double noise =
-      10 * float_rounding;  // QR iteration in float leaves more of it than a product does
+      10 * Rounding<float>::floor;  // QR iteration in float leaves more of it than a product does
   for (const float sigma : all) {
     if (static_cast<Index>(factors.sigma.size()) == k || sigma == 0 || sigma <= noise * all.front()) break;
     factors.sigma.push_back(static_cast<double>(sigma));
   }
   Outcome outcome;
   share(t.grid().comm(), outcome, factors.sigma);
-  factors.u = vt.gather(outcome.rank, true);
-  factors.v = u.gather(outcome.rank, false);
+  factors.u = vt.gather(outcome.rank, true).cast<double>();
+  factors.v = u.gather(outcome.rank, false).cast<double>();
   return factors;
 }
 
 }  // namespace
 
-SvdResult dist_svd(const DistMatrix& t, const SvdOptions& options, GridTimes* times) {
+bool prefers_exact_on_grid(Index rows, Index cols) {
+  return std::min(rows, cols) <= 128 && rows * cols <= Index{1} << 22;
+}
+
+SvdResult dist_svd(const DistMatrix& t, const SvdOptions& options, GridTimes* times,
+                   const std::function<void()>& before_exact) {
   const Timer start;
   const Comm& comm = t.grid().comm();
   GridTimes mine;
   GridOperator op(t, mine);
   SvdResult result;
   Outcome outcome;
-  if (options.method == Method::krylov && !prefers_exact(op.rows(), op.cols(), options.k)) {
+  if (options.method == Method::krylov && !prefers_exact_on_grid(op.rows(), op.cols())) {
     KrylovResult found;
     if (t.grid().is_active()) {
       try {
         found = krylov_svd(op, krylov_options(options));
-        outcome.certificate = measure_certificate(op, found.u, found.sigma, found.v);
-        outcome.iterations = found.iterations;
-        outcome.good = found.converged && outcome.certificate <= options.tolerance ? 1 : 0;
+        outcome = {found.certificate,
+                   found.missed,
+                   found.iterations,
+                   0,
+                   found.settled ? 1 : 0,
+                   found.converged ? 1 : 0,
+                   0};
       } catch (const Stopped&) {
         outcome.stopped = 1;
       }
@@ -177,15 +225,21 @@ SvdResult dist_svd(const DistMatrix& t, const SvdOptions& options, GridTimes* ti
   }
   if (outcome.good == 0) {
     result.method = Method::exact;
-    result.factors = exact_on_grid(t, options.k);
+    if (before_exact && !is_small(t)) before_exact();
+    result.factors = is_small(t) ? exact_on_one(t, options.k) : exact_on_grid(t, options.k);
+    const std::int64_t iterations = outcome.iterations;
+    outcome = {};
     if (t.grid().is_active()) {
       outcome.certificate =
-          measure_certificate(op, op.local_part(Side::left, result.factors.u), result.factors.sigma,
-                              op.local_part(Side::right, result.factors.v));
+          measure_certificate<double>(op, op.local_part(Side::left, result.factors.u), result.factors.sigma,
+                                      op.local_part(Side::right, result.factors.v));
     }
+    outcome.iterations = iterations;
     share(comm, outcome, result.factors.sigma);
   }
   result.certificate = outcome.certificate;
+  result.missed = outcome.missed;
+  result.settled = outcome.settled != 0;
   result.iterations = static_cast<int>(outcome.iterations);
   mine.total = start.seconds();
   if (times != nullptr) *times = mine;

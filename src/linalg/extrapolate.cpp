@@ -145,14 +145,73 @@ void EditSummary::add(const EditSummary& other) {
   finite = finite && other.finite;
 }
 
-EditSummary extrapolate(DType dtype, std::span<std::byte> rows, const Panel& u,
-                        const std::vector<double>& sigma, const Panel& v, double coef) {
+namespace {
+
+EditSummary sum_up(const std::vector<EditSummary>& parts) {
+  EditSummary summary;
+  for (const EditSummary& part : parts) summary.add(part);
+  return summary;
+}
+
+/// Values of the dtype plus steps in double, one rounding.
+EditSummary add_in_double(DType dtype, std::byte* values, const double* steps, std::size_t count,
+                          std::vector<double>& before, std::vector<double>& after) {
+  before.resize(count);
+  after.resize(count);
+  to_double(dtype, values, count, before.data());
+  for (std::size_t j = 0; j < count; ++j) after[j] = before[j] + steps[j];
+  from_double(dtype, after.data(), count, values);
+  to_double(dtype, values, count, after.data());
+  EditSummary summary;
+  for (std::size_t j = 0; j < count; ++j) {
+    summary.edit_squared += steps[j] * steps[j];
+    summary.realised_dot += steps[j] * (after[j] - before[j]);
+    summary.changed += after[j] != before[j] ? 1 : 0;
+  }
+  summary.finite = std::isfinite(summary.realised_dot);
+  return summary;
+}
+
+EditSummary extrapolate_in_double(DType dtype, std::span<std::byte> rows, const Small& weights,
+                                  const Small& v) {
+  using RowMajorDoubles = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const auto width = static_cast<std::size_t>(dtype_bits(dtype)) / 8;
+  const auto cols = static_cast<std::size_t>(v.rows());
+  const Index block = std::max<Index>(1, (Index{1} << 19) / std::max<Index>(1, v.rows()));
+  RowMajorDoubles product;
+  EditSummary summary;
+  for (Index first = 0; first < weights.rows(); first += block) {
+    const Index count = std::min(block, weights.rows() - first);
+    product.noalias() = weights.middleRows(first, count) * v.transpose();
+    std::vector<EditSummary> parts(static_cast<std::size_t>(count));
+#pragma omp parallel
+    {
+      std::vector<double> before;
+      std::vector<double> after;
+#pragma omp for schedule(static)
+      for (Index row = 0; row < count; ++row) {
+        std::byte* const at = rows.data() + static_cast<std::size_t>(first + row) * cols * width;
+        parts[static_cast<std::size_t>(row)] =
+            add_in_double(dtype, at, product.data() + row * v.rows(), cols, before, after);
+      }
+    }
+    summary.add(sum_up(parts));
+  }
+  return summary;
+}
+
+}  // namespace
+
+EditSummary extrapolate(DType dtype, std::span<std::byte> rows, const Small& u,
+                        const std::vector<double>& sigma, const Small& v, double coef) {
   constexpr Index few = 16;  // triplets up to which the sum over them is formed along with the rest
   const auto width = static_cast<std::size_t>(dtype_bits(dtype)) / 8;
   const auto cols = static_cast<std::size_t>(v.rows());
-  const auto weights_of = coef * Eigen::Map<const Eigen::VectorXd>(sigma.data(), u.cols());
-  const RowMajorMatrix weights = u * weights_of.cast<float>().asDiagonal();
-  const RowMajorMatrix factors = v.transpose();
+  const Small wide_weights =
+      u * (coef * Eigen::Map<const Eigen::VectorXd>(sigma.data(), u.cols())).asDiagonal();
+  if (width > 2) return extrapolate_in_double(dtype, rows, wide_weights, v);
+  const RowMajorMatrix weights = wide_weights.cast<float>();
+  const RowMajorMatrix factors = v.transpose().cast<float>();
   // With many triplets, blocks of rows whose steps stay in the cache between the product and the sum.
   const Index block = u.cols() <= few ? std::max<Index>(1, u.rows())
                                       : std::max<Index>(1, (Index{1} << 20) / std::max<Index>(1, v.rows()));
@@ -171,7 +230,7 @@ EditSummary extrapolate(DType dtype, std::span<std::byte> rows, const Panel& u,
                             : Step{weights.data() + (first + row) * u.cols(), factors.data(), cols, u.cols()};
       parts[static_cast<std::size_t>(row)] = add_step(dtype, at, step, cols);
     }
-    for (const EditSummary& part : parts) summary.add(part);
+    summary.add(sum_up(parts));
   }
   return summary;
 }
@@ -188,9 +247,7 @@ EditSummary extrapolate_full(DType dtype, std::span<std::byte> values, std::span
     parts[c] = add_step(dtype, values.data() + first * width, {&weight, delta.data() + first, 0, 1},
                         std::min(chunk, delta.size() - first));
   }
-  EditSummary summary;
-  for (const EditSummary& part : parts) summary.add(part);
-  return summary;
+  return sum_up(parts);
 }
 
 }  // namespace lox

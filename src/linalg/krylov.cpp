@@ -15,17 +15,19 @@ KrylovOptions krylov_options(const SvdOptions& options) {
   krylov.max_iterations = static_cast<int>(std::max<Index>(200, 4 * options.k));
   krylov.tolerance = options.tolerance;
   krylov.delta_error = options.delta_error;
+  krylov.norm_squared = options.norm_squared;
+  krylov.proof = options.proof;
+  krylov.wide = options.wide;
   krylov.key = options.key;
   return krylov;
 }
 
-AdjointFromSquare::AdjointFromSquare(Index limit, double tolerance, bool pays)
-    // Twice what ends the method anyway (krylov_converged).
-    : bound_(std::min(0.1 * tolerance, 2e-6)), pays_(pays), errors_(Small::Zero(limit, limit)) {}
+AdjointFromSquare::AdjointFromSquare(Index limit, double bound, double rounding, bool pays)
+    : bound_(bound), rounding_(rounding), pays_(pays), errors_(Small::Zero(limit, limit)) {}
 
 bool AdjointFromSquare::allowed(const Extension& down, double largest) {
   if (!pays_) return false;
-  const double rounding = 1e-7 * largest;
+  const double rounding = rounding_ * largest;
   const double bound = bound_ * largest;
   const auto size = [](const Small& gram) { return std::sqrt(small_svd(gram).sigma[0]); };
   const Index old = down.inside.rows();
@@ -56,24 +58,26 @@ void AdjointFromSquare::rotate(const Small& kept) {
   errors_.topLeftCorner(kept.cols(), kept.cols()) = errors;
 }
 
-bool krylov_converged(const KrylovOptions& options, const Eigen::VectorXd& sigma,
-                      const Eigen::VectorXd& residuals) {
-  const Index wanted = residuals.size();
-  if (wanted < options.k) return false;  // the basis is smaller than k as yet
-  const double largest = sigma[0];
-  if (!(residuals.maxCoeff() <= options.tolerance * largest)) return false;
-  if (options.delta_error <= 0) return true;
-  // First-order perturbation: only what leaks across the boundary between k and k + 1 changes Delta_k;
-  // triplet i leaks residual / (s_i - s_{k+1}) of its vector.
-  const double outside = sigma.size() > wanted ? sigma[wanted] : 0;
-  double squares = 0;
-  for (Index i = 0; i < wanted; ++i) {
-    const double gap = std::max(sigma[i] - outside, 1e-12 * largest);
-    squares += std::pow(residuals[i] * sigma[i] / gap, 2);
-  }
-  if (std::sqrt(squares) <= options.delta_error) return true;
-  // s_k = s_{k+1}: Delta_k is not unique and the bound out of reach; stop where float products end.
-  return residuals.maxCoeff() <= 1e-6 * largest;
+void ErrorOfDelta::see(const SmallSvd& ritz) {
+  constexpr double slowest = 0.97;  // that is believed, a pass
+  const Index count = std::min(k_, ritz.sigma.size());
+  Small now =
+      ritz.u.leftCols(count) * ritz.sigma.head(count).asDiagonal() * ritz.v.leftCols(count).transpose();
+  Small difference = now;
+  difference.topLeftCorner(last_.rows(), last_.cols()) -= last_;
+  const double change = difference.norm();
+  const double ratio = change_ > 0 ? std::min(change / change_, slowest) : slowest;
+  const double rate = std::max(ratio, rate_);  // of the last two passes the slower one
+  rate_ = ratio;
+  error_ = 2 * change * rate / (1 - rate);  // twice: an estimate, not a bound
+  change_ = change;
+  last_ = std::move(now);
+}
+
+void ErrorOfDelta::restart(const Eigen::VectorXd& sigma) {
+  last_ = Small::Zero(sigma.size(), sigma.size());
+  const Index count = std::min(k_, sigma.size());
+  last_.diagonal().head(count) = sigma.head(count);
 }
 
 }  // namespace lox

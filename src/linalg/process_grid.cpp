@@ -64,8 +64,8 @@ ProcessGrid::ProcessGrid(const Comm& comm, GridShape shape) : comm_(comm), shape
   } else {
     context_ = -1;
   }
-  MPI_Comm_split(comm.get(), expected ? row_ : MPI_UNDEFINED, col_, &row_comm_);
-  MPI_Comm_split(comm.get(), expected ? col_ : MPI_UNDEFINED, row_, &col_comm_);
+  check_mpi(MPI_Comm_split(comm.get(), expected ? row_ : MPI_UNDEFINED, col_, &row_comm_), "MPI_Comm_split");
+  check_mpi(MPI_Comm_split(comm.get(), expected ? col_ : MPI_UNDEFINED, row_, &col_comm_), "MPI_Comm_split");
 }
 
 ProcessGrid::~ProcessGrid() {

@@ -10,6 +10,8 @@ extern "C" {
 void dgesdd_(const char* jobz, const int* m, const int* n, double* a, const int* lda, double* s, double* u,
              const int* ldu, double* vt, const int* ldvt, double* work, const int* lwork, int* iwork,
              int* info);
+void dsyev_(const char* jobz, const char* uplo, const int* n, double* a, const int* lda, double* w,
+            double* work, const int* lwork, int* info);
 void dsyevr_(const char* jobz, const char* range, const char* uplo, const int* n, double* a, const int* lda,
              const double* vl, const double* vu, const int* il, const int* iu, const double* abstol, int* m,
              double* w, double* z, const int* ldz, int* isuppz, double* work, const int* lwork, int* iwork,
@@ -57,7 +59,31 @@ SmallSvd small_svd(const Small& matrix) {
   return result;
 }
 
+namespace {
+
+/// By QR iteration, all vectors in place of the matrix: slower, and safe where eigenvalues are equal.
+TopEigen all_eigen(Small matrix, Index count) {
+  const auto n = static_cast<int>(matrix.rows());
+  Eigen::VectorXd values(n);
+  std::vector<double> work(1);
+  int info = 0;
+  for (int lwork : {-1, 0}) {
+    if (lwork == 0) {
+      lwork = static_cast<int>(work[0]);
+      work.resize(static_cast<std::size_t>(lwork) + read_past_the_end);
+    }
+    dsyev_("V", "L", &n, matrix.data(), &n, values.data(), work.data(), &lwork, &info);
+    check(info, "dsyev", n, n);
+  }
+  return {values.tail(count).reverse(), matrix.rightCols(count).rowwise().reverse()};
+}
+
+}  // namespace
+
 TopEigen top_eigen(Small matrix, Index count) {
+  // The routine destroys the lower half: the upper one remembers it.
+  const Eigen::VectorXd diagonal = matrix.diagonal();
+  matrix.triangularView<Eigen::StrictlyUpper>() = matrix.transpose();
   const auto n = static_cast<int>(matrix.rows());
   const int first = n - static_cast<int>(count) + 1;
   Eigen::VectorXd values(n);
@@ -81,7 +107,11 @@ TopEigen top_eigen(Small matrix, Index count) {
             &info);
     check(info, "dsyevr", n, n);
   }
-  if (found != count) fail(ExitCode::internal, "LAPACK dsyevr found {} of {} eigenvalues", found, count);
+  if (found != count) {  // as it does where many are equal
+    matrix.triangularView<Eigen::StrictlyLower>() = matrix.transpose();
+    matrix.diagonal() = diagonal;
+    return all_eigen(std::move(matrix), count);
+  }
   return {values.head(count).reverse(), vectors.rowwise().reverse()};
 }
 

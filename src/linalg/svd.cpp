@@ -6,29 +6,79 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace lox {
 namespace {
 
-/// The Gram matrix of the smaller side, in double.
-Small small_gram(const RowMajorView& a) {
-  constexpr Index at_once = 512;
-  const bool tall = a.rows() >= a.cols();
-  const Index least = std::min(a.rows(), a.cols());
-  const Index most = std::max(a.rows(), a.cols());
-  Small gram = Small::Zero(least, least);
-  Small slice;
-  for (Index first = 0; first < most; first += at_once) {
-    const Index count = std::min(at_once, most - first);
-    if (tall) {
-      slice = a.middleRows(first, count).transpose().cast<double>();
-    } else {
-      slice = a.middleCols(first, count).cast<double>();
-    }
-    gram.selfadjointView<Eigen::Lower>().rankUpdate(slice);
+/// What is left of a matrix when triplets are taken out of it: (I - U U^T) A (I - V V^T), a slice at a time
+/// and in double. Vectors of the shorter side are called near ones here, those of the longer side far ones.
+class Remainder {
+ public:
+  explicit Remainder(const RowMajorView& a)
+      : a_(a), tall_(a.rows() >= a.cols()), near_(least(), 0), far_(most(), 0), images_(least(), 0) {}
+  Index least() const { return std::min(a_.rows(), a_.cols()); }
+  Index most() const { return std::max(a_.rows(), a_.cols()); }
+  bool tall() const { return tall_; }
+  const Small& near() const { return near_; }
+  const Small& far() const { return far_; }
+
+  /// The Gram matrix of the shorter side; its lower half.
+  Small gram() const {
+    Small sum = Small::Zero(least(), least());
+    each_slice([&](Index, const Small& slice) { sum.selfadjointView<Eigen::Lower>().rankUpdate(slice); });
+    return sum;
   }
-  return gram;
-}
+  /// Far vectors that near ones are mapped to.
+  Small far_image(const Small& vectors) const {
+    Small result(most(), vectors.cols());
+    each_slice([&](Index first, const Small& slice) {
+      result.middleRows(first, slice.cols()).noalias() = slice.transpose() * vectors;
+    });
+    return result;
+  }
+  /// Takes more triplets out; their vectors are orthonormal, and orthogonal to those before.
+  void take_out(const Small& near, const Small& far) {
+    Small images = Small::Zero(least(), far.cols());
+    each_slice([&](Index first, const Small& slice) {
+      images.noalias() += slice * far.middleRows(first, slice.cols());
+    });
+    const auto append = [](Small& to, const Small& columns) {
+      to.conservativeResize(Eigen::NoChange, to.cols() + columns.cols());
+      to.rightCols(columns.cols()) = columns;
+    };
+    append(near_, near);
+    append(far_, far);
+    append(images_, images - near * (near.transpose() * images));
+  }
+
+ private:
+  /// Calls work(first, slice): columns of `slice` are those of the shorter side, from `first` on.
+  template <class Work>
+  void each_slice(Work work) const {
+    constexpr Index at_once = 512;
+    Small slice;
+    for (Index first = 0; first < most(); first += at_once) {
+      const Index count = std::min(at_once, most() - first);
+      if (tall_) {
+        slice = a_.middleRows(first, count).transpose().cast<double>();
+      } else {
+        slice = a_.middleCols(first, count).cast<double>();
+      }
+      if (near_.cols() > 0) {
+        const Small inside = near_.transpose() * slice;
+        slice.noalias() -= near_ * inside;
+        slice.noalias() -= images_ * far_.middleRows(first, count).transpose();
+      }
+      work(first, slice);
+    }
+  }
+  RowMajorView a_;
+  bool tall_;
+  Small near_;
+  Small far_;
+  Small images_;  // near vectors that `far_` is mapped to, without their part along `near_`
+};
 
 }  // namespace
 
@@ -50,26 +100,47 @@ bool prefers_exact(Index rows, Index cols, Index k) {
 }
 
 Factors exact_svd(const RowMajorView& delta, Index k) {
-  const bool tall = delta.rows() >= delta.cols();
-  const TopEigen eigen = top_eigen(small_gram(delta), std::min({k, delta.rows(), delta.cols()}));
-  const double largest = std::sqrt(std::max(eigen.values[0], 0.0));
-  Factors factors;
-  for (const double value : eigen.values) {
-    const double sigma = std::sqrt(std::max(value, 0.0));
-    if (sigma <= float_rounding * largest || sigma == 0) break;
-    factors.sigma.push_back(sigma);
+  // A Gram matrix in double knows singular values to 1e-16 s_1^2 / s_i: those below 1e-3 s_1 wait until the
+  // larger ones have been taken out.
+  constexpr double range = 1e-3;
+  Remainder rest(delta);
+  std::vector<double> sigma;
+  const Index wanted = std::min({k, delta.rows(), delta.cols()});
+  while (static_cast<Index>(sigma.size()) < wanted) {
+    const Index missing = wanted - static_cast<Index>(sigma.size());
+    const TopEigen eigen = top_eigen(rest.gram(), missing);
+    const double level = std::sqrt(std::max(eigen.values[0], 0.0));
+    if (level == 0 || (!sigma.empty() && level <= Rounding<double>::floor * sigma[0])) break;
+    Index count = 0;
+    while (count < missing && eigen.values[count] > range * range * eigen.values[0]) ++count;
+    Small near = eigen.vectors.leftCols(count);
+    if (!sigma.empty()) {  // orthogonal to those before but for rounding, which their values make visible
+      near -= rest.near() * (rest.near().transpose() * near);
+      near.colwise().normalize();
+    }
+    Small far = rest.far_image(near);
+    if (!sigma.empty()) far -= rest.far() * (rest.far().transpose() * far);
+    for (Index i = 0; i < count; ++i) {
+      sigma.push_back(far.col(i).norm());
+      far.col(i) /= sigma.back();
+    }
+    rest.take_out(near, far);
   }
-  const auto rank = static_cast<Index>(factors.sigma.size());
-  const Panel near = eigen.vectors.leftCols(rank).cast<float>();
-  const Panel far = tall ? Panel(delta * near) : Panel(delta.transpose() * near);
-  Panel unit = far;
-  for (Index i = 0; i < rank; ++i) {
-    // The image's own length is the better singular value where the Gram matrix has lost digits.
-    factors.sigma[static_cast<std::size_t>(i)] = far.col(i).cast<double>().norm();
-    unit.col(i) /= static_cast<float>(factors.sigma[static_cast<std::size_t>(i)]);
+  // The images' lengths are better than the eigenvalues, and may be in another order.
+  std::vector<Index> order(sigma.size());
+  std::iota(order.begin(), order.end(), Index{0});
+  std::stable_sort(order.begin(), order.end(), [&](Index x, Index y) {
+    return sigma[static_cast<std::size_t>(x)] > sigma[static_cast<std::size_t>(y)];
+  });
+  const auto found = static_cast<Index>(sigma.size());
+  Factors factors{Small(delta.rows(), found), {}, Small(delta.cols(), found)};
+  for (Index i = 0; i < found; ++i) {
+    const Index from = order[static_cast<std::size_t>(i)];
+    const double s = sigma[static_cast<std::size_t>(from)];
+    factors.sigma.push_back(s);
+    (rest.tall() ? factors.v : factors.u).col(i) = rest.near().col(from);
+    (rest.tall() ? factors.u : factors.v).col(i) = rest.far().col(from);
   }
-  factors.u = tall ? unit : near;
-  factors.v = tall ? near : unit;
   return factors;
 }
 
@@ -78,14 +149,23 @@ SvdResult truncated_svd(const RowMajorView& delta, const SvdOptions& options) {
   SvdResult result;
   if (options.method == Method::krylov && !prefers_exact(delta.rows(), delta.cols(), options.k)) {
     KrylovResult found = krylov_svd(op, krylov_options(options));
-    result.certificate = measure_certificate(op, found.u, found.sigma, found.v);
     result.iterations = found.iterations;
-    result.factors = {std::move(found.u), std::move(found.sigma), std::move(found.v)};
-    if (found.converged && result.certificate <= options.tolerance) return result;
+    if (found.converged) {
+      result.factors = {std::move(found.u), std::move(found.sigma), std::move(found.v)};
+      result.certificate = found.certificate;
+      result.missed = found.missed;
+      result.settled = found.settled;
+      return result;
+    }
+    if (!options.fall_back) {
+      result.failed = true;
+      return result;
+    }
   }
   result.method = Method::exact;
   result.factors = exact_svd(delta, options.k);
-  result.certificate = measure_certificate(op, result.factors.u, result.factors.sigma, result.factors.v);
+  result.certificate =
+      measure_certificate<double>(op, result.factors.u, result.factors.sigma, result.factors.v);
   return result;
 }
 

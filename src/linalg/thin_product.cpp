@@ -227,6 +227,20 @@ void multiply_any(const RowMajorView& a, const Panel* x, Panel* y, const Panel* 
   if (u != nullptr) z->noalias() = a.transpose() * *u;
 }
 
+/// In double, by the BLAS: strips of A become double while they are in the cache.
+void multiply_wide(const RowMajorView& a, const Small* x, Small* y, const Small* u, Small* z) {
+  constexpr Index rows_at_once_wide = 32;
+  if (x != nullptr) y->resize(a.rows(), x->cols());
+  if (z != nullptr) z->setZero(a.cols(), u->cols());
+  Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> strip;
+  for (Index first = 0; first < a.rows(); first += rows_at_once_wide) {
+    const Index count = std::min(rows_at_once_wide, a.rows() - first);
+    strip = a.middleRows(first, count).cast<double>();
+    if (x != nullptr) y->middleRows(first, count).noalias() = strip * *x;
+    if (z != nullptr) z->noalias() += strip.transpose() * u->middleRows(first, count);
+  }
+}
+
 }  // namespace
 
 void multiply(const RowMajorView& a, const Panel& x, Panel& y) {
@@ -239,6 +253,18 @@ void multiply_adjoint(const RowMajorView& a, const Panel& u, Panel& z) {
 
 void multiply_both(const RowMajorView& a, const Panel& x, Panel& y, const Panel& u, Panel& z) {
   multiply_any(a, &x, &y, &u, &z);
+}
+
+void multiply(const RowMajorView& a, const Small& x, Small& y) {
+  multiply_wide(a, &x, &y, nullptr, nullptr);
+}
+
+void multiply_adjoint(const RowMajorView& a, const Small& u, Small& z) {
+  multiply_wide(a, nullptr, nullptr, &u, &z);
+}
+
+void multiply_both(const RowMajorView& a, const Small& x, Small& y, const Small& u, Small& z) {
+  multiply_wide(a, &x, &y, &u, &z);
 }
 
 const char* thin_product_kernel() {

@@ -67,6 +67,12 @@ Cost local_cost(const WorkItem& item) {
     speed = exact_flops_per_second;
   }
   cost.memory = static_cast<std::uint64_t>(memory);
+  cost.exact_memory = cost.memory;
+  if (item.method == Method::krylov) {
+    WorkItem exact = item;
+    exact.method = Method::exact;
+    cost.exact_memory = local_cost(exact).memory;
+  }
   cost.bytes_read = static_cast<std::uint64_t>(s.aligned_bytes + s.base_bytes);
   cost.bytes_written = static_cast<std::uint64_t>(s.aligned_bytes);
   const double extrapolation = 2 * s.entries * (item.method == Method::full ? 1 : s.k);
@@ -105,6 +111,12 @@ Cost grid_cost(const WorkItem& item, int ranks) {
   // A band: its delta, the aligned rows, a piece of the base, and the redistribution's two copies.
   memory += 3.5 * band + file_pieces;
   cost.memory = static_cast<std::uint64_t>(memory);
+  cost.exact_memory = cost.memory;
+  if (item.method == Method::krylov) {
+    WorkItem exact = item;
+    exact.method = Method::exact;
+    cost.exact_memory = grid_cost(exact, ranks).memory;
+  }
   const double reads = item.method == Method::full ? 1 : 2;  // of the aligned rows: before and after the SVD
   cost.bytes_read = static_cast<std::uint64_t>((reads * s.aligned_bytes + s.base_bytes) / all);
   cost.bytes_written = static_cast<std::uint64_t>(s.aligned_bytes / all);

@@ -45,6 +45,9 @@ void check_job(const Job& job) {
   if (!(job.tolerance > 0 && job.tolerance < 1)) {
     fail(ExitCode::usage, "--tolerance {} is not between 0 and 1", job.tolerance);
   }
+  if (!(job.proof >= 0.01 && job.proof <= 100)) {
+    fail(ExitCode::usage, "--proof {} is not between 0.01 and 100", job.proof);
+  }
   check_patterns(job.include, "--include");
   check_patterns(job.exclude, "--exclude");
 }
@@ -54,6 +57,7 @@ nlohmann::json job_parameters(const Job& job) {
           {"coef", job.coef},
           {"svd", method_name(job.svd)},
           {"tolerance", job.tolerance},
+          {"proof", job.proof},
           {"include", job.include},
           {"exclude", job.exclude},
           {"seed", job.seed}};

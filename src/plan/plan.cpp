@@ -3,6 +3,7 @@
 
 #include "lox/base/error.hpp"
 #include "lox/base/units.hpp"
+#include "lox/linalg/dist_svd.hpp"
 #include "lox/plan/cost.hpp"
 
 #include <algorithm>
@@ -100,6 +101,13 @@ std::string_view where_name(Where where) {
   return where == Where::local ? "local" : "grid";
 }
 
+Method method_for(const WorkItem& item) {
+  if (item.k == 0 || item.k >= std::min(item.rows, item.cols)) return Method::full;  // Delta_k = Delta
+  const bool exact = item.where == Where::grid ? prefers_exact_on_grid(item.rows, item.cols)
+                                               : prefers_exact(item.rows, item.cols, item.k);
+  return exact ? Method::exact : item.svd;
+}
+
 double deal(std::vector<WorkItem>& items, int ranks) {
   using Load = std::pair<double, int>;  // seconds, rank: equal loads go to the lower rank
   std::priority_queue<Load, std::vector<Load>, std::greater<>> loads;
@@ -120,6 +128,7 @@ double deal(std::vector<WorkItem>& items, int ranks) {
 void choose_grid_items(std::vector<WorkItem>& items, GridUse use, const Resources& resources) {
   const auto send = [&](WorkItem& item) {
     item.where = Where::grid;
+    item.method = method_for(item);
     item.seconds = grid_cost(item, resources.ranks).seconds;
   };
   const auto fits_alone = [&](const WorkItem& item) {
@@ -166,9 +175,8 @@ WorkItem make_item(const TensorInfo& tensor, const TensorInfo& partner, int inde
     item.base_dtype = partner.dtype;
     item.bytes = static_cast<std::uint64_t>(item.rows * item.cols * dtype_bits(tensor.dtype) / 8);
     item.k = job.k;
-    item.method = job.k == 0 ? Method::full : job.svd;
-    if (item.method == Method::krylov && prefers_exact(item.rows, item.cols, job.k))
-      item.method = Method::exact;
+    item.svd = job.svd;
+    item.method = method_for(item);
   }
   const Cost cost = local_cost(item);
   item.seconds = cost.seconds;

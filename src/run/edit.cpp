@@ -4,6 +4,7 @@
 #include "lox/base/error.hpp"
 #include "lox/base/random.hpp"
 #include "lox/base/timer.hpp"
+#include "lox/plan/cost.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -13,13 +14,14 @@ namespace {
 
 /// The error of Delta_k, as |.|_F, below which the rounding of the output hides nearly all of it.
 double wanted_delta_error(const Job& job, DType dtype, double entries, const DeltaSummary& summary) {
+  const bool wide = dtype_bits(dtype) > 16;
   // An output entry differs from the exact one's rounding with a chance of about 2 |error| / ulp. At an rms
   // error of 1/4000 of the ulp at the rms weight (most weights are smaller), under one entry in a thousand
   // does.
   const double typical = ulp(dtype, std::sqrt(summary.aligned_norm_squared / entries));
   const double error = typical / 4000 / std::max(job.coef, 1e-3) * std::sqrt(entries);
   const double norm = std::sqrt(summary.norm_squared);
-  return std::clamp(error, 1e-7 * norm, 1e-3 * norm);  // float products reach no further than the lower bound
+  return std::clamp(error, (wide ? 1e-12 : 1e-7) * norm, 1e-3 * norm);  // the arithmetic reaches no further
 }
 
 }  // namespace
@@ -45,15 +47,23 @@ void add_delta(TensorRecord& record, const DeltaSummary& summary) {
 }
 
 SvdOptions svd_options(const TensorRecord& record, const WorkItem& item, const TensorInfo& tensor,
-                       const Job& job, const DeltaSummary& summary, double scale) {
+                       const Job& job, const DeltaSummary& summary, const PairContent& content,
+                       double scale) {
   SvdOptions options;
   options.k = record.k;
   options.method = item.method;
   options.tolerance = job.tolerance;
   options.delta_error =
       wanted_delta_error(job, tensor.dtype, static_cast<double>(record.entries), summary) / scale;
-  // Keyed by the shape, not the name: equal matrices (tied embeddings stored twice) get equal edits.
-  options.key = stream_key(job.seed, fmt::format("{} x {}", item.rows, item.cols));
+  options.norm_squared = summary.norm_squared / scale / scale;
+  options.proof = job.proof;
+  options.wide = dtype_bits(tensor.dtype) > 16;
+  // By what the matrices hold, so that nobody knows the start before the delta is fixed; not by their name:
+  // equal ones (tied embeddings stored twice) get equal edits.
+  options.key = job.seed;
+  for (const Content* side : {&content.aligned, &content.base}) {
+    for (const std::uint64_t part : side->sums) options.key = mix64(options.key ^ part);
+  }
   return options;
 }
 
@@ -61,15 +71,18 @@ void add_svd(TensorRecord& record, const Job& job, SvdResult& svd, double scale)
   for (double& sigma : svd.factors.sigma) sigma *= scale;
   record.method = svd.method;
   record.certificate = svd.certificate;
+  record.missed = svd.missed;
+  record.settled = svd.settled;
   record.iterations = svd.iterations;
   record.sigma = svd.factors.sigma;
   record.sigma.resize(static_cast<std::size_t>(record.k), 0.0);
-  if (!(svd.certificate <= job.tolerance)) {
+  if (!svd.certificate.holds(job.tolerance)) {
     fail(ExitCode::not_certified,
-         "tensor '{}': residual {:.2e} of the singular triplets is above the tolerance {:.2e}, by the {} "
-         "method; raise "
-         "--tolerance",
-         printable(record.name), svd.certificate, job.tolerance, method_name(svd.method));
+         "tensor '{}': residual {:.2e} or orthogonality {:.2e} of the singular triplets is above the "
+         "tolerance "
+         "{:.2e}, by the {} method; raise --tolerance",
+         printable(record.name), svd.certificate.residual, svd.certificate.orthogonality, job.tolerance,
+         method_name(svd.method));
   }
 }
 
@@ -84,7 +97,8 @@ void add_edit(TensorRecord& record, const TensorInfo& tensor, const EditSummary&
   record.changed = edit.changed;
 }
 
-TensorRecord edit_matrix(const WorkItem& item, const TensorInfo& tensor, RowSlab& slab, const Job& job) {
+std::optional<TensorRecord> edit_matrix(const WorkItem& item, const TensorInfo& tensor, RowSlab& slab,
+                                        const Job& job) {
   const Timer start;
   TensorRecord record = start_record(item, tensor, job, slab.summary);
   if (record.action == Action::edit && item.method == Method::full) {
@@ -92,9 +106,12 @@ TensorRecord edit_matrix(const WorkItem& item, const TensorInfo& tensor, RowSlab
              extrapolate_full(tensor.dtype, slab.aligned.bytes(), slab.delta.floats(), job.coef));
   } else if (record.action == Action::edit) {
     const double scale = rescale(slab.delta.floats(), slab.summary.largest);
-    SvdResult svd = truncated_svd(RowMajorView(slab.delta.floats().data(), item.rows, item.cols),
-                                  svd_options(record, item, tensor, job, slab.summary, scale));
+    SvdOptions options = svd_options(record, item, tensor, job, slab.summary, slab.content, scale);
+    const Cost cost = local_cost(item);
+    options.fall_back = cost.exact_memory <= cost.memory;
+    SvdResult svd = truncated_svd(RowMajorView(slab.delta.floats().data(), item.rows, item.cols), options);
     slab.delta = Buffer();
+    if (svd.failed) return std::nullopt;
     add_svd(record, job, svd, scale);
     add_edit(record, tensor,
              extrapolate(tensor.dtype, slab.aligned.bytes(), svd.factors.u, svd.factors.sigma, svd.factors.v,

@@ -4,6 +4,7 @@
 #include "lox/base/error.hpp"
 #include "lox/base/fault.hpp"
 #include "lox/base/timer.hpp"
+#include "lox/base/units.hpp"
 #include "lox/linalg/dist_svd.hpp"
 #include "lox/plan/cost.hpp"
 
@@ -36,8 +37,35 @@ Index rows_at_once(const WorkItem& item) {
 
 }  // namespace
 
-GridWork::GridWork(const Comm& comm, ModelFiles& files, const Job& job, Journal& journal)
-    : comm_(comm), files_(files), job_(job), journal_(journal), everyone_(comm, {1, comm.size()}) {}
+GridWork::GridWork(const Comm& comm, ModelFiles& files, const Job& job, Journal& journal, const Log& log,
+                   std::uint64_t memory)
+    : comm_(comm),
+      files_(files),
+      job_(job),
+      journal_(journal),
+      log_(log),
+      memory_(memory),
+      everyone_(comm, {1, comm.size()}) {}
+
+/// Says what p?gesvd will cost, or throws if there is no memory for it.
+void GridWork::announce_exact(const WorkItem& item) const {
+  WorkItem exact = item;
+  exact.method = Method::exact;
+  const Cost cost = grid_cost(exact, comm_.size());
+  const std::string name = printable(files_.aligned_of(item).name);
+  const std::string needed = format_bytes(static_cast<double>(cost.memory + program_memory));
+  if (cost.memory + program_memory > memory_) {
+    throw SharedError(
+        ExitCode::not_certified,
+        fmt::format("tensor '{}': the Krylov method did not reach the tolerance, and the exact one needs "
+                    "{} a rank, but a rank has {}; use more ranks, raise --tolerance, or --exclude it",
+                    name, needed, format_bytes(static_cast<double>(memory_))));
+  }
+  log_.warn("tensor '{}': {}; p?gesvd of {} x {} begins: about {}, {} a rank", name,
+            item.method == Method::exact ? "the exact method was asked for"
+                                         : "the Krylov method did not reach the tolerance",
+            item.rows, item.cols, format_seconds(cost.seconds), needed);
+}
 
 GridWork::Rows GridWork::my_rows(Index rows) const {
   const Index first = rows * comm_.rank() / comm_.size();
@@ -54,7 +82,8 @@ DeltaSummary GridWork::sum(const DeltaSummary& mine) const {
   return all;
 }
 
-DeltaSummary GridWork::load(const WorkItem& item, DistMatrix& transposed, TensorRecord& timing) {
+DeltaSummary GridWork::load(const WorkItem& item, DistMatrix& transposed, PairContent& content,
+                            TensorRecord& timing) {
   const Index slab_rows = rows_at_once(item);
   const Index band = slab_rows * comm_.size();
   DeltaSummary mine;
@@ -70,11 +99,13 @@ DeltaSummary GridWork::load(const WorkItem& item, DistMatrix& transposed, Tensor
       timing.bytes_read += slab.bytes_read;
     });
     mine.add(slab.summary);
+    content.add(slab.content);
     slab.aligned = Buffer();
     const Timer dealing;
     transposed.insert_columns(first, count, width, slab.delta.floats().data(), everyone_);
     times_.redistribution += dealing.seconds();
   }
+  for (Content* side : {&content.aligned, &content.base}) comm_.sum(std::span(side->sums));
   return sum(mine);
 }
 
@@ -160,7 +191,8 @@ TensorRecord GridWork::edit(const WorkItem& item) {
   {
     const ProcessGrid grid(comm_, choose_grid(comm_.size(), item.cols, item.rows));
     DistMatrix transposed(grid, item.cols, item.rows, choose_block(grid.shape(), item.cols, item.rows));
-    const DeltaSummary summary = load(item, transposed, timing);
+    PairContent content;
+    const DeltaSummary summary = load(item, transposed, content, timing);
     fault_point("grid");
     const Timer start;
     record = start_record(item, tensor, job_, summary);
@@ -168,15 +200,16 @@ TensorRecord GridWork::edit(const WorkItem& item) {
       const auto held = static_cast<std::size_t>(transposed.local_rows() * transposed.local_cols());
       const double scale = rescale({transposed.data(), held}, summary.largest);
       GridTimes spent;
-      SvdResult svd = dist_svd(transposed, svd_options(record, item, tensor, job_, summary, scale), &spent);
+      SvdResult svd = dist_svd(transposed, svd_options(record, item, tensor, job_, summary, content, scale),
+                               &spent, [&] { announce_exact(item); });
       times_.grid.products += spent.products;
       times_.grid.communication += spent.communication;
       times_.grid.total += spent.total;
       together(comm_, [&] { add_svd(record, job_, svd, scale); });
       factors = std::move(svd.factors);
     } else {
-      factors.u = Panel(item.rows, 0);
-      factors.v = Panel(item.cols, 0);
+      factors.u = Small(item.rows, 0);
+      factors.v = Small(item.cols, 0);
     }
     record.seconds_svd = start.seconds();
   }

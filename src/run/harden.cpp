@@ -24,6 +24,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <map>
+#include <random>
 #include <set>
 #include <utility>
 
@@ -82,6 +83,19 @@ std::uint64_t rank_memory(const Comm& comm, const Job& job) {
   return static_cast<std::uint64_t>(-comm.max(-static_cast<double>(mine)));
 }
 
+/// The job with the seed drawn that was asked to be drawn: an unfinished output keeps its own. Collective.
+Job with_seed(const Comm& comm, const Job& asked) {
+  Job job = asked;
+  if (!asked.random_seed) return job;
+  on_root(comm, [&] {
+    std::random_device entropy;  // of the operating system
+    const std::uint64_t drawn = (std::uint64_t{entropy()} << 32) | entropy();
+    job.seed = unfinished_seed(job.output).value_or(drawn);
+  });
+  job.seed = std::stoull(comm.broadcast(std::to_string(job.seed)));
+  return job;
+}
+
 /// When to stop at the latest: by the option, else by the Slurm job's own end.
 void set_time_limit(const Job& job) {
   const double now =
@@ -134,10 +148,10 @@ std::vector<TensorRecord> recheck(const Comm& comm, const Models& models, std::v
 /// The items that all ranks solve together, one after the other. Collective.
 void work_on_grid(const Comm& comm, ModelFiles& files, const Job& job, Journal& journal, const Plan& plan,
                   Progress& progress, Progress::Counts& counts, std::vector<TensorRecord>& records,
-                  WorkTimes& times) {
+                  WorkTimes& times, const Log& log, std::uint64_t memory) {
   const auto on_grid = [](const WorkItem& item) { return item.where == Where::grid; };
   if (std::none_of(plan.items.begin(), plan.items.end(), on_grid)) return;
-  GridWork work(comm, files, job, journal);
+  GridWork work(comm, files, job, journal, log, memory);
   for (const WorkItem& item : plan.items) {
     progress.update(counts);
     if (!on_grid(item) || comm.max(progress.stop_urgency()) > 0) continue;
@@ -210,8 +224,16 @@ void log_summary(const Log& log, const Job& job, const nlohmann::ordered_json& r
   double worst = 0;
   double realised = 0;
   double edit = 0;
+  double epsilon = 0;
+  double probability = 0;
+  std::int64_t unsettled = 0;
   for (const nlohmann::ordered_json& tensor : report["tensors"]) {
     worst = std::max(worst, tensor.value("certificate", 0.0));
+    if (tensor.contains("missed")) {
+      epsilon = std::max(epsilon, tensor["missed"]["epsilon"].get<double>());
+      probability += tensor["missed"]["probability"].get<double>();
+      unsettled += tensor["settled"].get<bool>() ? 0 : 1;
+    }
     const double squared = std::pow(tensor.value("edit_norm", 0.0), 2);
     realised += tensor.value("realised", 0.0) * squared;
     edit += squared;
@@ -221,13 +243,22 @@ void log_summary(const Log& log, const Job& job, const nlohmann::ordered_json& r
            format_bytes(totals["bytes_written"].get<double>()));
   log.info("worst certificate {:.1e}, {:.1f}% of the edit survives rounding", worst,
            edit > 0 ? 100 * realised / edit : 0.0);
+  log.info(
+      "no singular value above {:.2f} s_k is missing in any matrix, but for a probability of {:.0e}; seed {}",
+      1 + epsilon, probability, job.seed);
+  if (unsettled > 0) {
+    log.info(
+        "{} tensors have s_k = s_k+1 as far as arithmetic tells: their edit is one of several right ones",
+        unsettled);
+  }
   log.info("wrote {} and {}", printable(job.output.string()), printable(report_path(job).string()));
 }
 
 }  // namespace
 
-ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
+ExitCode harden(const Comm& comm, const Job& asked, const Log& log) {
   const Timer start;
+  const Job job = with_seed(comm, asked);
   keep_freed_memory();
   const Resources resources{comm.size(), rank_memory(comm, job)};
   set_time_limit(job);
@@ -289,7 +320,7 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
   std::optional<Error> failure;
   try {
     ModelFiles files(models, plan);
-    work_on_grid(comm, files, job, journal, plan, progress, counts, records, times);
+    work_on_grid(comm, files, job, journal, plan, progress, counts, records, times, log, resources.memory);
     LocalWork work(files, job, journal, resources.memory - std::min(resources.memory, program_memory));
     for (TensorRecord& record : work.run(mine, progress, counts, times)) records.push_back(std::move(record));
   } catch (const Error& error) {

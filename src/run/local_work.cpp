@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/local_work.hpp"
 
+#include "lox/base/error.hpp"
 #include "lox/base/fault.hpp"
 #include "lox/base/queue.hpp"
 #include "lox/base/stop.hpp"
 #include "lox/base/timer.hpp"
+#include "lox/base/units.hpp"
 #include "lox/linalg/libraries.hpp"
 #include "lox/plan/cost.hpp"
 #include "lox/run/edit.hpp"
@@ -186,8 +188,35 @@ void LocalWork::Pipeline::commit() {
   uncommitted_bytes = 0;
 }
 
+WorkItem LocalWork::by_exact_method(WorkItem item) const {
+  item.method = Method::exact;
+  const std::uint64_t needed = local_cost(item).memory;
+  if (needed > memory_) {
+    fail(ExitCode::not_certified,
+         "tensor '{}': the Krylov method did not reach the tolerance, and the exact one needs {}, but a rank "
+         "has {}; "
+         "give each rank more (--memory), raise --tolerance, or --exclude it",
+         printable(files_.aligned_of(item).name), format_bytes(static_cast<double>(needed + program_memory)),
+         format_bytes(static_cast<double>(memory_ + program_memory)));
+  }
+  return item;
+}
+
 std::vector<TensorRecord> LocalWork::run(const std::vector<WorkItem>& items, Progress& progress,
                                          Progress::Counts& counts, WorkTimes& times) {
+  std::vector<WorkItem> failed;
+  std::vector<TensorRecord> finished = run_once(items, failed, progress, counts, times);
+  if (!failed.empty() && progress.stop_urgency() == 0) {
+    std::vector<WorkItem> none;
+    for (TensorRecord& record : run_once(failed, none, progress, counts, times))
+      finished.push_back(std::move(record));
+  }
+  return finished;
+}
+
+std::vector<TensorRecord> LocalWork::run_once(const std::vector<WorkItem>& items,
+                                              std::vector<WorkItem>& failed, Progress& progress,
+                                              Progress::Counts& counts, WorkTimes& times) {
   Pipeline pipeline(*this, items);
   const Progress::Counts before = counts;
   const auto tell = [&] {
@@ -211,12 +240,19 @@ std::vector<TensorRecord> LocalWork::run(const std::vector<WorkItem>& items, Pro
       if (parcel->item.action == Action::edit) {
         const Timer start;
         fault_point("item");
-        TensorRecord record = edit_matrix(parcel->item, files_.aligned_of(parcel->item), parcel->slab, job_);
+        std::optional<TensorRecord> record =
+            edit_matrix(parcel->item, files_.aligned_of(parcel->item), parcel->slab, job_);
         note_item_seconds(start.seconds());
         times.solving += start.seconds();
-        record.bytes_read = parcel->slab.bytes_read;
-        record.seconds_read = parcel->record.seconds_read;
-        parcel->record = std::move(record);
+        if (!record) {
+          parcel->slab = RowSlab();
+          pipeline.release(*parcel, parcel->held);
+          failed.push_back(by_exact_method(parcel->item));
+          continue;
+        }
+        record->bytes_read = parcel->slab.bytes_read;
+        record->seconds_read = parcel->record.seconds_read;
+        parcel->record = std::move(*record);
         pipeline.release(*parcel,
                          parcel->held - std::min<std::uint64_t>(parcel->held, parcel->slab.aligned.size()));
       }

@@ -45,6 +45,11 @@ std::uint64_t matrix_bytes(const WorkItem& item, const TensorInfo& tensor) {
 
 }  // namespace
 
+void PairContent::add(const PairContent& other) {
+  aligned.add(other.aligned);
+  base.add(other.base);
+}
+
 ModelFiles::ModelFiles(const Models& models, const Plan& plan)
     : models_(models),
       plan_(plan),
@@ -83,11 +88,15 @@ RowSlab ModelFiles::read_rows(const WorkItem& item, Index first, Index count) {
   const TensorInfo& base = base_of(item);
   const auto elements = static_cast<std::size_t>(count * item.cols);
   slab.delta = Buffer(elements * sizeof(float));
-  const std::size_t at_once = std::min(elements, bytes_at_once / width_of(base));
+  // Whole rows at once, or whole segments of a long one.
+  const auto cols = static_cast<std::size_t>(item.cols);
+  const std::size_t fitting = bytes_at_once / width_of(base);
+  const std::size_t at_once = std::min(elements, cols <= fitting ? fitting / cols * cols : fitting);
   Buffer piece(at_once * width_of(base));
   const auto first_element = static_cast<std::uint64_t>((item.matrix * item.rows + first) * item.cols);
-  for (std::size_t done = 0; done < elements; done += at_once) {
-    const std::size_t n = std::min(at_once, elements - done);
+  std::size_t n = 0;
+  for (std::size_t done = 0; done < elements; done += n) {
+    n = std::min(at_once, cols <= fitting ? elements - done : cols - done % cols);
     const std::span<std::byte> theirs = piece.bytes().first(n * width_of(base));
     const std::span<const std::byte> ours =
         slab.aligned.bytes().subspan(done * width_of(aligned), n * width_of(aligned));
@@ -98,6 +107,9 @@ RowSlab ModelFiles::read_rows(const WorkItem& item, Index first, Index count) {
       fail_non_finite(models_, aligned, ours, base, theirs, static_cast<std::int64_t>(first_element + done));
     }
     slab.summary.add(found);
+    const std::uint64_t number = static_cast<std::uint64_t>(first) * cols + done;  // in the matrix
+    slab.content.aligned.add(ours, width_of(aligned), cols, number);
+    slab.content.base.add(theirs, width_of(base), cols, number);
   }
   slab.bytes_read = slab.aligned.size() + elements * width_of(base);
   return slab;

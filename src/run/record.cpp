@@ -6,7 +6,6 @@
 #include <array>
 
 #include <nlohmann/json.hpp>
-#include <xxhash.h>
 
 namespace lox {
 namespace {
@@ -50,7 +49,9 @@ nlohmann::json record_to_json(const TensorRecord& r) {
     json["method"] = method_name(r.method);
     json["where"] = where_name(r.where);
     json["sigma"] = r.sigma;
-    json["certificate"] = r.certificate;
+    json["certificate"] = {r.certificate.residual, r.certificate.orthogonality};
+    json["missed"] = {r.missed.epsilon, r.missed.probability};
+    json["settled"] = r.settled;
     json["iterations"] = r.iterations;
     json["delta_norm"] = r.delta_norm;
     json["edit_norm"] = r.edit_norm;
@@ -79,17 +80,15 @@ TensorRecord record_from_json(const nlohmann::json& json) {
                        json.at("method").get<std::string>());
   r.where = from_name(std::array{Where::local, Where::grid}, where_name, json.at("where").get<std::string>());
   r.sigma = json.at("sigma").get<std::vector<double>>();
-  r.certificate = json.at("certificate").get<double>();
+  r.certificate = {json.at("certificate").at(0).get<double>(), json.at("certificate").at(1).get<double>()};
+  r.missed = {json.at("missed").at(0).get<double>(), json.at("missed").at(1).get<double>()};
+  r.settled = json.at("settled").get<bool>();
   r.iterations = json.at("iterations").get<int>();
   r.delta_norm = json.at("delta_norm").get<double>();
   r.edit_norm = json.at("edit_norm").get<double>();
   r.realised_dot = json.at("realised_dot").get<double>();
   r.changed = json.at("changed").get<std::int64_t>();
   return r;
-}
-
-std::uint64_t checksum(std::span<const std::byte> bytes) {
-  return XXH3_64bits(bytes.data(), bytes.size());
 }
 
 }  // namespace lox

@@ -31,7 +31,10 @@ double realised(const TensorRecord& r) {
 json numbers(const TensorRecord& r) {
   return {{"k", r.k},
           {"sigma", r.sigma},
-          {"certificate", r.certificate},
+          {"certificate", r.certificate.residual},
+          {"orthogonality", r.certificate.orthogonality},
+          {"missed", {{"epsilon", r.missed.epsilon}, {"probability", r.missed.probability}}},
+          {"settled", r.settled},
           {"iterations", r.iterations},
           {"delta_norm", r.delta_norm},
           {"energy", energy(r)},
@@ -53,7 +56,10 @@ json batch_entry(const std::vector<const TensorRecord*>& batch) {
   double delta_squared = 0;
   double kept_squared = 0;
   double edit_squared = 0;
-  all.realised_dot = all.certificate = all.seconds_read = all.seconds_svd = all.seconds_write = 0;
+  all.certificate = {};
+  all.missed = {};
+  all.settled = true;
+  all.realised_dot = all.seconds_read = all.seconds_svd = all.seconds_write = 0;
   all.changed = all.entries = all.iterations = 0;
   for (const TensorRecord* r : batch) {
     json matrix = numbers(*r);
@@ -66,7 +72,11 @@ json batch_entry(const std::vector<const TensorRecord*>& batch) {
     kept_squared += energy(*r) * r->delta_norm * r->delta_norm;
     edit_squared += r->edit_norm * r->edit_norm;
     all.realised_dot += r->realised_dot;
-    all.certificate = std::max(all.certificate, r->certificate);
+    all.certificate.residual = std::max(all.certificate.residual, r->certificate.residual);
+    all.certificate.orthogonality = std::max(all.certificate.orthogonality, r->certificate.orthogonality);
+    all.missed.epsilon = std::max(all.missed.epsilon, r->missed.epsilon);
+    all.missed.probability += r->missed.probability;  // that any of them lacks one
+    all.settled = all.settled && r->settled;
     all.iterations = std::max(all.iterations, r->iterations);
     all.changed += r->changed;
     all.entries += r->entries;

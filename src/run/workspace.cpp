@@ -153,6 +153,17 @@ std::vector<TensorRecord> latest(std::vector<TensorRecord> records) {
   return kept;
 }
 
+std::optional<std::uint64_t> unfinished_seed(const fs::path& output) {
+  const fs::path file = Journal::job_file(Journal::directory(output));
+  std::error_code ignored;
+  if (!fs::exists(file, ignored)) return std::nullopt;
+  const json sign = json::parse(read_text(file, largest_job_file), nullptr, false);
+  if (!sign.is_object() || !sign.contains("job") || !sign["job"].is_object()) return std::nullopt;
+  const json seed = sign["job"].value("seed", json());
+  if (!seed.is_number_unsigned()) return std::nullopt;
+  return seed.get<std::uint64_t>();
+}
+
 OutputStatus output_status(const fs::path& output) {
   OutputStatus status;
   const fs::path journal = Journal::directory(output);

@@ -104,7 +104,7 @@ BENCHMARK_CAPTURE(thin_product, adjoint_by_the_BLAS_16_columns, Product::adjoint
 
 void extrapolate_bf16_k_6(benchmark::State& state) {
   Buffer weights = random_weights(DType::BF16, 1);
-  const Panel u = random_panel(6);
+  const Small u = random_panel(6).cast<double>();
   const std::vector<double> sigma(6, 1e-6);
   for (auto _ : state) extrapolate(DType::BF16, weights.bytes(), u, sigma, u, 1.25);
   count(state, 4 * entries, 2.0 * 6 * static_cast<double>(entries));

@@ -11,7 +11,7 @@ from checkpoint import Tensor
 from program import LoxTest
 
 K, COEF = 6, 1.25
-NUMBERS = {"k", "sigma", "certificate", "iterations", "delta_norm", "energy", "edit_norm", "realised", "changed"}
+NUMBERS = {"k", "sigma", "certificate", "orthogonality", "missed", "settled", "iterations", "delta_norm", "energy", "edit_norm", "realised", "changed"}
 EVERY = {"name", "shape", "dtype", "action", "seconds"}
 
 
@@ -95,7 +95,7 @@ class Contract(ReportTest):
                 for at in matrices:
                     self.check_matrix(name, entry["batch"][at[0]] if at else entry, at)
         methods = {name: self.entries[name]["method"] for name in ("krylov.weight", "exact.weight", "small.weight")}
-        self.assertEqual(methods, {"krylov.weight": "krylov", "exact.weight": "exact", "small.weight": "exact"})
+        self.assertEqual(methods, {"krylov.weight": "krylov", "exact.weight": "exact", "small.weight": "full"})
         self.assertGreater(self.entries["krylov.weight"]["iterations"], 0)
 
     def check_matrix(self, name, numbers, at):
@@ -115,8 +115,13 @@ class Contract(ReportTest):
         kept = np.linalg.norm(svd.sigma[:k])
         self.assertEqual(numbers["where"], "local")
         self.assertEqual(numbers["k"], k)
-        self.assertEqual(len(numbers["sigma"]), k)
-        self.assertLess(np.max(np.abs(numbers["sigma"] - svd.sigma[:k])), 1e-4 * svd.sigma[0])
+        self.assertEqual(len(numbers["sigma"]), 0 if k == min(delta.shape) else k)  # of full rank: no SVD
+        if numbers["sigma"]:
+            self.assertLess(np.max(np.abs(numbers["sigma"] / svd.sigma[:k] - 1)), 1e-4)
+        self.assertTrue(0 <= numbers["orthogonality"] <= 1e-4, numbers["orthogonality"])
+        self.assertTrue(0 <= numbers["missed"]["epsilon"] <= 0.5, numbers["missed"])
+        self.assertTrue(0 <= numbers["missed"]["probability"] <= 1e-9, numbers["missed"])
+        self.assertIs(numbers["settled"], True)
         self.assertTrue(0 <= numbers["certificate"] <= 1e-4, numbers["certificate"])
         self.assert_close(numbers["delta_norm"], norm, 1e-6, "delta_norm")
         self.assert_close(numbers["energy"], (kept / norm) ** 2, 1e-4, "energy")
@@ -135,7 +140,7 @@ class Contract(ReportTest):
             u, sigma, vt = np.linalg.svd((self.hardened[name].values - self.aligned[name].values) / COEF)
             u, sigma, v = u[:, :K], sigma[:K], vt[:K].T
             residuals = np.maximum(np.linalg.norm(delta @ v - u * sigma, axis=0),
-                                   np.linalg.norm(delta.T @ u - v * sigma, axis=0)) / sigma[0]
+                                   np.linalg.norm(delta.T @ u - v * sigma, axis=0)) / sigma
             certificate = self.entries[name]["certificate"]
             self.assertLess(np.max(residuals), 1.1 * certificate + 1e-6, method)
             if method == "krylov":
@@ -178,7 +183,9 @@ class Contract(ReportTest):
 
     def test_exact(self):
         self.report("--svd", "exact")
-        self.assertEqual({self.entries[name]["method"] for name in self.edited()}, {"exact"})
+        self.assertEqual({name: self.entries[name]["method"] for name in self.edited()},
+                         {name: "full" if min(self.aligned[name].shape[-2:]) <= K else "exact"
+                          for name in self.edited()})
         self.assertLess(self.entries["krylov.weight"]["certificate"], 1e-5)
 
 

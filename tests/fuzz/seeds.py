@@ -33,7 +33,7 @@ INDEXES = [
 COPIED = {"name": "model.norm.weight", "matrix": 0, "action": "copy", "seconds": [0.5, 0, 1e-3], "bytes": [64, 64],
           "pieces": [[0, 64, 12345678901234567890]], "entries": 32, "k": 0}
 EDITED = {**COPIED, "name": "layers.0.q.weight", "matrix": 1, "action": "edit", "method": "krylov", "where": "grid",
-          "sigma": [3.5, 2.25, 1e-7], "certificate": 1e-5, "iterations": 5, "delta_norm": 4.0, "edit_norm": 5.0,
+          "sigma": [3.5, 2.25, 1e-7], "certificate": [1e-5, 1e-7], "missed": [0.3, 1e-9], "settled": True, "iterations": 5, "delta_norm": 4.0, "edit_norm": 5.0,
           "realised_dot": 24.5, "changed": 17, "k": 3, "pieces": [[0, 32, 1], [32, 32, 2]]}
 JOBS = [
     "base = Llama-2-7b-hf\naligned = Llama-2-7b-chat-hf\noutput = out\n",

@@ -15,7 +15,7 @@ BELOW = {
     "cli": {"base", "io", "linalg", "plan", "run"},
 }
 # Sources without a header of their own: the commands, which command.hpp declares.
-HEADERLESS = re.compile(r"cli/(command_\w+|commands|main)\.cpp")
+HEADERLESS = re.compile(r"(cli/(command_\w+|commands|main)|base/checksum_avx2)\.cpp")
 SCALAPACK = re.compile(r"\b(p[sd](ge|la|or|po|tr|sy)\w{2,}_|p[sd](gemm|nrm2|dot|scal)_|([sdi]|C)?blacs_\w+|"
                        r"descinit_|numroc_|indxg2[lp]_|C?p[sdi]gemr2d_?|[sd]ge(bs|br|sd|rv)2d_)\b")
 SCALAPACK_MODULES = {"process_grid", "scalapack", "dist_matrix", "dist_svd"}

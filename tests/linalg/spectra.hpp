@@ -20,8 +20,7 @@ inline Small random_orthonormal(Index m, Index k, std::uint64_t key) {
 /// U diag(sigma) V^T, in double.
 inline Small product(const Factors& f) {
   const auto k = static_cast<Index>(f.sigma.size());
-  return f.u.cast<double>() * Eigen::Map<const Eigen::VectorXd>(f.sigma.data(), k).asDiagonal() *
-         f.v.cast<double>().transpose();
+  return f.u * Eigen::Map<const Eigen::VectorXd>(f.sigma.data(), k).asDiagonal() * f.v.transpose();
 }
 
 /// U diag(sigma) V^T with known factors, in double.

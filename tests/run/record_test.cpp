@@ -20,6 +20,8 @@ void expect_same(const TensorRecord& x, const TensorRecord& y) {
   EXPECT_EQ(x.k, y.k);
   EXPECT_EQ(x.sigma, y.sigma);
   EXPECT_EQ(x.certificate, y.certificate);
+  EXPECT_EQ(x.missed, y.missed);
+  EXPECT_EQ(x.settled, y.settled);
   EXPECT_EQ(x.iterations, y.iterations);
   EXPECT_EQ(x.delta_norm, y.delta_norm);
   EXPECT_EQ(x.edit_norm, y.edit_norm);
@@ -64,7 +66,7 @@ TEST(Record, RoundTripOfOddNamesAndExtremeNumbers) {
   for (const std::string& name :
        {std::string(), std::string("a\nb\t\"\\/"), std::string("слой ☃"), std::string("\x01\x7f")}) {
     TensorRecord record = testing::edited(name);
-    record.certificate = std::numeric_limits<double>::denorm_min();
+    record.certificate.residual = std::numeric_limits<double>::denorm_min();
     record.delta_norm = std::numeric_limits<double>::max();
     record.entries = std::numeric_limits<std::int64_t>::max();
     record.bytes_read = UINT64_MAX;

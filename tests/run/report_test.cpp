@@ -18,7 +18,9 @@ namespace {
 
 std::vector<TensorRecord> records_of_a_run() {
   TensorRecord second = testing::edited("experts", 1);
-  second.certificate = 0.25;
+  second.certificate = {0.25, 0.5};
+  second.missed = {0.2, 2e-9};
+  second.settled = true;
   second.where = Where::local;
   TensorRecord same = testing::edited("b");
   same.action = Action::copy;  // nothing to edit: base and aligned are the same

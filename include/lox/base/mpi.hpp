@@ -13,6 +13,9 @@
 
 namespace lox {
 
+/// Throws Error(internal) with MPI's own words unless `result` is MPI_SUCCESS. `call` names the function.
+void check_mpi(int result, const char* call);
+
 /// MPI from here to the end of the scope. One in the program, made by main.
 class MpiSession {
  public:
@@ -42,10 +45,11 @@ class Comm {
   std::string broadcast(std::string text,
                         int from = 0) const;  ///< Collective: one rank's text, on all ranks.
   std::vector<std::string> gather(
-      const std::string& text) const;          ///< Collective: texts by rank, on rank 0 only.
-  void sum(std::span<double> values) const;    ///< Collective: sums over ranks, in place.
-  double max(double value) const;              ///< Collective.
-  std::int64_t sum(std::int64_t value) const;  ///< Collective.
+      const std::string& text) const;               ///< Collective: texts by rank, on rank 0 only.
+  void sum(std::span<double> values) const;         ///< Collective: sums over ranks, in place.
+  void sum(std::span<std::uint64_t> values) const;  ///< The same, modulo 2^64.
+  double max(double value) const;                   ///< Collective.
+  std::int64_t sum(std::int64_t value) const;       ///< Collective.
 
  private:
   MPI_Comm handle_;

@@ -42,6 +42,7 @@ struct JobOptions {
   std::string svd = "krylov";
   std::string grid = "auto";
   std::string memory;
+  std::string seed = "0";
   std::string time_limit;
   void add_to(Options& options);
   void finish();

@@ -48,5 +48,6 @@ class DistMatrix {
 
 /// Sums a panel over all ranks, in place, in messages of bounded size. Collective.
 void sum_panel(MPI_Comm comm, Panel& panel);
+void sum_panel(MPI_Comm comm, Small& panel);
 
 }  // namespace lox

@@ -20,10 +20,10 @@ struct EditSummary {
 };
 
 /// Rows of W_out = W_aligned + coef * u diag(sigma) v^T, in place over the bytes of the aligned rows; one
-/// rounding to the dtype. `u` holds the rows in question, one for each row of `rows`; row major, v.rows()
-/// entries each.
-EditSummary extrapolate(DType dtype, std::span<std::byte> rows, const Panel& u,
-                        const std::vector<double>& sigma, const Panel& v, double coef);
+/// rounding to the dtype. The step is formed in float for dtypes of 16 bits, in double for wider ones. `u`
+/// holds the rows in question, one for each row of `rows`; row major, v.rows() entries each.
+EditSummary extrapolate(DType dtype, std::span<std::byte> rows, const Small& u,
+                        const std::vector<double>& sigma, const Small& v, double coef);
 
 /// W_out = W_aligned + coef * delta, in place: full rank.
 EditSummary extrapolate_full(DType dtype, std::span<std::byte> values, std::span<const float> delta,

@@ -13,7 +13,7 @@ struct SmallSvd {
 SmallSvd small_svd(const Small& matrix);
 
 /// The `count` largest eigenvalues of a symmetric matrix and their vectors, largest first (LAPACK dsyevr).
-/// 1 <= count <= rows.
+/// The lower half of the matrix is read. 1 <= count <= rows.
 struct TopEigen {
   Eigen::VectorXd values;
   Small vectors;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 #include "lox/linalg/matrix.hpp"
+#include "lox/linalg/missed.hpp"
 
 #include <cstdint>
 #include <string_view>
@@ -12,12 +13,20 @@ namespace lox {
 enum class Method { krylov, exact, full };
 std::string_view method_name(Method method);
 
-/// Delta_k = u diag(sigma) v^T, largest first; fewer than k columns if the rank is smaller. After a
-/// distributed SVD, u and v hold the rows that this rank extrapolates (u) and all rows (v).
+/// Delta_k = u diag(sigma) v^T, largest first; fewer than k columns if the rank is smaller. u and v are whole
+/// on every rank.
 struct Factors {
-  Panel u;                    ///< m x r
+  Small u;                    ///< m x r
   std::vector<double> sigma;  ///< r
-  Panel v;                    ///< n x r
+  Small v;                    ///< n x r
+};
+
+/// Measured on the factors themselves: are they singular triplets of Delta?
+struct Certificate {
+  double residual = 0;       ///< max over i <= k of max(|Delta v_i - s_i u_i|, |Delta^T u_i - s_i v_i|) / s_i
+  double orthogonality = 0;  ///< largest entry of |U^T U - I| and |V^T V - I|
+  bool operator==(const Certificate&) const = default;
+  bool holds(double tolerance) const { return residual <= tolerance && orthogonality <= tolerance; }
 };
 
 struct SvdOptions {
@@ -25,24 +34,31 @@ struct SvdOptions {
   Method method = Method::krylov;  ///< krylov or exact; krylov gives way to exact where that is cheaper
   double tolerance = 1e-4;         ///< for the certificate
   double delta_error = 0;          ///< |error of Delta_k|_F to reach as well, where reachable; 0: none asked
+  double norm_squared = 0;         ///< |Delta|_F^2, which tells what is left to find; 0: unknown
+  double proof = 0.5;              ///< bound on Missed::epsilon
+  bool wide = false;               ///< calculate in double from the start
+  bool fall_back = true;           ///< the exact method takes over where the Krylov method fails
   std::uint64_t key = 0;           ///< of the random start
 };
 
 struct SvdResult {
   Factors factors;
   Method method = Method::krylov;
-  /// max over i <= k of max(|Delta v_i - s_i u_i|, |Delta^T u_i - s_i v_i|) / s_1, measured.
-  double certificate = 0;
-  int iterations = 0;  ///< of the Krylov method
+  Certificate certificate;
+  Missed missed;
+  int iterations = 0;   ///< of the Krylov method
+  bool failed = false;  ///< the Krylov method reached no certificate, and the exact one was not to take over
+  bool settled = true;  ///< the estimated error of Delta_k is below delta_error; it is not where s_k = s_k+1
 };
 
-/// The top k singular triplets of a matrix held by this rank. If the Krylov method does not reach the
-/// tolerance, the exact one takes over, and `method` says so. The caller compares the certificate with the
-/// tolerance.
+/// The top k singular triplets of a matrix held by this rank, whose largest entry is between 2^-40 and 2^40
+/// (see rescale()). If the Krylov method does not reach the
+/// tolerance, or cannot prove that they are the largest, the exact one takes over, and `method` says so;
+/// without `fall_back`, `failed` does. The caller compares the certificate with the tolerance.
 SvdResult truncated_svd(const RowMajorView& delta, const SvdOptions& options);
 
-/// The same by LAPACK in double: eigenvectors of the smaller Gram matrix (absolute error of sigma about 1e-8
-/// s_1).
+/// The same by LAPACK in double: eigenvectors of the smaller Gram matrix, level by level where singular
+/// values differ by more than a Gram matrix can tell. Relative error of each sigma about 1e-9.
 Factors exact_svd(const RowMajorView& delta, Index k);
 
 /// Does k leave so little out that the Krylov method would cost more than the exact one?

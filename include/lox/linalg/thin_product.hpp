@@ -16,6 +16,12 @@ void multiply_adjoint(const RowMajorView& a, const Panel& u, Panel& z);
 /// Both in one pass over A. u may be y: then z = A^T A x. No other panels may be the same.
 void multiply_both(const RowMajorView& a, const Panel& x, Panel& y, const Panel& u, Panel& z);
 
+/// The same in double, A being float: for matrices whose singular values differ by more than float can carry,
+/// and for weights of 32 bits and more.
+void multiply(const RowMajorView& a, const Small& x, Small& y);
+void multiply_adjoint(const RowMajorView& a, const Small& u, Small& z);
+void multiply_both(const RowMajorView& a, const Small& x, Small& y, const Small& u, Small& z);
+
 /// The instruction set that they use on this processor: "avx512f", "avx2", or "blas" if it has neither.
 const char* thin_product_kernel();
 

@@ -8,7 +8,8 @@ namespace lox {
 
 /// What an item costs each rank that works on it.
 struct Cost {
-  std::uint64_t memory = 0;  ///< bytes held at the worst moment, beyond what the program needs anyway
+  std::uint64_t memory = 0;        ///< bytes held at the worst moment, beyond what the program needs anyway
+  std::uint64_t exact_memory = 0;  ///< the same if the exact method takes over from the Krylov method
   double flops = 0;
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;

@@ -23,12 +23,14 @@ struct Job {
   double coef = 1.25;
   Method svd = Method::krylov;
   double tolerance = 1e-4;
+  double proof = 0.5;  ///< no singular value above (1 + proof) s_k may be missing
   GridUse grid = GridUse::automatic;
   std::uint64_t memory = 0;  ///< bytes a rank may use; 0: find out
   std::vector<std::string> include;
   std::vector<std::string> exclude;
   std::uint64_t seed = 0;
-  fs::path report;  ///< empty: <output>.report.json
+  bool random_seed = false;  ///< `seed` is to be drawn when the job begins
+  fs::path report;           ///< empty: <output>.report.json
   bool overwrite = false;
   bool recheck = false;   ///< of a resumed output: compare finished tensors with their checksums first
   double time_limit = 0;  ///< seconds from the start; 0: from the Slurm job, if it tells

@@ -36,6 +36,9 @@ void refuse_quantised(const Checkpoint& model);
 /// local seconds; sets where, and seconds of those sent to the grid.
 void choose_grid_items(std::vector<WorkItem>& items, GridUse use, const Resources& resources);
 
+/// How a matrix is solved where it is solved: by the method asked for, unless another one is cheaper.
+Method method_for(const WorkItem& item);
+
 /// Deals local items to ranks, longest first to the least loaded one. Returns the longest load in seconds.
 double deal(std::vector<WorkItem>& items, int ranks);
 

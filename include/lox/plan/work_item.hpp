@@ -28,7 +28,8 @@ struct WorkItem {
   Index cols = 0;
   DType dtype = DType::BF16;  ///< of the aligned model and the output
   DType base_dtype = DType::BF16;
-  Index k = 0;  ///< as asked for; 0: full rank
+  Index k = 0;                  ///< as asked for; 0: full rank
+  Method svd = Method::krylov;  ///< as asked for
   // Decided by the plan:
   int rank = 0;           ///< who does it, if local
   double seconds = 0;     ///< estimate, of the ranks that do it

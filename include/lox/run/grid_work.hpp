@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/base/log.hpp"
 #include "lox/linalg/dist_matrix.hpp"
 #include "lox/run/edit.hpp"
 #include "lox/run/journal.hpp"
@@ -15,7 +16,9 @@ namespace lox {
 /// whole matrix.
 class GridWork {
  public:
-  GridWork(const Comm& comm, ModelFiles& files, const Job& job, Journal& journal);
+  /// `memory`: bytes that a rank may use.
+  GridWork(const Comm& comm, ModelFiles& files, const Job& job, Journal& journal, const Log& log,
+           std::uint64_t memory);
 
   /// Hardens one matrix and appends its record to rank 0's journal. Bad input on one rank is thrown on all,
   /// as SharedError. Collective. The record is whole on rank 0 only.
@@ -29,8 +32,9 @@ class GridWork {
     Index count = 0;
   };
   Rows my_rows(Index rows) const;
-  DeltaSummary load(const WorkItem& item, DistMatrix& transposed, TensorRecord& timing);
+  DeltaSummary load(const WorkItem& item, DistMatrix& transposed, PairContent& content, TensorRecord& timing);
   DeltaSummary sum(const DeltaSummary& mine) const;
+  void announce_exact(const WorkItem& item) const;
   EditSummary write_rows(const WorkItem& item, const Factors* factors, TensorRecord& record,
                          DeltaSummary& delta);
   void finish(const WorkItem& item, const EditSummary& edit, TensorRecord& record);
@@ -39,6 +43,8 @@ class GridWork {
   ModelFiles& files_;
   const Job& job_;
   Journal& journal_;
+  const Log& log_;
+  std::uint64_t memory_;
   WorkTimes times_;
   ProcessGrid everyone_;  ///< 1 x P: the distribution of row slabs
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 #include "lox/base/buffer.hpp"
+#include "lox/base/checksum.hpp"
 #include "lox/io/checkpoint.hpp"
 #include "lox/linalg/delta.hpp"
 #include "lox/plan/plan.hpp"
@@ -14,11 +15,19 @@ struct Models {
   Checkpoint output;
 };
 
+/// What both models hold in some rows of a matrix.
+struct PairContent {
+  Content aligned;
+  Content base;
+  void add(const PairContent& other);
+};
+
 /// Some rows of a matrix: the aligned bytes, the delta, and what was found on the way.
 struct RowSlab {
   Buffer aligned;
   Buffer delta;  ///< floats
   DeltaSummary summary;
+  PairContent content;
   std::uint64_t bytes_read = 0;
 };
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/base/checksum.hpp"
 #include "lox/plan/plan.hpp"
 
 #include <cstdint>
@@ -26,7 +27,9 @@ struct TensorRecord {
   Where where = Where::local;
   std::int64_t k = 0;  ///< min(k, rows, cols), of full rank min(rows, cols); 0: not a matrix, or not selected
   std::vector<double> sigma;  ///< s_1 .. s_k
-  double certificate = 0;
+  Certificate certificate;
+  Missed missed;
+  bool settled = true;  ///< the error of Delta_k is below what rounding shows; it is not where s_k = s_k+1
   int iterations = 0;
   double delta_norm = 0;    ///< |Delta|_F
   double edit_norm = 0;     ///< coef * |Delta_k|_F
@@ -48,8 +51,5 @@ std::vector<Piece> pieces_from_json(const nlohmann::json& json);
 nlohmann::json record_to_json(const TensorRecord& record);
 /// Throws nlohmann::json::exception or Error(bad_input) if the text is not a record.
 TensorRecord record_from_json(const nlohmann::json& json);
-
-/// XXH3 of bytes.
-std::uint64_t checksum(std::span<const std::byte> bytes);
 
 }  // namespace lox

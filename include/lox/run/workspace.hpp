@@ -5,12 +5,16 @@
 #include "lox/run/record.hpp"
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <nlohmann/json_fwd.hpp>
 
 namespace lox {
+
+/// The seed of the job whose unfinished output this is.
+std::optional<std::uint64_t> unfinished_seed(const fs::path& output);
 
 /// An output while it grows: "<output>.partial" holds the bytes, "<output>.journal" what is finished of them
 /// and the lock. All functions are for rank 0.

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+#include "lox/linalg/missed.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace lox {
+namespace {
+
+/// Lengths of normal vectors exceed their mean by this with a probability of exp(-32).
+constexpr double length_margin = 8;
+
+/// The union over the wanted values of what smallest_value_tail() says of each.
+double miss_tail(const KrylovSpace& space, double t) {
+  double probability = 0;
+  for (Index i = 1; i <= space.wanted; ++i) probability += smallest_value_tail(i, space.block, t);
+  return probability;
+}
+
+/// The largest t whose probability is still small enough, less a hundredth for lengths.
+double threshold(const KrylovSpace& space) {
+  double low = -60;  // log t
+  double high = 10;
+  for (int step = 0; step < 60; ++step) {
+    const double middle = (low + high) / 2;
+    (miss_tail(space, std::exp(middle)) <= 0.99 * miss_probability ? low : high) = middle;
+  }
+  return std::exp(low);
+}
+
+/// Where a growing function of y exceeds `bound`.
+template <class Function>
+double solve(Function function, double bound) {
+  double low = 0;
+  double high = 1;
+  while (function(high) < bound && high < 1e3) high *= 2;
+  for (int step = 0; step < 60; ++step) {
+    const double middle = (low + high) / 2;
+    (function(middle) < bound ? low : high) = middle;
+  }
+  return high;
+}
+
+}  // namespace
+
+double smallest_value_tail(Index rows, Index block, double t) {
+  if (rows > block) return 1;
+  const auto k = static_cast<double>(rows);
+  const auto b = static_cast<double>(block);
+  const double free = b - k + 1;
+  const double log_density = (b - k - 1) / 2 * std::log(2.0) + std::lgamma((b + 1) / 2) - std::lgamma(k / 2) -
+                             std::lgamma(b - k + 1);
+  return std::min(1.0, std::exp(log_density + std::log(2 / free) + free * std::log(t)));
+}
+
+double missed_epsilon(const KrylovSpace& space) {
+  if (space.wanted > space.block || space.passes < 1) return std::numeric_limits<double>::infinity();
+  const double t = threshold(space);
+  const double widened = std::sqrt(static_cast<double>(space.wanted));
+  const double q = 2.0 * space.passes;
+  // With 1 + epsilon = cosh y: all smaller values as large as s_k can be, or as large as their sum allows.
+  const double by_count = (std::sqrt(space.dimension) + widened + length_margin) / t;
+  double y = solve([&](double x) { return std::sinh(std::min(q * x, 600.0)); }, by_count);
+  if (space.tail >= 0) {
+    const double by_size = (1.05 * (std::sqrt(space.tail) + widened) + length_margin) / t;
+    y = std::min(
+        y, solve([&](double x) { return std::cosh(x) * std::sinh(std::min((q - 1) * x, 600.0)); }, by_size));
+  }
+  return std::cosh(y) - 1;
+}
+
+int passes_for(KrylovSpace space, double epsilon) {
+  constexpr int most = 1000;
+  for (space.passes = 1; space.passes < most; ++space.passes) {
+    if (missed_epsilon(space) <= epsilon) break;
+  }
+  return space.passes;
+}
+
+double exhausted_probability(const KrylovSpace& space, double floor) {
+  return miss_tail(space, floor * (std::sqrt(space.dimension) + std::sqrt(static_cast<double>(space.wanted)) +
+                                   length_margin));
+}
+
+}  // namespace lox
