@@ -10,8 +10,9 @@ namespace lox {
 
 ExitCode run_verify(const Arguments& arguments) {
   Options options("verify", "--base B --aligned A --hardened H [options]",
-                  "Checks a hardened model without trusting the run that made it: sampled tensors\n"
-                  "against an exact SVD and an edit in double precision, copied ones byte by byte.\n"
+                  "Checks a hardened model without trusting the run that made it: every entry of\n"
+                  "sampled matrices against an edit formed anew in double precision, copied tensors\n"
+                  "and the model's other files byte by byte.\n"
                   "Give --k, --coef, --include and --exclude as they were given to harden.",
                   "  lox verify --base base --aligned aligned --hardened hardened --sample 4");
   Job job;

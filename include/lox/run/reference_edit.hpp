@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include "lox/base/dtype.hpp"
+#include "lox/linalg/matrix.hpp"
+
+#include <cstddef>
+#include <span>
+#include <string>
+
+namespace lox {
+
+/// Rows of a matrix in double.
+using RowsInDouble = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+/// A matrix in three models, as files hold it: row major. The hardened one has the aligned one's dtype.
+struct EditedMatrix {
+  Index rows = 0;
+  Index cols = 0;
+  DType base_dtype = DType::BF16;
+  DType dtype = DType::BF16;
+  std::span<const std::byte> base;
+  std::span<const std::byte> aligned;
+  std::span<const std::byte> hardened;
+
+  /// Rows [first, first + count) of the aligned or the hardened matrix.
+  RowsInDouble aligned_rows(Index first, Index count) const;
+  RowsInDouble hardened_rows(Index first, Index count) const;
+};
+
+/// What a matrix was held against, and the outcome.
+struct Judgement {
+  enum class Kind {
+    none,    ///< Delta or coef is 0: no edit
+    whole,   ///< full rank: a multiple of Delta
+    unique,  ///< Delta_k is determined: every entry
+    tied,    ///< singular values are equal at k: some right choice among them gives every entry
+  };
+  Kind kind = Kind::unique;
+  std::string fault;       ///< empty: the matrix is as it should be
+  double as_expected = 1;  ///< share of entries that are right to the last bit but for float32 arithmetic
+  Index tied = 0;          ///< how many singular values are equal, of which
+  Index chosen = 0;        ///< so many belong to Delta_k
+  bool undecided = false;  ///< tied, and no right choice was found, yet rounding or want of time may hide it
+  bool loose = false;      ///< tied, with more choices than entries that show the edit: proves little
+};
+
+/// How far float32 arithmetic puts an entry of W_aligned + edit off, beside the rounding to `dtype`.
+double arithmetic_noise(DType dtype, double aligned, double edit);
+
+/// Holds a hardened matrix against W_aligned + coef * Delta_k, formed anew in double. k = 0: full rank.
+Judgement judge_edit(const EditedMatrix& matrix, Index k, double coef);
+
+}  // namespace lox
