@@ -94,9 +94,37 @@ std::string_view method_name(Method method) {
   return "?";
 }
 
+double expected_iterations(Index k) {
+  const auto wanted = static_cast<double>(k);
+  return k <= 8 ? 3 + 0.8 * wanted : 10.5 * std::sqrt(wanted);
+}
+
+Effort krylov_effort(double rows, double cols, Index k) {
+  constexpr double product_flops_per_second = 9.8e10;  // thin float products
+  constexpr double panel_flops_per_second = 1.2e10;    // all else: panels against the basis, small problems
+  const auto block = static_cast<double>(krylov_block);
+  const double iterations = expected_iterations(k);
+  const double flops = 2 * rows * cols * (2 * block * iterations + 2 * static_cast<double>(k));
+  // Beyond a small basis, whose cost goes with the entries in plan/cost.
+  const double columns = std::max(0.0, 1.5 * static_cast<double>(k) - 10);
+  const double panels = iterations * 8 * block * (rows + cols) * columns;
+  return {flops + panels, flops / product_flops_per_second + panels / panel_flops_per_second};
+}
+
+Effort exact_effort(double rows, double cols, Index k) {
+  constexpr double flops_per_second = 2e10;  // double products and a tridiagonal reduction
+  const double least = std::min(rows, cols);
+  const double flops =
+      rows * cols * least + 4 * least * least * least / 3 + 4 * rows * cols * static_cast<double>(k);
+  return {flops, flops / flops_per_second};
+}
+
 bool prefers_exact(Index rows, Index cols, Index k) {
   const Index least = std::min(rows, cols);
-  return least <= 128 || least <= 2 * krylov_basis(k) / 3 || 4 * k >= least;
+  const auto m = static_cast<double>(rows);
+  const auto n = static_cast<double>(cols);
+  return least <= 128 || least <= 2 * krylov_basis(k) / 3 ||
+         exact_effort(m, n, k).seconds < krylov_effort(m, n, k).seconds;
 }
 
 Factors exact_svd(const RowMajorView& delta, Index k) {

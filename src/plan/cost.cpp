@@ -10,14 +10,12 @@ namespace lox {
 namespace {
 
 // Speeds of one rank of one thread on two cores that share a disk, from docs/benchmarks.md (jobs/bench.sh).
-constexpr double krylov_flops_per_second = 9.8e10;  // thin float products
-constexpr double exact_flops_per_second = 1e10;     // double products and a tridiagonal reduction
+constexpr double extrapolation_flops_per_second = 9.8e10;
 constexpr double psgesvd_flops_per_second = 2e9;
 constexpr double entries_per_second =
     3.8e8;  // all but products: copying, subtracting, orthonormalising, rounding
 constexpr double bytes_per_second = 4.5e8;  // of files, beside the arithmetic
 constexpr double grid_efficiency = 0.6;
-constexpr double expected_iterations = 8;
 constexpr double sum_bytes = 16 * 4 * 8;  // for each column: sums of up to 16 threads that share a product
 // A piece of the base, and one of the output on its way past the page cache.
 constexpr double file_pieces = (8 << 20) + File::direct_piece;
@@ -57,15 +55,15 @@ Cost local_cost(const WorkItem& item) {
   const Sizes s = sizes_of(item);
   Cost cost;
   double memory = s.aligned_bytes + 4 * s.entries + file_pieces;
-  double speed = krylov_flops_per_second;
+  Effort effort;
   if (item.method == Method::krylov) {
-    cost.flops = 2 * s.entries * (s.block * 2 * expected_iterations + 2 * s.k);
-    memory += 4 * (s.m + s.n) * s.columns + sum_bytes * s.n;
+    effort = krylov_effort(s.m, s.n, item.k);
+    memory += 8 * (s.m + s.n) * s.columns + sum_bytes * s.n;  // panels are double where float is too narrow
   } else if (item.method != Method::full) {
-    cost.flops = s.entries * s.least + 4 * s.least * s.least * s.least / 3 + 4 * s.entries * s.k;
-    memory += 8 * s.least * (s.least + 512 + 2 * s.k) + 4 * (s.m + s.n) * 3 * s.k;
-    speed = exact_flops_per_second;
+    effort = exact_effort(s.m, s.n, item.k);
+    memory += 8 * s.least * (s.least + 512 + 5 * s.k) + 24 * (s.m + s.n) * s.k;
   }
+  cost.flops = effort.flops;
   cost.memory = static_cast<std::uint64_t>(memory);
   cost.exact_memory = cost.memory;
   if (item.method == Method::krylov) {
@@ -77,9 +75,9 @@ Cost local_cost(const WorkItem& item) {
   cost.bytes_written = static_cast<std::uint64_t>(s.aligned_bytes);
   const double extrapolation = 2 * s.entries * (item.method == Method::full ? 1 : s.k);
   // The pipeline moves files while it calculates.
-  cost.seconds =
-      std::max(cost.flops / speed + extrapolation / krylov_flops_per_second + s.entries / entries_per_second,
-               (2 * s.aligned_bytes + s.base_bytes) / bytes_per_second);
+  cost.seconds = std::max(
+      effort.seconds + extrapolation / extrapolation_flops_per_second + s.entries / entries_per_second,
+      (2 * s.aligned_bytes + s.base_bytes) / bytes_per_second);
   cost.first_read = (s.aligned_bytes + s.base_bytes) / bytes_per_second;
   cost.flops += extrapolation;
   return cost;
@@ -93,14 +91,15 @@ Cost grid_cost(const WorkItem& item, int ranks) {
   const double all = ranks;
   Cost cost;
   const double band = std::min(static_cast<double>(grid_band_bytes), 4 * s.entries / all);
-  double memory = 4 * s.entries / active + 4 * (s.m + s.n) * 2 * s.k;
+  double memory = 4 * s.entries / active + 8 * (s.m + s.n) * 2 * s.k;
   double seconds = 0;
   if (item.method == Method::full) {
     memory = 0;
   } else if (item.method == Method::krylov) {
-    cost.flops = 2 * s.entries * (s.block * 2 * expected_iterations + 2 * s.k) / active;
-    seconds = cost.flops / krylov_flops_per_second / grid_efficiency;
-    memory += 4 * (s.m / grid.cols + s.n / grid.rows) * s.columns + sum_bytes * s.n / grid.rows;
+    const Effort effort = krylov_effort(s.m, s.n, item.k);
+    cost.flops = effort.flops / active;
+    seconds = effort.seconds / active / grid_efficiency;
+    memory += 8 * (s.m / grid.cols + s.n / grid.rows) * s.columns + sum_bytes * s.n / grid.rows;
   } else {
     // p?gesvd: a copy, all vectors of both sides, and as much again to work on them in a 1-D distribution.
     cost.flops = (4 * s.entries * s.least + 12 * s.least * s.least * (s.m + s.n)) / active;
@@ -120,7 +119,8 @@ Cost grid_cost(const WorkItem& item, int ranks) {
   const double reads = item.method == Method::full ? 1 : 2;  // of the aligned rows: before and after the SVD
   cost.bytes_read = static_cast<std::uint64_t>((reads * s.aligned_bytes + s.base_bytes) / all);
   cost.bytes_written = static_cast<std::uint64_t>(s.aligned_bytes / all);
-  cost.seconds = seconds + extrapolation / krylov_flops_per_second + s.entries / all / entries_per_second +
+  cost.seconds = seconds + extrapolation / extrapolation_flops_per_second +
+                 s.entries / all / entries_per_second +
                  static_cast<double>(cost.bytes_read + cost.bytes_written) / bytes_per_second;
   cost.flops += extrapolation;
   return cost;

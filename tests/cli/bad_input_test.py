@@ -562,8 +562,8 @@ def missing_job_file_with_2_ranks(_):
     pass
 
 
-@case("residual", "tolerance", code=NOT_CERTIFIED, more=("--tolerance", "1e-12"))
-def tolerance_beyond_single_precision(_):
+@case("residual", "tolerance", code=NOT_CERTIFIED, more=("--tolerance", "1e-17"))
+def tolerance_beyond_double_precision(_):
     pass
 
 

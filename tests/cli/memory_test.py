@@ -61,7 +61,7 @@ class Memory(LoxTest):
             with mock.patch.dict(os.environ, {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}):
                 used[threads] = peak_memory("harden", "--quiet", "--overwrite", *arguments, directory=self.directory)
         print(f"\n{used[1] / 1e6:.0f} MB on one thread, {used[4] / 1e6:.0f} MB on four")
-        self.assertLess(used[4], used[1] + 4 * 200 * 12000)  # a quarter of the sums for all columns
+        self.assertLess(used[4], used[1] + 2 * 4 * 200 * 12000)  # half of the sums for all columns
 
     def test_report_tells_what_the_kernel_counted(self):
         base, aligned = self.models / f"base-{FEW}.safetensors", self.models / f"aligned-{FEW}.safetensors"

@@ -204,6 +204,7 @@ class KrylovIteration {
   ErrorOfDelta error_;
   Index rows_ = 0;      // of B: columns of U
   Index cols_ = 0;      // of B: columns of V
+  Index seen_ = 0;      // columns of U when the triplets were last looked at
   Index fresh_ = 0;     // columns of N that are random
   double largest_ = 0;  // Ritz value
   int iterations_ = 0;
@@ -297,7 +298,7 @@ void KrylovIteration<Scalar, A>::restart(const SmallSvd& ritz, Index kept) {
   b_.setZero();
   b_.diagonal().head(kept) = ritz.sigma.head(kept);
   error_.restart(ritz.sigma.head(kept));
-  rows_ = cols_ = kept;
+  rows_ = cols_ = seen_ = kept;
   intact_ = false;
 }
 
@@ -455,11 +456,15 @@ KrylovResult KrylovIteration<Scalar, A>::run() {
     } else {
       advance();
     }
+    const bool last = complete_ || iterations_ >= options_.max_iterations;
+    // The small problem of a large basis costs more than a pass: not after each.
+    const bool due = last || probing || exhausted_ || !has_room() || 16 * (rows_ - seen_) >= rows_;
+    if (!due) continue;
+    seen_ = rows_;
     const SmallSvd ritz = small_svd(projected());
     if (ritz.sigma.size() > 0) largest_ = std::max(largest_, ritz.sigma[0]);
     error_.see(ritz);
     const Missed now = missed(ritz);
-    const bool last = complete_ || iterations_ >= options_.max_iterations;
     if (too_wide(ritz)) {
       best.needs_wide = true;
       best.iterations = iterations_;

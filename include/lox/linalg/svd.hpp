@@ -64,6 +64,16 @@ Factors exact_svd(const RowMajorView& delta, Index k);
 /// Does k leave so little out that the Krylov method would cost more than the exact one?
 bool prefers_exact(Index rows, Index cols, Index k);
 
+/// What the methods take on one thread, fitted to the tables of docs/benchmarks.md. Iterations: of spectra
+/// like those of alignment.
+double expected_iterations(Index k);
+struct Effort {
+  double flops = 0;
+  double seconds = 0;
+};
+Effort krylov_effort(double rows, double cols, Index k);
+Effort exact_effort(double rows, double cols, Index k);
+
 /// Columns that the Krylov method multiplies at once, as many as the thin products take. Wider blocks need
 /// fewer passes, each of more arithmetic; measured in docs/benchmarks.md.
 inline constexpr Index krylov_block = 8;
