@@ -8,6 +8,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 namespace lox {
@@ -108,7 +109,7 @@ void subtract_mixed(DType aligned_type, const std::byte* aligned, DType base_typ
 
 /// With doubles: subtracted as such, rounded once.
 void subtract_wide(DType aligned_type, const std::byte* aligned, DType base_type, const std::byte* base,
-                   std::span<float> delta, Sums& sums) {
+                   std::span<float> delta, Sums& sums, bool& vanished) {
   by_strips<double>(to_double, aligned_type, aligned, base_type, base, delta,
                     [&](const double* a, const double* b, std::span<float> delta_strip) {
                       for (std::size_t i = 0; i < delta_strip.size(); ++i) {
@@ -117,6 +118,8 @@ void subtract_wide(DType aligned_type, const std::byte* aligned, DType base_type
                         sums.squares[0][0] += static_cast<double>(d) * static_cast<double>(d);
                         sums.aligned_squares[0][0] += a[i] * a[i];
                         sums.largest[0] = std::max(sums.largest[0], std::abs(d));
+                        vanished =
+                            vanished || (a[i] != b[i] && std::abs(d) < std::numeric_limits<float>::min());
                       }
                     });
 }
@@ -124,8 +127,9 @@ void subtract_wide(DType aligned_type, const std::byte* aligned, DType base_type
 DeltaSummary subtract_chunk(DType aligned_type, const std::byte* aligned, DType base_type,
                             const std::byte* base, std::span<float> delta) {
   Sums sums;
+  DeltaSummary summary;
   if (aligned_type == DType::F64 || base_type == DType::F64) {
-    subtract_wide(aligned_type, aligned, base_type, base, delta, sums);
+    subtract_wide(aligned_type, aligned, base_type, base, delta, sums, summary.vanished);
   } else if (aligned_type != base_type) {
     subtract_mixed(aligned_type, aligned, base_type, base, delta, sums);
   } else if (aligned_type == DType::BF16) {
@@ -135,7 +139,6 @@ DeltaSummary subtract_chunk(DType aligned_type, const std::byte* aligned, DType 
   } else {
     subtract_f32(aligned, base, delta, sums);
   }
-  DeltaSummary summary;
   for (std::size_t l = 0; l < lanes; ++l) {
     summary.norm_squared += lane(sums.squares, l);
     summary.aligned_norm_squared += lane(sums.aligned_squares, l);
@@ -151,6 +154,7 @@ void DeltaSummary::add(const DeltaSummary& other) {
   norm_squared += other.norm_squared;
   aligned_norm_squared += other.aligned_norm_squared;
   largest = std::max(largest, other.largest);
+  vanished = vanished || other.vanished;
   finite = finite && other.finite;
 }
 

@@ -19,12 +19,12 @@ double miss_tail(const KrylovSpace& space, double t) {
 }
 
 /// The largest t whose probability is still small enough, less a hundredth for lengths.
-double threshold(const KrylovSpace& space) {
+double threshold(const KrylovSpace& space, double probability) {
   double low = -60;  // log t
   double high = 10;
   for (int step = 0; step < 60; ++step) {
     const double middle = (low + high) / 2;
-    (miss_tail(space, std::exp(middle)) <= 0.99 * miss_probability ? low : high) = middle;
+    (miss_tail(space, std::exp(middle)) <= 0.99 * probability ? low : high) = middle;
   }
   return std::exp(low);
 }
@@ -54,9 +54,9 @@ double smallest_value_tail(Index rows, Index block, double t) {
   return std::min(1.0, std::exp(log_density + std::log(2 / free) + free * std::log(t)));
 }
 
-double missed_epsilon(const KrylovSpace& space) {
+double missed_epsilon(const KrylovSpace& space, double probability) {
   if (space.wanted > space.block || space.passes < 1) return std::numeric_limits<double>::infinity();
-  const double t = threshold(space);
+  const double t = threshold(space, probability);
   const double widened = std::sqrt(static_cast<double>(space.wanted));
   const double q = 2.0 * space.passes;
   // With 1 + epsilon = cosh y: all smaller values as large as s_k can be, or as large as their sum allows.

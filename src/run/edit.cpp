@@ -41,6 +41,13 @@ TensorRecord start_record(const WorkItem& item, const TensorInfo& tensor, const 
 }
 
 void add_delta(TensorRecord& record, const DeltaSummary& summary) {
+  // Beside larger ones, differences that vanish are nothing; alone, they would be lost without a word.
+  if (summary.vanished && summary.largest < 0x1p-100F) {
+    fail(ExitCode::bad_input,
+         "tensor '{}': its F64 values differ from the base model's by less than float can carry (at most "
+         "{:.1e}); --exclude it",
+         printable(record.name), summary.largest);
+  }
   record.delta_norm = std::sqrt(summary.norm_squared);
   // Nothing to add: the aligned bytes stay.
   record.action = summary.largest == 0 ? Action::copy : Action::edit;

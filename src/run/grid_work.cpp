@@ -78,6 +78,7 @@ DeltaSummary GridWork::sum(const DeltaSummary& mine) const {
   DeltaSummary all;
   all.norm_squared = sums[0];
   all.aligned_norm_squared = sums[1];
+  all.vanished = comm_.max(mine.vanished ? 1 : 0) > 0;
   all.largest = static_cast<float>(comm_.max(static_cast<double>(mine.largest)));
   return all;
 }

@@ -14,6 +14,7 @@ struct DeltaSummary {
   double norm_squared = 0;          ///< |Delta|_F^2
   double aligned_norm_squared = 0;  ///< |W_aligned|_F^2
   float largest = 0;                ///< max |Delta|
+  bool vanished = false;            ///< a difference of doubles is too small for float
   bool finite = true;               ///< false: an input holds NaN or Inf, or the difference overflows float
 
   void add(const DeltaSummary& other);

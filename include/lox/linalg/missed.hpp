@@ -30,9 +30,9 @@ struct KrylovSpace {
 double smallest_value_tail(Index rows, Index block, double t);
 
 /// Smallest epsilon for which every one of the `wanted` largest singular values sigma_i is at most
-/// (1 + epsilon) times the i-th Ritz value, but for `miss_probability`; infinite if the block is too narrow.
+/// (1 + epsilon) times the i-th Ritz value, but for this probability; infinite if the block is too narrow.
 /// Derived in docs/numerics.md.
-double missed_epsilon(const KrylovSpace& space);
+double missed_epsilon(const KrylovSpace& space, double probability = miss_probability);
 
 /// Passes that bring missed_epsilon() down to `epsilon`; a large number if none do.
 int passes_for(KrylovSpace space, double epsilon);
