@@ -173,7 +173,7 @@ Factors exact_on_grid(const DistMatrix& t, Index k) {
   }
   Factors factors;
   constexpr double noise =
-      10 * Rounding<float>::floor;  // QR iteration in float leaves more of it than a product does
+      10 * arithmetic<float>.value;  // QR iteration in float leaves more of it than a product does
   for (const float sigma : all) {
     if (static_cast<Index>(factors.sigma.size()) == k || sigma == 0 || sigma <= noise * all.front()) break;
     factors.sigma.push_back(static_cast<double>(sigma));

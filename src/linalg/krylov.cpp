@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "lox/linalg/krylov.hpp"
 
+#include <cmath>
+#include <limits>
+
 namespace lox {
 
 Index krylov_basis(Index k) {
@@ -20,42 +23,6 @@ KrylovOptions krylov_options(const SvdOptions& options) {
   krylov.wide = options.wide;
   krylov.key = options.key;
   return krylov;
-}
-
-AdjointFromSquare::AdjointFromSquare(Index limit, double bound, double rounding, bool pays)
-    : bound_(bound), rounding_(rounding), pays_(pays), errors_(Small::Zero(limit, limit)) {}
-
-bool AdjointFromSquare::allowed(const Extension& down, double largest) {
-  if (!pays_) return false;
-  const double rounding = rounding_ * largest;
-  const double bound = bound_ * largest;
-  const auto size = [](const Small& gram) { return std::sqrt(small_svd(gram).sigma[0]); };
-  const Index old = down.inside.rows();
-  const Index added = down.outside.rows();
-  Small errors = rounding * rounding * Small::Identity(added, added);  // of a product
-  bool allowed = false;
-  pays_ = false;
-  if (added == down.outside.cols()) {  // else there is no telling what A^T did to the directions dropped
-    const Small inverse = down.outside.inverse();
-    const Eigen::VectorXd lengths =
-        (down.inside.colwise().squaredNorm() + down.outside.colwise().squaredNorm()).cwiseSqrt().transpose();
-    const Small own = rounding * lengths.asDiagonal() * inverse;
-    const Small passed = down.inside * inverse;
-    const Small fresh = own.transpose() * own;
-    const Small grown = fresh + passed.transpose() * errors_.topLeftCorner(old, old) * passed;
-    pays_ = size(fresh) <= bound;
-    allowed = pays_ && size(grown) <= bound;
-    if (allowed) errors = grown;
-  }
-  errors_.block(old, old, added, added) = errors;
-  return allowed;
-}
-
-void AdjointFromSquare::rotate(const Small& kept) {
-  if (!pays_) return;
-  const Small errors = kept.transpose() * errors_.topLeftCorner(kept.rows(), kept.rows()) * kept;
-  errors_.setZero();
-  errors_.topLeftCorner(kept.cols(), kept.cols()) = errors;
 }
 
 void ErrorOfDelta::see(const SmallSvd& ritz) {
@@ -78,6 +45,171 @@ void ErrorOfDelta::restart(const Eigen::VectorXd& sigma) {
   last_ = Small::Zero(sigma.size(), sigma.size());
   const Index count = std::min(k_, sigma.size());
   last_.diagonal().head(count) = sigma.head(count);
+}
+
+KrylovJudge::KrylovJudge(const KrylovOptions& options, Index dimension, const Arithmetic& limits,
+                         bool is_float)
+    : options_(options),
+      dimension_(static_cast<double>(dimension)),
+      limits_(limits),
+      is_float_(is_float),
+      error_(options.k) {}
+
+bool KrylovJudge::is_due(Index columns) {
+  if (!probing_ && 16 * (columns - seen_) < columns) return false;
+  seen_ = columns;
+  return true;
+}
+
+void KrylovJudge::restarted(const Eigen::VectorXd& sigma) {
+  intact_ = false;
+  seen_ = sigma.size();
+  error_.restart(sigma);
+}
+
+void KrylovJudge::probe_begins(const Eigen::VectorXd& sigma) {
+  restarted(sigma);
+  probing_ = true;
+  origin_ = Origin::probe;
+  passes_ = 0;
+  intact_ = true;
+}
+
+KrylovJudge::Verdict KrylovJudge::look(const KrylovLook& look) {
+  error_.see(look.ritz);
+  missed_ = missing(look);
+  if (beyond_float(look)) return Verdict::needs_wide;
+  if (probing_ && found_more(look)) {
+    probing_ = false;
+    origin_ = Origin::none;
+    missed_ = missing(look);
+  }
+  if (probing_) {
+    const bool over = missed_.epsilon <= options_.proof && next_is_known(look);
+    return over || look.last ? Verdict::proved : Verdict::go_on;
+  }
+  const bool good = accurate(look);
+  const bool enough = missed_.epsilon <= options_.proof || !worth_more_passes(look);
+  if (look.exhausted) origin_ = Origin::none;  // random columns go on, which prove nothing of those before
+  return look.last || (good && enough) ? Verdict::measure : Verdict::go_on;
+}
+
+bool KrylovJudge::measured(const KrylovLook& look, const std::vector<double>& sigma,
+                           const Certificate& certificate) {
+  certified_ =
+      certificate.holds(options_.tolerance) && (look.complete || look.ritz.sigma.size() >= options_.k);
+  if (!certified_) {
+    strictness_ *= 0.3;
+    return false;
+  }
+  found_ = sigma;  // the others are zero
+  if (!sigma.empty()) found_.resize(static_cast<std::size_t>(options_.k), limits_.value * sigma.front());
+  // As many equal values as a block has columns: there may be more of them, and no telling from here.
+  thorough_ = false;
+  const Eigen::VectorXd& all = look.ritz.sigma;
+  for (Index i = 0; i + options_.block <= all.size() && i < options_.k; ++i) {
+    thorough_ = thorough_ || all[i + options_.block - 1] > all[i] * (1 - 1e-3);
+  }
+  return !proved();
+}
+
+/// Are the k largest triplets good enough, as far as one can tell without a product?
+bool KrylovJudge::accurate(const KrylovLook& look) {
+  constexpr double tie = 1e-3;
+  const Eigen::VectorXd& sigma = look.ritz.sigma;
+  const Index k = std::min(options_.k, sigma.size());
+  settled_ = false;
+  if (k < options_.k && !look.complete) return false;
+  if (k == 0) return settled_ = true;
+  double worst = 0;      // relative to the triplet's own singular value
+  bool at_floor = true;  // the arithmetic has no more to give
+  for (Index i = 0; i < k && sigma[i] > limits_.value * sigma[0]; ++i) {
+    worst = std::max(worst, look.residuals[i] / sigma[i]);
+    at_floor = at_floor && look.residuals[i] <= 10 * limits_.product * sigma[0];
+  }
+  if (worst > strictness_ * options_.tolerance) return false;
+  settled_ = true;
+  const double least = sigma[k - 1];
+  if (options_.delta_error <= 0 || k < options_.k || least <= limits_.value * sigma[0]) return true;
+  const double gap = least - (sigma.size() > k ? sigma[k] : 0);
+  // Rounding mixes triplets k and k + 1 as well.
+  const double mixed = 0.1 * limits_.product * sigma[0] * least / std::max(gap, 1e-300);
+  settled_ = error_.value() <= options_.delta_error && mixed <= options_.delta_error;
+  return settled_ || at_floor || (gap < tie * least && worst <= 1e-6);
+}
+
+/// Are singular values so different that float loses the smaller ones?
+bool KrylovJudge::beyond_float(const KrylovLook& look) const {
+  constexpr double widest = 100;
+  const Eigen::VectorXd& sigma = look.ritz.sigma;
+  if (!is_float_ || sigma.size() == 0 || sigma[0] == 0) return false;
+  if (sigma.size() < options_.k) return look.complete;
+  const Index last = options_.k - 1;
+  const double residual = look.residuals[last];
+  return widest * sigma[last] < sigma[0] &&
+         (look.complete || residual <= 0.5 * sigma[last] || residual <= limits_.direction * sigma[0]);
+}
+
+/// Did the probe move any of the values? A copy of a larger one moves those below it, not always the last.
+bool KrylovJudge::found_more(const KrylovLook& look) const {
+  for (std::size_t i = 0; i < found_.size(); ++i) {
+    if (look.ritz.sigma[static_cast<Index>(i)] > found_[i] * (1 + options_.tolerance)) return true;
+  }
+  return false;
+}
+
+bool KrylovJudge::next_is_known(const KrylovLook& look) const {
+  const Index k = options_.k;
+  return !thorough_ || look.exhausted || look.complete || look.ritz.sigma.size() <= k ||
+         look.ritz.sigma[k] + look.residuals[k] <= found_.back() * (1 + 2 * options_.tolerance);
+}
+
+KrylovSpace KrylovJudge::space(const SmallSvd& ritz) const {
+  KrylovSpace space;
+  space.block = options_.block;
+  space.wanted = origin_ == Origin::start ? options_.k : 1;
+  space.passes = passes_;
+  space.dimension = dimension_;
+  const Index k = std::min(options_.k, ritz.sigma.size());
+  if (options_.norm_squared > 0 && k > 0 && ritz.sigma[0] > 0) {
+    const double least = std::max(ritz.sigma[k - 1], limits_.value * ritz.sigma[0]);
+    const double rest = std::max(options_.norm_squared - ritz.sigma.head(k).squaredNorm(), 0.0) +
+                        100 * limits_.product * options_.norm_squared;
+    space.tail = rest / (least * least) + static_cast<double>(k);
+  }
+  return space;
+}
+
+/// How large a singular value can be that is not among the first k.
+Missed KrylovJudge::missing(const KrylovLook& look) const {
+  const Eigen::VectorXd& sigma = look.ritz.sigma;
+  if (look.complete) return {0, 0};
+  Missed best{std::numeric_limits<double>::infinity(), 1};
+  if (sigma.size() < options_.k || sigma[0] == 0) return best;
+  const double least = std::max(sigma[options_.k - 1], limits_.value * sigma[0]);
+  if (options_.norm_squared > 0) {  // s_i(A)^2 <= s_i(U^T A)^2 + |A|^2 - |U^T A|^2
+    const double rest = std::max(options_.norm_squared - sigma.squaredNorm(), 0.0) +
+                        100 * limits_.product * options_.norm_squared;
+    best = {std::sqrt(1 + rest / (least * least)) - 1, 0};
+    if (best.epsilon <= options_.proof) return best;
+  }
+  if (origin_ == Origin::none) return best;
+  const KrylovSpace found_in = space(look.ritz);
+  const bool exact = look.exhausted && exhausted_probability(found_in, limits_.direction * sigma[0] /
+                                                                           least) <= miss_probability;
+  const double epsilon = exact ? 0 : missed_epsilon(found_in);
+  return epsilon < best.epsilon ? Missed{epsilon, miss_probability} : best;
+}
+
+/// Do a few more passes prove as much as a probe, for less?
+bool KrylovJudge::worth_more_passes(const KrylovLook& look) const {
+  if (origin_ != Origin::start || !intact_ || !look.has_room || look.exhausted) return false;
+  KrylovSpace probe;
+  probe.block = options_.block;
+  probe.dimension = dimension_;
+  KrylovSpace start = probe;
+  start.wanted = options_.k;
+  return passes_for(start, options_.proof) - passes_ <= passes_for(probe, options_.proof);
 }
 
 }  // namespace lox

@@ -138,7 +138,7 @@ Factors exact_svd(const RowMajorView& delta, Index k) {
     const Index missing = wanted - static_cast<Index>(sigma.size());
     const TopEigen eigen = top_eigen(rest.gram(), missing);
     const double level = std::sqrt(std::max(eigen.values[0], 0.0));
-    if (level == 0 || (!sigma.empty() && level <= Rounding<double>::floor * sigma[0])) break;
+    if (level == 0 || (!sigma.empty() && level <= arithmetic<double>.value * sigma[0])) break;
     Index count = 0;
     while (count < missing && eigen.values[count] > range * range * eigen.values[0]) ++count;
     Small near = eigen.vectors.leftCols(count);

@@ -32,7 +32,7 @@ struct Reference {
 /// What double itself loses, relative to s_1.
 constexpr double double_rounding = 128 * 0x1p-53;
 /// Singular values below this share of the largest may be called zero.
-constexpr double nothing = 1e-12;
+constexpr double nothing = 1e-10;
 
 inline Reference lapack_svd(Small a, bool vectors) {
   const auto m = static_cast<int>(a.rows());

@@ -18,19 +18,15 @@ using Small = PanelOf<double>;
 using RowMajorMatrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using RowMajorView = Eigen::Map<const RowMajorMatrix>;
 
-/// What rounding does to a long product, relative to |A| |x|, and the share of the largest below which
-/// singular values and directions are nothing but rounding.
+/// What can be told from rounding.
+struct Arithmetic {
+  double product;    ///< error of a long product, relative to |A| |x|
+  double direction;  ///< directions that add less than this share of |A| are rounding
+  double value;      ///< singular values below this share of the largest count as zero
+};
 template <class Scalar>
-struct Rounding;
+inline constexpr Arithmetic arithmetic = {1e-7, 4e-7, 4e-7};
 template <>
-struct Rounding<float> {
-  static constexpr double of_product = 1e-7;
-  static constexpr double floor = 4e-7;
-};
-template <>
-struct Rounding<double> {
-  static constexpr double of_product = 2e-16;
-  static constexpr double floor = 1e-13;
-};
+inline constexpr Arithmetic arithmetic<double> = {2e-16, 1e-13, 1e-10};
 
 }  // namespace lox
