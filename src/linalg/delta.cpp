@@ -20,7 +20,6 @@ constexpr std::size_t strip = 2048;     // elements that stay in the first-level
 /// Lanes keep the order of the sums fixed for any vector width.
 struct Sums {
   Doubles squares[2]{};
-  Doubles aligned_squares[2]{};
   Floats largest{};
 };
 
@@ -28,13 +27,8 @@ struct Sums {
 LOX_INLINE inline void subtract_lanes(const Floats& aligned, const Floats& base, Floats& delta, Sums& sums) {
   delta = aligned - base;
   Doubles d[2];
-  Doubles a[2];
   widen_halves(delta, d[0], d[1]);
-  widen_halves(aligned, a[0], a[1]);
-  for (int h = 0; h < 2; ++h) {
-    sums.squares[h] += d[h] * d[h];
-    sums.aligned_squares[h] += a[h] * a[h];
-  }
+  for (int h = 0; h < 2; ++h) sums.squares[h] += d[h] * d[h];
   const Floats size = delta < 0 ? -delta : delta;
   sums.largest = size > sums.largest ? size : sums.largest;
 }
@@ -116,7 +110,6 @@ void subtract_wide(DType aligned_type, const std::byte* aligned, DType base_type
                         const auto d = static_cast<float>(a[i] - b[i]);
                         delta_strip[i] = d;
                         sums.squares[0][0] += static_cast<double>(d) * static_cast<double>(d);
-                        sums.aligned_squares[0][0] += a[i] * a[i];
                         sums.largest[0] = std::max(sums.largest[0], std::abs(d));
                         vanished =
                             vanished || (a[i] != b[i] && std::abs(d) < std::numeric_limits<float>::min());
@@ -141,7 +134,6 @@ DeltaSummary subtract_chunk(DType aligned_type, const std::byte* aligned, DType 
   }
   for (std::size_t l = 0; l < lanes; ++l) {
     summary.norm_squared += lane(sums.squares, l);
-    summary.aligned_norm_squared += lane(sums.aligned_squares, l);
     summary.largest = std::max(summary.largest, sums.largest[l]);
   }
   summary.finite = std::isfinite(summary.norm_squared);  // a square of a float cannot overflow a double
@@ -152,9 +144,10 @@ DeltaSummary subtract_chunk(DType aligned_type, const std::byte* aligned, DType 
 
 void DeltaSummary::add(const DeltaSummary& other) {
   norm_squared += other.norm_squared;
-  aligned_norm_squared += other.aligned_norm_squared;
   largest = std::max(largest, other.largest);
   vanished = vanished || other.vanished;
+  inverse_ulps += other.inverse_ulps;
+  sampled += other.sampled;
   finite = finite && other.finite;
 }
 
@@ -174,6 +167,20 @@ DeltaSummary subtract(DType aligned_type, const std::byte* aligned, DType base_t
   DeltaSummary summary;
   for (const DeltaSummary& part : parts) summary.add(part);
   return summary;
+}
+
+void sample_ulps(DType aligned_type, const std::byte* aligned, std::span<const float> delta,
+                 std::uint64_t first, DeltaSummary& summary) {
+  constexpr std::uint64_t step = 61;  // a prime, so that columns take turns
+  const auto width = static_cast<std::size_t>(dtype_bits(aligned_type)) / 8;
+  for (std::size_t i = (step - first % step) % step; i < delta.size(); i += step) {
+    double weight = 0;
+    to_double(aligned_type, aligned + i * width, 1, &weight);
+    const double size = std::max(std::abs(weight), std::abs(static_cast<double>(delta[i])));
+    if (size == 0) continue;
+    summary.inverse_ulps += 1 / ulp(aligned_type, size);
+    summary.sampled += 1;
+  }
 }
 
 std::optional<std::size_t> find_non_finite(DType dtype, const std::byte* values, std::size_t count) {

@@ -6,16 +6,25 @@
 
 namespace lox {
 
-Index krylov_basis(Index k) {
-  return std::max<Index>(10 * krylov_block, 2 * k + 2 * krylov_block);
+Index krylov_basis(Index k, double proof) {
+  // A start or a probe must come to its end before a restart, for any matrix that fits a machine.
+  KrylovSpace space;
+  space.block = krylov_block;
+  space.dimension = 1e6;
+  const int probe = passes_for(space, proof);
+  space.wanted = std::min(k, krylov_block);
+  const int start = k <= krylov_block ? passes_for(space, proof) : 0;
+  const bool by_probe = k > krylov_block || start > 2 * probe;
+  const Index proving = by_probe ? k + krylov_block * (probe + 2) : krylov_block * (start + 2);
+  return std::max({10 * krylov_block, 2 * k + 2 * krylov_block, proving});
 }
 
 KrylovOptions krylov_options(const SvdOptions& options) {
   KrylovOptions krylov;
   krylov.k = options.k;
   krylov.block = krylov_block;
-  krylov.basis = krylov_basis(options.k);
-  krylov.max_iterations = static_cast<int>(std::max<Index>(200, 4 * options.k));
+  krylov.basis = krylov_basis(options.k, options.proof);
+  krylov.max_iterations = static_cast<int>(std::max<Index>(300, 8 * options.k));
   krylov.tolerance = options.tolerance;
   krylov.delta_error = options.delta_error;
   krylov.norm_squared = options.norm_squared;
@@ -32,6 +41,11 @@ void ErrorOfDelta::see(const SmallSvd& ritz) {
       ritz.u.leftCols(count) * ritz.sigma.head(count).asDiagonal() * ritz.v.leftCols(count).transpose();
   Small difference = now;
   difference.topLeftCorner(last_.rows(), last_.cols()) -= last_;
+  if (!begun_) {  // the first change tells nothing of the rate
+    begun_ = true;
+    last_ = std::move(now);
+    return;
+  }
   const double change = difference.norm();
   const double ratio = change_ > 0 ? std::min(change / change_, slowest) : slowest;
   const double rate = std::max(ratio, rate_);  // of the last two passes the slower one
@@ -70,9 +84,20 @@ void KrylovJudge::restarted(const Eigen::VectorXd& sigma) {
 void KrylovJudge::probe_begins(const Eigen::VectorXd& sigma) {
   restarted(sigma);
   probing_ = true;
+  ++probes_;
   origin_ = Origin::probe;
   passes_ = 0;
   intact_ = true;
+}
+
+/// Are there as many equal values as a block has columns, and room for another among the k largest? It may be
+/// there, and no telling from here: a block sees no more copies of a value than it has columns.
+bool KrylovJudge::is_crowded(const KrylovLook& look) const {
+  const Eigen::VectorXd& sigma = look.ritz.sigma;
+  for (Index i = 0; i + options_.block < std::min(options_.k, sigma.size()); ++i) {
+    if (sigma[i + options_.block - 1] > sigma[i] * (1 - 1e-3)) return true;
+  }
+  return false;
 }
 
 KrylovJudge::Verdict KrylovJudge::look(const KrylovLook& look) {
@@ -86,10 +111,17 @@ KrylovJudge::Verdict KrylovJudge::look(const KrylovLook& look) {
   }
   if (probing_) {
     const bool over = missed_.epsilon <= options_.proof && next_is_known(look);
+    if (over) crowded_ = false;
     return over || look.last ? Verdict::proved : Verdict::go_on;
   }
-  const bool good = accurate(look);
-  const bool enough = missed_.epsilon <= options_.proof || !worth_more_passes(look);
+  // A copy of a value may be missing well within the promise: only a probe tells.
+  crowded_ = is_crowded(look) && missed_.epsilon > options_.tolerance;
+  const bool proof_waits = crowded_ || missed_.epsilon > options_.proof;
+  const bool enough = crowded_ || missed_.epsilon <= options_.proof || !worth_more_passes(look);
+  // What is not accurate when N is given up for a probe stays so: leave room for several probes.
+  const bool good = accurate(look, strictness_ * options_.tolerance * (proof_waits ? 0.05 : 1));
+  if (needs_double_) return Verdict::needs_wide;
+  if (look.worst_lost > options_.tolerance) return Verdict::give_up;
   if (look.exhausted) origin_ = Origin::none;  // random columns go on, which prove nothing of those before
   return look.last || (good && enough) ? Verdict::measure : Verdict::go_on;
 }
@@ -104,17 +136,11 @@ bool KrylovJudge::measured(const KrylovLook& look, const std::vector<double>& si
   }
   found_ = sigma;  // the others are zero
   if (!sigma.empty()) found_.resize(static_cast<std::size_t>(options_.k), limits_.value * sigma.front());
-  // As many equal values as a block has columns: there may be more of them, and no telling from here.
-  thorough_ = false;
-  const Eigen::VectorXd& all = look.ritz.sigma;
-  for (Index i = 0; i + options_.block <= all.size() && i < options_.k; ++i) {
-    thorough_ = thorough_ || all[i + options_.block - 1] > all[i] * (1 - 1e-3);
-  }
   return !proved();
 }
 
 /// Are the k largest triplets good enough, as far as one can tell without a product?
-bool KrylovJudge::accurate(const KrylovLook& look) {
+bool KrylovJudge::accurate(const KrylovLook& look, double tolerance) {
   constexpr double tie = 1e-3;
   const Eigen::VectorXd& sigma = look.ritz.sigma;
   const Index k = std::min(options_.k, sigma.size());
@@ -127,15 +153,17 @@ bool KrylovJudge::accurate(const KrylovLook& look) {
     worst = std::max(worst, look.residuals[i] / sigma[i]);
     at_floor = at_floor && look.residuals[i] <= 10 * limits_.product * sigma[0];
   }
-  if (worst > strictness_ * options_.tolerance) return false;
+  if (worst > tolerance) return false;
   settled_ = true;
   const double least = sigma[k - 1];
   if (options_.delta_error <= 0 || k < options_.k || least <= limits_.value * sigma[0]) return true;
   const double gap = least - (sigma.size() > k ? sigma[k] : 0);
   // Rounding mixes triplets k and k + 1 as well.
   const double mixed = 0.1 * limits_.product * sigma[0] * least / std::max(gap, 1e-300);
-  settled_ = error_.value() <= options_.delta_error && mixed <= options_.delta_error;
-  return settled_ || at_floor || (gap < tie * least && worst <= 1e-6);
+  settled_ = (look.complete || error_.value() <= options_.delta_error) && mixed <= options_.delta_error;
+  if (settled_) return true;
+  needs_double_ = is_float_ && at_floor && gap >= tie * least;
+  return at_floor || (gap < tie * least && worst <= 1e-6);
 }
 
 /// Are singular values so different that float loses the smaller ones?
@@ -160,8 +188,19 @@ bool KrylovJudge::found_more(const KrylovLook& look) const {
 
 bool KrylovJudge::next_is_known(const KrylovLook& look) const {
   const Index k = options_.k;
-  return !thorough_ || look.exhausted || look.complete || look.ritz.sigma.size() <= k ||
+  return !crowded_ || look.exhausted || look.complete || look.ritz.sigma.size() <= k ||
          look.ritz.sigma[k] + look.residuals[k] <= found_.back() * (1 + 2 * options_.tolerance);
+}
+
+/// Each statement that depends on the random numbers has its share of the probability: the start, and every
+/// probe.
+double KrylovJudge::share() const {
+  return miss_probability * std::ldexp(1.0, -1 - probes_);
+}
+
+/// Of |A|_F^2 less the squares of singular values, relative.
+double KrylovJudge::norm_error() const {
+  return std::max(100 * limits_.product, 1e-12);
 }
 
 KrylovSpace KrylovJudge::space(const SmallSvd& ritz) const {
@@ -170,11 +209,12 @@ KrylovSpace KrylovJudge::space(const SmallSvd& ritz) const {
   space.wanted = origin_ == Origin::start ? options_.k : 1;
   space.passes = passes_;
   space.dimension = dimension_;
+  space.ahead = intact_;  // a restart keeps what B knows
   const Index k = std::min(options_.k, ritz.sigma.size());
   if (options_.norm_squared > 0 && k > 0 && ritz.sigma[0] > 0) {
     const double least = std::max(ritz.sigma[k - 1], limits_.value * ritz.sigma[0]);
     const double rest = std::max(options_.norm_squared - ritz.sigma.head(k).squaredNorm(), 0.0) +
-                        100 * limits_.product * options_.norm_squared;
+                        norm_error() * options_.norm_squared;
     space.tail = rest / (least * least) + static_cast<double>(k);
   }
   return space;
@@ -188,16 +228,19 @@ Missed KrylovJudge::missing(const KrylovLook& look) const {
   if (sigma.size() < options_.k || sigma[0] == 0) return best;
   const double least = std::max(sigma[options_.k - 1], limits_.value * sigma[0]);
   if (options_.norm_squared > 0) {  // s_i(A)^2 <= s_i(U^T A)^2 + |A|^2 - |U^T A|^2
-    const double rest = std::max(options_.norm_squared - sigma.squaredNorm(), 0.0) +
-                        100 * limits_.product * options_.norm_squared;
+    const double rest =
+        std::max(options_.norm_squared - sigma.squaredNorm(), 0.0) + norm_error() * options_.norm_squared;
     best = {std::sqrt(1 + rest / (least * least)) - 1, 0};
     if (best.epsilon <= options_.proof) return best;
   }
   if (origin_ == Origin::none) return best;
   const KrylovSpace found_in = space(look.ritz);
-  const bool exact = look.exhausted && exhausted_probability(found_in, limits_.direction * sigma[0] /
-                                                                           least) <= miss_probability;
-  const double epsilon = exact ? 0 : missed_epsilon(found_in);
+  const bool exact = look.exhausted && intact_ &&
+                     exhausted_probability(found_in, limits_.direction * sigma[0] / least) <= share();
+  double epsilon = exact ? 0 : missed_epsilon(found_in, share());
+  if (origin_ == Origin::probe) {  // what the triplets found leave of A is known up to their own errors
+    epsilon = (1 + epsilon) * (1 + options_.tolerance) + look.lost / least - 1;
+  }
   return epsilon < best.epsilon ? Missed{epsilon, miss_probability} : best;
 }
 

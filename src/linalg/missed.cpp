@@ -58,12 +58,12 @@ double missed_epsilon(const KrylovSpace& space, double probability) {
   if (space.wanted > space.block || space.passes < 1) return std::numeric_limits<double>::infinity();
   const double t = threshold(space, probability);
   const double widened = std::sqrt(static_cast<double>(space.wanted));
-  const double q = 2.0 * space.passes;
+  const double q = 2.0 * space.passes - (space.ahead ? 0 : 1);
   // With 1 + epsilon = cosh y: all smaller values as large as s_k can be, or as large as their sum allows.
   const double by_count = (std::sqrt(space.dimension) + widened + length_margin) / t;
   double y = solve([&](double x) { return std::sinh(std::min(q * x, 600.0)); }, by_count);
   if (space.tail >= 0) {
-    const double by_size = (1.05 * (std::sqrt(space.tail) + widened) + length_margin) / t;
+    const double by_size = 1.05 * (std::sqrt(space.tail) + widened + length_margin) / t;
     y = std::min(
         y, solve([&](double x) { return std::cosh(x) * std::sinh(std::min((q - 1) * x, 600.0)); }, by_size));
   }

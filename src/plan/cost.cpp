@@ -35,8 +35,9 @@ Sizes sizes_of(const WorkItem& item) {
   s.base_bytes = s.entries * dtype_bits(item.base_dtype) / 8;
   s.k = item.k == 0 ? s.least : std::min(static_cast<double>(item.k), s.least);
   s.block = static_cast<double>(krylov_block);
-  // The basis, the blocks in hand, and at its end the triplets or at a restart the columns kept.
-  s.columns = static_cast<double>(krylov_basis(item.k)) + std::max(10 * s.block, s.k + 4 * s.block);
+  // The basis with a block ahead, a copy of its better half in a restart, the triplets that wait for a
+  // probe's end and those measured, the blocks in hand.
+  s.columns = 1.5 * static_cast<double>(krylov_basis(item.k, item.proof)) + 2 * s.k + 5 * s.block;
   return s;
 }
 

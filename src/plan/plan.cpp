@@ -176,6 +176,7 @@ WorkItem make_item(const TensorInfo& tensor, const TensorInfo& partner, int inde
     item.bytes = static_cast<std::uint64_t>(item.rows * item.cols * dtype_bits(tensor.dtype) / 8);
     item.k = job.k;
     item.svd = job.svd;
+    item.proof = job.proof;
     item.method = method_for(item);
   }
   const Cost cost = local_cost(item);

@@ -13,15 +13,13 @@ namespace lox {
 namespace {
 
 /// The error of Delta_k, as |.|_F, below which the rounding of the output hides nearly all of it.
-double wanted_delta_error(const Job& job, DType dtype, double entries, const DeltaSummary& summary) {
-  const bool wide = dtype_bits(dtype) > 16;
+double wanted_delta_error(const Job& job, double entries, const DeltaSummary& summary) {
+  if (summary.sampled == 0) return 0;
   // An output entry differs from the exact one's rounding with a chance of about 2 |error| / ulp. At an rms
-  // error of 1/4000 of the ulp at the rms weight (most weights are smaller), under one entry in a thousand
-  // does.
-  const double typical = ulp(dtype, std::sqrt(summary.aligned_norm_squared / entries));
+  // error of 1/4000 of the harmonic mean of all ulps, under one entry in a thousand does.
+  const double typical = summary.sampled / summary.inverse_ulps;
   const double error = typical / 4000 / std::max(job.coef, 1e-3) * std::sqrt(entries);
-  const double norm = std::sqrt(summary.norm_squared);
-  return std::clamp(error, (wide ? 1e-12 : 1e-7) * norm, 1e-3 * norm);  // the arithmetic reaches no further
+  return std::min(error, 1e-3 * std::sqrt(summary.norm_squared));
 }
 
 }  // namespace
@@ -60,8 +58,7 @@ SvdOptions svd_options(const TensorRecord& record, const WorkItem& item, const T
   options.k = record.k;
   options.method = item.method;
   options.tolerance = job.tolerance;
-  options.delta_error =
-      wanted_delta_error(job, tensor.dtype, static_cast<double>(record.entries), summary) / scale;
+  options.delta_error = wanted_delta_error(job, static_cast<double>(record.entries), summary) / scale;
   options.norm_squared = summary.norm_squared / scale / scale;
   options.proof = job.proof;
   options.wide = dtype_bits(tensor.dtype) > 16;
@@ -104,7 +101,7 @@ void add_edit(TensorRecord& record, const TensorInfo& tensor, const EditSummary&
   record.changed = edit.changed;
 }
 
-std::optional<TensorRecord> edit_matrix(const WorkItem& item, const TensorInfo& tensor, RowSlab& slab,
+std::optional<TensorRecord> edit_matrix(WorkItem& item, const TensorInfo& tensor, RowSlab& slab,
                                         const Job& job) {
   const Timer start;
   TensorRecord record = start_record(item, tensor, job, slab.summary);
@@ -118,7 +115,11 @@ std::optional<TensorRecord> edit_matrix(const WorkItem& item, const TensorInfo& 
     options.fall_back = cost.exact_memory <= cost.memory;
     SvdResult svd = truncated_svd(RowMajorView(slab.delta.floats().data(), item.rows, item.cols), options);
     slab.delta = Buffer();
-    if (svd.failed) return std::nullopt;
+    if (svd.failed) {
+      item.tried = svd.iterations;
+      return std::nullopt;
+    }
+    svd.iterations += item.tried;
     add_svd(record, job, svd, scale);
     add_edit(record, tensor,
              extrapolate(tensor.dtype, slab.aligned.bytes(), svd.factors.u, svd.factors.sigma, svd.factors.v,

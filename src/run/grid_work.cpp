@@ -57,13 +57,15 @@ void GridWork::announce_exact(const WorkItem& item) const {
   if (cost.memory + program_memory > memory_) {
     throw SharedError(
         ExitCode::not_certified,
-        fmt::format("tensor '{}': the Krylov method did not reach the tolerance, and the exact one needs "
+        fmt::format("tensor '{}': the Krylov method did not reach what --tolerance and --proof ask for, and "
+                    "the exact one needs "
                     "{} a rank, but a rank has {}; use more ranks, raise --tolerance, or --exclude it",
                     name, needed, format_bytes(static_cast<double>(memory_))));
   }
   log_.warn("tensor '{}': {}; p?gesvd of {} x {} begins: about {}, {} a rank", name,
-            item.method == Method::exact ? "the exact method was asked for"
-                                         : "the Krylov method did not reach the tolerance",
+            item.method == Method::exact
+                ? "the exact method was asked for"
+                : "the Krylov method did not reach what --tolerance and --proof ask for",
             item.rows, item.cols, format_seconds(cost.seconds), needed);
 }
 
@@ -73,11 +75,12 @@ GridWork::Rows GridWork::my_rows(Index rows) const {
 }
 
 DeltaSummary GridWork::sum(const DeltaSummary& mine) const {
-  std::array<double, 2> sums{mine.norm_squared, mine.aligned_norm_squared};
+  std::array<double, 3> sums{mine.norm_squared, mine.inverse_ulps, mine.sampled};
   comm_.sum(sums);
   DeltaSummary all;
   all.norm_squared = sums[0];
-  all.aligned_norm_squared = sums[1];
+  all.inverse_ulps = sums[1];
+  all.sampled = sums[2];
   all.vanished = comm_.max(mine.vanished ? 1 : 0) > 0;
   all.largest = static_cast<float>(comm_.max(static_cast<double>(mine.largest)));
   return all;

@@ -90,7 +90,7 @@ Job with_seed(const Comm& comm, const Job& asked) {
   on_root(comm, [&] {
     std::random_device entropy;  // of the operating system
     const std::uint64_t drawn = (std::uint64_t{entropy()} << 32) | entropy();
-    job.seed = unfinished_seed(job.output).value_or(drawn);
+    job.seed = unfinished_seed(job).value_or(drawn);
   });
   job.seed = std::stoull(comm.broadcast(std::to_string(job.seed)));
   return job;

@@ -193,7 +193,8 @@ WorkItem LocalWork::by_exact_method(WorkItem item) const {
   const std::uint64_t needed = local_cost(item).memory;
   if (needed > memory_) {
     fail(ExitCode::not_certified,
-         "tensor '{}': the Krylov method did not reach the tolerance, and the exact one needs {}, but a rank "
+         "tensor '{}': the Krylov method did not reach what --tolerance and --proof ask for, and the exact "
+         "one needs {}, but a rank "
          "has {}; "
          "give each rank more (--memory), raise --tolerance, or --exclude it",
          printable(files_.aligned_of(item).name), format_bytes(static_cast<double>(needed + program_memory)),

@@ -108,6 +108,7 @@ RowSlab ModelFiles::read_rows(const WorkItem& item, Index first, Index count) {
     }
     slab.summary.add(found);
     const std::uint64_t number = static_cast<std::uint64_t>(first) * cols + done;  // in the matrix
+    sample_ulps(aligned.dtype, ours.data(), slab.delta.floats().subspan(done, n), number, slab.summary);
     slab.content.aligned.add(ours, width_of(aligned), cols, number);
     slab.content.base.add(theirs, width_of(base), cols, number);
   }

@@ -153,15 +153,18 @@ std::vector<TensorRecord> latest(std::vector<TensorRecord> records) {
   return kept;
 }
 
-std::optional<std::uint64_t> unfinished_seed(const fs::path& output) {
-  const fs::path file = Journal::job_file(Journal::directory(output));
+std::optional<std::uint64_t> unfinished_seed(const Job& job) {
+  const fs::path file = Journal::job_file(Journal::directory(job.output));
   std::error_code ignored;
   if (!fs::exists(file, ignored)) return std::nullopt;
   const json sign = json::parse(read_text(file, largest_job_file), nullptr, false);
   if (!sign.is_object() || !sign.contains("job") || !sign["job"].is_object()) return std::nullopt;
   const json seed = sign["job"].value("seed", json());
   if (!seed.is_number_unsigned()) return std::nullopt;
-  return seed.get<std::uint64_t>();
+  Job same = job;
+  same.seed = seed.get<std::uint64_t>();
+  if (job_parameters(same) != sign["job"]) return std::nullopt;
+  return same.seed;
 }
 
 OutputStatus output_status(const fs::path& output) {

@@ -42,7 +42,9 @@ Answer answer_of(const U& u, const std::vector<double>& sigma, const U& v, doubl
 
 /// As the program asks.
 inline Answer ask_truncated(const RowMajorView& a, const Ask& ask) {
-  const SvdResult r = truncated_svd(a, options_of(ask));
+  SvdOptions options = options_of(ask);
+  options.norm_squared = a.cast<double>().squaredNorm();
+  const SvdResult r = truncated_svd(a, options);
   return answer_of(r.factors.u, r.factors.sigma, r.factors.v, r.certificate.residual,
                    r.certificate.holds(ask.tolerance) && r.missed.epsilon <= options_of(ask).proof);
 }

@@ -246,7 +246,7 @@ TEST(Misses, AreNoMoreThanTheSolverPromises) {
   for (const Case& c : cases()) {
     if (c.space == Space::right || c.others < 1000) continue;
     const auto all = c.others + static_cast<double>(c.k);
-    KrylovSpace space{c.b, c.k, c.q, all, -1};
+    KrylovSpace space{c.b, c.k, c.q, all, true, -1};
     const double epsilon = missed_epsilon(space, probability);
     const Levels levels = hardest(c.space, c.k, c.q, epsilon, c.others);
     const double missed = count_misses(levels, c, epsilon, engine);

@@ -124,6 +124,37 @@ TEST_P(TruncatedSvd, FindsKnownSpectraWithAnHonestCertificate) {
 INSTANTIATE_TEST_SUITE_P(Methods, TruncatedSvd, testing::Values(Method::krylov, Method::exact),
                          [](const auto& instance) { return std::string(method_name(instance.param)); });
 
+/// A block of 8 sees 8 of 9 equal values. What is left of the norm allows the ninth well within the promise,
+/// yet it belongs to the k largest.
+TEST(Krylov, LooksForMoreCopiesThanABlockHasColumns) {
+  std::vector<double> sigma{5, 4, 3, 2};
+  sigma.insert(sigma.end(), 9, 1.0);
+  sigma.insert(sigma.end(), 3, 0.98);
+  for (int i = 0; i < 60; ++i) sigma.push_back(0.3 * std::pow(0.9, i));
+  const RowMajorMatrix a = planted(300, 280, sigma).matrix().cast<float>();
+  for (std::uint64_t key = 0; key < 5; ++key) {
+    SvdOptions options;
+    options.k = 13;
+    options.norm_squared = a.cast<double>().squaredNorm();
+    options.key = key;
+    LocalOperator op(RowMajorView(a.data(), a.rows(), a.cols()));
+    const KrylovResult result = krylov_svd(op, krylov_options(options));
+    ASSERT_TRUE(result.converged);
+    EXPECT_NEAR(result.sigma[12], 1.0, 1e-4);
+  }
+}
+
+/// NaN must not pass for a small number.
+TEST(Krylov, DoesNotCertifyNan) {
+  const RowMajorMatrix a = RowMajorMatrix::Identity(20, 20);
+  LocalOperator op(RowMajorView(a.data(), a.rows(), a.cols()));
+  Small u = Small::Identity(20, 2);
+  const Small v = u;
+  EXPECT_TRUE(measure_certificate<double>(op, u, {1, 1}, v).holds(1e-4));
+  u.setConstant(std::nan(""));
+  EXPECT_FALSE(measure_certificate<double>(op, u, {1, 1}, u).holds(1e-4));
+}
+
 TEST(TruncatedSvd, ReachesTheAskedErrorOfDelta) {
   const Planted p = planted(600, 500, power_law(400, 0.5));
   const RowMajorMatrix a = p.matrix().cast<float>();
@@ -184,7 +215,7 @@ TEST(Krylov, OnePassIsAsGoodAsTwo) {
   for (const double floor : {0.3, 1e-1, 1e-2, 1e-3, 1e-4, 0.0}) {
     trials.push_back({600, 500, floor, 6, {{1e-2}, {1e-4}, {1e-6}}});
   }
-  trials.push_back({256, 7168, 1, 6, {{1e-4}, {8e-6}, {1e-4, 8e-6}}});
+  trials.push_back({256, 7168, 1, 6, {{1e-4}, {8e-6}, {1e-4, 3e-5}}});
   for (const Index k : {6, 30}) trials.push_back({200, 8000, 1, k, {{1e-5}}});
   trials.push_back({300, 4000, 0.7, 30, {{1e-4, 1e-4}}});
   trials.push_back({400, 1100, 0.3, 6, {{1e-4, 1e-5}}});

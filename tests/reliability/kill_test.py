@@ -3,6 +3,7 @@
 
 LOX_KILLS: kills at random moments (default 36, beside those at every sync and write). LOX_SEED: of the moments.
 """
+import json
 import os
 import random
 import shutil
@@ -148,6 +149,23 @@ class GridKills(JobTest):
         local = checkpoint.read(self.models / "out")
         same = sum((found[n].stored == local[n].stored).sum() for n in local)
         self.assertGreaterEqual(same / sum(t.stored.size for t in local.values()), 0.998)
+
+
+class RandomSeed(JobTest):
+    """The seed that a job drew when it began is the journal's from then on."""
+
+    def test_killed_job_keeps_its_seed(self):
+        for ranks in (0, 2):
+            with self.subTest(ranks=ranks):
+                output = f"out{ranks}"
+                job = self.start("--seed", "random", output=output, ranks=ranks, fault=f"{SLOW},item:0:4:kill")
+                self.assertNotEqual(job.wait(), 0)
+                self.assertGreater(len(self.journal(output)), 0)
+                self.lox(*self.arguments(output, "--seed", "random"), ranks=2 - ranks)
+                seed = json.loads((self.directory / f"{output}.report.json").read_text())["job"]["seed"]
+                self.assertEqual(self.leftovers(output), [])
+                self.lox(*self.arguments("unbroken", "--seed", seed, "--overwrite"))
+                self.assertTrue(self.content(self.directory / output) == self.content(self.directory / "unbroken"))
 
 
 if __name__ == "__main__":

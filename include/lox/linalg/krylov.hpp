@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <utility>
 #include <vector>
@@ -41,6 +42,11 @@ struct KrylovResult {
   bool needs_wide = false;  ///< float cannot carry what is asked for: nothing else here counts
 };
 
+/// Infinite if any is NaN, which std::max and maxCoeff() may overlook.
+inline double largest_of(const Small& numbers) {
+  return numbers.hasNaN() ? std::numeric_limits<double>::infinity() : numbers.maxCoeff();
+}
+
 /// The certificate by its definition: a pass over A for each `krylov_block` triplets, so that it takes no
 /// more memory than the method. Collective.
 template <class Scalar, KrylovOperator A>
@@ -57,8 +63,7 @@ Certificate measure_certificate(A& a, const Small& u, const std::vector<double>&
       image -= vectors * s.template cast<Scalar>().asDiagonal();
       Eigen::VectorXd squares = image.template cast<double>().colwise().squaredNorm();
       a.sum(side, std::span(squares.data(), static_cast<std::size_t>(count)));
-      certificate.residual =
-          std::max(certificate.residual, (squares.cwiseSqrt().array() / s.array()).maxCoeff());
+      certificate.residual = std::max(certificate.residual, largest_of(squares.cwiseSqrt().cwiseQuotient(s)));
     };
     Block image;
     Block back;
@@ -70,7 +75,7 @@ Certificate measure_certificate(A& a, const Small& u, const std::vector<double>&
   for (const auto& [side, vectors] : {std::pair(Side::left, &u), std::pair(Side::right, &v)}) {
     const Small products = gram<A, double>(a, side, *vectors);
     certificate.orthogonality =
-        std::max(certificate.orthogonality, (products - Small::Identity(k, k)).cwiseAbs().maxCoeff());
+        std::max(certificate.orthogonality, largest_of((products - Small::Identity(k, k)).cwiseAbs()));
   }
   return certificate;
 }
@@ -91,7 +96,8 @@ class ErrorOfDelta {
   Small last_;
   double change_ = 0;
   double rate_ = 0;  ///< of two changes
-  double error_ = 0;
+  double error_ = std::numeric_limits<double>::infinity();
+  bool begun_ = false;
 };
 
 /// What a look at the triplets of [B S^T] shows.
@@ -101,6 +107,8 @@ struct KrylovLook {
   bool exhausted = false;     ///< the space is mapped into itself
   bool complete = false;      ///< nothing but rounding is outside the space
   bool last = false;          ///< no further iteration is allowed
+  double lost = 0;            ///< length of what A^T U_k lacks since an N was given up
+  double worst_lost = 0;      ///< the same of a triplet, over its singular value: no iteration takes it away
   bool has_room = true;       ///< for another block without a restart
 };
 
@@ -108,7 +116,7 @@ struct KrylovLook {
 /// missing (docs/numerics.md). Knows no bases.
 class KrylovJudge {
  public:
-  enum class Verdict { go_on, measure, proved, needs_wide };
+  enum class Verdict { go_on, measure, proved, needs_wide, give_up };
   /// `dimension`: min(m, n). `is_float`: there is a wider arithmetic.
   KrylovJudge(const KrylovOptions& options, Index dimension, const Arithmetic& limits, bool is_float);
 
@@ -120,7 +128,7 @@ class KrylovJudge {
   /// measure: the triplets' certificate. Are they to be kept for a probe? Else the iteration goes on, or they
   /// are the result if `proved()`.
   bool measured(const KrylovLook& look, const std::vector<double>& sigma, const Certificate& certificate);
-  bool proved() const { return certified_ && missed_.epsilon <= options_.proof; }
+  bool proved() const { return certified_ && !crowded_ && missed_.epsilon <= options_.proof; }
   /// A restart that keeps N, or one at random columns that begins a probe.
   void restarted(const Eigen::VectorXd& sigma);
   void probe_begins(const Eigen::VectorXd& sigma);
@@ -134,13 +142,16 @@ class KrylovJudge {
   /// values; random columns beside triplets that were found before find the largest of what these leave.
   enum class Origin { start, probe, none };
 
-  bool accurate(const KrylovLook& look);
+  bool accurate(const KrylovLook& look, double tolerance);
   bool beyond_float(const KrylovLook& look) const;
   bool found_more(const KrylovLook& look) const;
   bool next_is_known(const KrylovLook& look) const;
+  bool is_crowded(const KrylovLook& look) const;
   bool worth_more_passes(const KrylovLook& look) const;
   Missed missing(const KrylovLook& look) const;
   KrylovSpace space(const SmallSvd& ritz) const;
+  double share() const;
+  double norm_error() const;
 
   const KrylovOptions& options_;
   double dimension_;
@@ -151,12 +162,14 @@ class KrylovJudge {
   Index seen_ = 0;         // columns of U at the last look
   double strictness_ = 1;  // of the estimates, where measuring showed them to be too good
   Origin origin_ = Origin::start;
+  int probes_ = 0;      // begun
   int passes_ = 0;      // since the origin, until the first restart after it
   bool intact_ = true;  // no restart since then
   bool settled_ = false;
+  bool needs_double_ = false;  // float's rounding alone keeps Delta_k from being settled
   bool certified_ = false;
   bool probing_ = false;
-  bool thorough_ = false;      // the probe goes on until the next value is known, not only bounded
+  bool crowded_ = false;  // a copy of a value may be missing: a probe goes on until the next one is known
   std::vector<double> found_;  // values that the probe is to find nothing beside
 };
 
@@ -187,11 +200,18 @@ KrylovResult krylov_svd_in(A& a, const KrylovOptions& options) {
       look.residuals.resize(std::min(options.k + 1, look.ritz.sigma.size()));
       for (Index i = 0; i < look.residuals.size(); ++i) look.residuals[i] = basis.residual(look.ritz, i);
       if (look.ritz.sigma.size() > 0) basis.note_largest(look.ritz.sigma[0]);
+      look.lost = basis.lost(options.k);
+      for (Index i = 0; i < std::min(options.k, look.ritz.sigma.size()); ++i) {
+        const double least = arithmetic<Scalar>.value * look.ritz.sigma[0];
+        look.worst_lost = std::max(look.worst_lost,
+                                   basis.lost(look.ritz, i) / std::max({look.ritz.sigma[i], least, 1e-300}));
+      }
       const Verdict verdict = judge.look(look);
       if (verdict == Verdict::needs_wide) {
         result.needs_wide = true;
         return finish(false);
       }
+      if (verdict == Verdict::give_up) return finish(false);
       if (verdict == Verdict::proved) return finish(judge.proved());
       if (verdict == Verdict::measure) {
         Index found = std::min(options.k, look.ritz.sigma.size());

@@ -102,6 +102,10 @@ class KrylovBasis {
   /// |A v - s u| of triplet i of [B S^T], which is what A N will add to U, times N's share of v: an estimate
   /// with the last block's A N, which is larger. A^T u = s v holds as it stands.
   double residual(const SmallSvd& ritz, Index i) const;
+  /// Length of what A^T U lacks for the first `count` columns since an N was given up.
+  double lost(Index count) const { return lost_.head(std::min(count, rows_)).norm(); }
+  /// Its part that no further iteration takes away.
+  double lost(const SmallSvd& ritz, Index i) const { return ritz.u.col(i).cwiseAbs().dot(lost_.head(rows_)); }
   /// U p and [V N] q of the first `count` triplets: this rank's rows.
   Small left_vectors(const SmallSvd& ritz, Index count) const;
   Small right_vectors(const SmallSvd& ritz, Index count) const;
@@ -245,7 +249,7 @@ Small KrylovBasis<Scalar, A>::projected() const {
 template <class Scalar, KrylovOperator A>
 double KrylovBasis<Scalar, A>::residual(const SmallSvd& ritz, Index i) const {
   const double ahead = ritz.v.col(i).tail(tail_.rows()).norm();
-  return outside_ * ahead + ritz.u.col(i).cwiseAbs().dot(lost_.head(rows_));
+  return outside_ * ahead + lost(ritz, i);
 }
 
 template <class Scalar, KrylovOperator A>

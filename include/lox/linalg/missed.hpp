@@ -22,6 +22,7 @@ struct KrylovSpace {
   Index wanted = 1;      ///< how many of the largest singular values are to be found in it, at most `block`
   int passes = 1;        ///< products with A and with A^T
   double dimension = 1;  ///< min(m, n)
+  bool ahead = true;     ///< Ritz values of A's image of the space, half a pass better than those of itself
   double tail = -1;  ///< squares of all other singular values over that of the k-th Ritz value; -1: unknown
 };
 

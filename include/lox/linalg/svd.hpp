@@ -77,7 +77,7 @@ Effort exact_effort(double rows, double cols, Index k);
 /// Columns that the Krylov method multiplies at once, as many as the thin products take. Wider blocks need
 /// fewer passes, each of more arithmetic; measured in docs/benchmarks.md.
 inline constexpr Index krylov_block = 8;
-/// Columns that it keeps for k.
-Index krylov_basis(Index k);
+/// Columns that it keeps for k, and for SvdOptions::proof.
+Index krylov_basis(Index k, double proof = 0.5);
 
 }  // namespace lox

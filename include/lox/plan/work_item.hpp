@@ -30,6 +30,8 @@ struct WorkItem {
   DType base_dtype = DType::BF16;
   Index k = 0;                  ///< as asked for; 0: full rank
   Method svd = Method::krylov;  ///< as asked for
+  double proof = 0.5;           ///< as asked for
+  int tried = 0;                ///< iterations of the Krylov method that did not reach the tolerance
   // Decided by the plan:
   int rank = 0;           ///< who does it, if local
   double seconds = 0;     ///< estimate, of the ranks that do it

@@ -12,7 +12,7 @@ namespace lox {
 /// is given back. Nothing if the Krylov method failed and the exact one needs more memory than the item was
 /// admitted with: the item is to be done again with Method::exact. Throws Error(bad_input) if an entry
 /// overflows, Error(not_certified) if even the exact method's certificate is above the tolerance.
-std::optional<TensorRecord> edit_matrix(const WorkItem& item, const TensorInfo& tensor, RowSlab& slab,
+std::optional<TensorRecord> edit_matrix(WorkItem& item, const TensorInfo& tensor, RowSlab& slab,
                                         const Job& job);
 
 /// The parts of an edit that are the same wherever it is solved: the record before the SVD, what is asked of

@@ -13,8 +13,8 @@
 
 namespace lox {
 
-/// The seed of the job whose unfinished output this is.
-std::optional<std::uint64_t> unfinished_seed(const fs::path& output);
+/// The seed of the unfinished output, if its job differs from this one in nothing else.
+std::optional<std::uint64_t> unfinished_seed(const Job& job);
 
 /// An output while it grows: "<output>.partial" holds the bytes, "<output>.journal" what is finished of them
 /// and the lock. All functions are for rank 0.
