@@ -13,11 +13,13 @@ namespace lox {
 namespace {
 
 /// The error of Delta_k, as |.|_F, below which the rounding of the output hides nearly all of it.
-double wanted_delta_error(const Job& job, double entries, const DeltaSummary& summary) {
+double wanted_delta_error(const Job& job, DType dtype, double entries, const DeltaSummary& summary) {
   if (summary.sampled == 0) return 0;
+  // The delta of F64 models is float: it has no more digits than one of F32.
+  const double unit = dtype == DType::F64 ? 0x1p29 : 1;
   // An output entry differs from the exact one's rounding with a chance of about 2 |error| / ulp. At an rms
   // error of 1/4000 of the harmonic mean of all ulps, under one entry in a thousand does.
-  const double typical = summary.sampled / summary.inverse_ulps;
+  const double typical = unit * summary.sampled / summary.inverse_ulps;
   const double error = typical / 4000 / std::max(job.coef, 1e-3) * std::sqrt(entries);
   return std::min(error, 1e-3 * std::sqrt(summary.norm_squared));
 }
@@ -58,7 +60,8 @@ SvdOptions svd_options(const TensorRecord& record, const WorkItem& item, const T
   options.k = record.k;
   options.method = item.method;
   options.tolerance = job.tolerance;
-  options.delta_error = wanted_delta_error(job, static_cast<double>(record.entries), summary) / scale;
+  options.delta_error =
+      wanted_delta_error(job, tensor.dtype, static_cast<double>(record.entries), summary) / scale;
   options.norm_squared = summary.norm_squared / scale / scale;
   options.proof = job.proof;
   options.wide = dtype_bits(tensor.dtype) > 16;

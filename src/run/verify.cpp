@@ -11,6 +11,7 @@
 #include <cstring>
 #include <map>
 #include <optional>
+#include <set>
 
 namespace lox {
 namespace {
@@ -132,11 +133,16 @@ bool has_place_for_files(const Checkpoint& hardened) {
 }
 
 /// Files of the result that harden never puts there.
-std::string stray_weights(const Checkpoint& hardened) {
+std::string stray_files(const Checkpoint& aligned, const Checkpoint& hardened) {
+  std::set<std::string> known;
+  for (const CarriedFile& file : aligned.carried) known.insert(file.name);
   std::string failures;
   for (const CarriedFile& file : hardened.carried) {
-    if (!is_foreign_weights(file.name)) continue;
-    failures += fmt::format("file '{}': holds weights that are not hardened\n", printable(file.name));
+    if (is_foreign_weights(file.name)) {
+      failures += fmt::format("file '{}': holds weights that are not hardened\n", printable(file.name));
+    } else if (!known.contains(file.name)) {
+      failures += fmt::format("file '{}': is not in the aligned model\n", printable(file.name));
+    }
   }
   return failures;
 }
@@ -202,7 +208,7 @@ ExitCode verify(const Comm& comm, const Job& job, std::int64_t sample, const Log
   for (const CarriedFile& file : hardened.carried) files.emplace(file.name, &file);
 
   Verifier verifier(job, base, aligned, hardened);
-  std::string failures = comm.is_root() ? stray_weights(hardened) : "";
+  std::string failures = comm.is_root() ? stray_files(aligned, hardened) : "";
   Counts counts;
   int turn = 0;
   const auto mine = [&] { return turn++ % comm.size() == comm.rank(); };

@@ -325,6 +325,10 @@ class Files(LoxTest):
                 self.assertEqual(self.verify(NOT_CERTIFIED, ranks=2).out,
                                  f"file 'config.json': byte {byte} is not that of the aligned model\n")
 
+    def test_file_of_nobody(self):
+        (self.directory / "out/modeling_more.py").write_bytes(b"import os")
+        self.assertIn("file 'modeling_more.py': is not in the aligned model", self.verify(NOT_CERTIFIED).out)
+
     def test_weights_that_are_not_hardened(self):
         (self.directory / "out/pytorch_model.bin").write_bytes(b"weights")
         self.assertIn("file 'pytorch_model.bin': holds weights", self.verify(NOT_CERTIFIED).out)
