@@ -95,6 +95,10 @@ std::uint64_t File::links() const {
   return static_cast<std::uint64_t>(status.st_nlink);
 }
 
+void File::will_read(std::uint64_t offset, std::uint64_t bytes) const {
+  ::posix_fadvise(descriptor_, static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_WILLNEED);
+}
+
 void File::read(std::uint64_t offset, std::span<std::byte> to) const {
   while (!to.empty()) {
     const ssize_t got =

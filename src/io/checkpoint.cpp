@@ -207,6 +207,10 @@ void Storage::read(const TensorInfo& tensor, std::uint64_t first, std::span<std:
   read_hdf5_dataset(checkpoint_.files.at(static_cast<std::size_t>(tensor.extent.file)), tensor, first, to);
 }
 
+void Storage::will_read(const TensorInfo& tensor, std::uint64_t first, std::uint64_t bytes) {
+  if (!tensor.dataset.empty()) return;
+  file(tensor.extent.file)->will_read(tensor.extent.offset + first, bytes);
+}
 void Storage::read(const Extent& extent, std::uint64_t first, std::span<std::byte> to) {
   check_range(extent, first, to.size());
   if (!to.empty()) file(extent.file)->read(extent.offset + first, to);

@@ -171,7 +171,7 @@ DeltaSummary subtract(DType aligned_type, const std::byte* aligned, DType base_t
 
 void sample_ulps(DType aligned_type, const std::byte* aligned, std::span<const float> delta,
                  std::uint64_t first, DeltaSummary& summary) {
-  constexpr std::uint64_t step = 61;  // a prime, so that columns take turns
+  constexpr std::uint64_t step = 1021;  // a prime, so that columns take turns
   const auto width = static_cast<std::size_t>(dtype_bits(aligned_type)) / 8;
   for (std::size_t i = (step - first % step) % step; i < delta.size(); i += step) {
     double weight = 0;

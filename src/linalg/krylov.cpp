@@ -117,11 +117,11 @@ KrylovJudge::Verdict KrylovJudge::look(const KrylovLook& look) {
   // A copy of a value may be missing well within the promise: only a probe tells.
   crowded_ = is_crowded(look) && missed_.epsilon > options_.tolerance;
   const bool proof_waits = crowded_ || missed_.epsilon > options_.proof;
-  const bool enough = crowded_ || missed_.epsilon <= options_.proof || !worth_more_passes(look);
   // What is not accurate when N is given up for a probe stays so: leave room for several probes.
   const bool good = accurate(look, strictness_ * options_.tolerance * (proof_waits ? 0.05 : 1));
   if (needs_double_) return Verdict::needs_wide;
   if (look.worst_lost > options_.tolerance) return Verdict::give_up;
+  const bool enough = crowded_ || missed_.epsilon <= options_.proof || (good && !worth_more_passes(look));
   if (look.exhausted) origin_ = Origin::none;  // random columns go on, which prove nothing of those before
   return look.last || (good && enough) ? Verdict::measure : Verdict::go_on;
 }

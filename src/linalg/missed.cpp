@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
+#include <tuple>
 
 namespace lox {
 namespace {
@@ -18,15 +20,18 @@ double miss_tail(const KrylovSpace& space, double t) {
   return probability;
 }
 
-/// The largest t whose probability is still small enough, less a hundredth for lengths.
+/// The largest t whose probability is still small enough, less a hundredth for lengths. Asked for often.
 double threshold(const KrylovSpace& space, double probability) {
+  thread_local std::map<std::tuple<Index, Index, double>, double> known;
+  const auto [place, is_new] = known.try_emplace({space.wanted, space.block, probability}, 0.0);
+  if (!is_new) return place->second;
   double low = -60;  // log t
   double high = 10;
   for (int step = 0; step < 60; ++step) {
     const double middle = (low + high) / 2;
     (miss_tail(space, std::exp(middle)) <= 0.99 * probability ? low : high) = middle;
   }
-  return std::exp(low);
+  return place->second = std::exp(low);
 }
 
 /// Where a growing function of y exceeds `bound`.

@@ -17,7 +17,7 @@ constexpr double entries_per_second =
 constexpr double bytes_per_second = 4.5e8;  // of files, beside the arithmetic
 constexpr double grid_efficiency = 0.6;
 constexpr double sum_bytes = 16 * 4 * 8;  // for each column: sums of up to 16 threads that share a product
-// A piece of the base, and one of the output on its way past the page cache.
+// Pieces of the base, and one of the output on its way past the page cache.
 constexpr double file_pieces = (8 << 20) + File::direct_piece;
 
 struct Sizes {

@@ -9,7 +9,7 @@
 namespace lox {
 namespace {
 
-constexpr std::size_t bytes_at_once = std::size_t{8} << 20;  // of the base; small enough to stay in a cache
+constexpr std::size_t bytes_at_once = std::size_t{512} << 10;  // of the base; all of a piece stays in a cache
 
 /// `first_index` is the index in the tensor of the first element given.
 [[noreturn]] void fail_non_finite(const Models& models, const TensorInfo& aligned,
@@ -82,10 +82,14 @@ Buffer ModelFiles::read_aligned(const WorkItem& item, Index first, Index count) 
 }
 
 RowSlab ModelFiles::read_rows(const WorkItem& item, Index first, Index count) {
-  RowSlab slab;
-  slab.aligned = read_aligned(item, first, count);
   const TensorInfo& aligned = aligned_of(item);
   const TensorInfo& base = base_of(item);
+  // The disk brings the base while the aligned rows are read, and goes on while pieces are worked on.
+  const auto row = static_cast<std::uint64_t>(item.cols) * width_of(base);
+  const auto rows_before = static_cast<std::uint64_t>(item.matrix * item.rows + first);
+  base_.will_read(base, rows_before * row, static_cast<std::uint64_t>(count) * row);
+  RowSlab slab;
+  slab.aligned = read_aligned(item, first, count);
   const auto elements = static_cast<std::size_t>(count * item.cols);
   slab.delta = Buffer(elements * sizeof(float));
   // Whole rows at once, or whole segments of a long one.

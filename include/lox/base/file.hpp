@@ -39,6 +39,8 @@ class File {
   /// Names that the file still has: 0 once it was removed.
   std::uint64_t links() const;
   void read(std::uint64_t offset, std::span<std::byte> to) const;
+  /// Tells the system that this will be read soon, so that the disk works meanwhile. No promise, no error.
+  void will_read(std::uint64_t offset, std::uint64_t bytes) const;
   /// Whole pages of a large write go past the page cache where the file system lets them (O_DIRECT): no copy
   /// into memory that others could use. Memory that lies as far from a page as `offset` does (`page_shift`)
   /// is written from where it is, other memory is copied first. LOX_DIRECT_IO=0 in the environment keeps all

@@ -104,6 +104,8 @@ class Storage {
 
   /// Bytes [first, first + to.size()) of a tensor.
   void read(const TensorInfo& tensor, std::uint64_t first, std::span<std::byte> to);
+  /// These bytes will be read soon: a hint for the disk.
+  void will_read(const TensorInfo& tensor, std::uint64_t first, std::uint64_t bytes);
   void read(const Extent& extent, std::uint64_t first, std::span<std::byte> to);
   void write(const Extent& extent, std::uint64_t first, std::span<const std::byte> from);
   /// All bytes written to the file of this extent so far are on disk when it returns.

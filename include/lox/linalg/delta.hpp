@@ -26,8 +26,8 @@ struct DeltaSummary {
 DeltaSummary subtract(DType aligned_type, const std::byte* aligned, DType base_type, const std::byte* base,
                       std::span<float> delta);
 
-/// Adds to the summary 1 / ulp of W_aligned where it meets an edit of about delta's size, of every 61st entry
-/// (of a matrix whose entry number `first` comes first) that is not zero in both.
+/// Adds to the summary 1 / ulp of W_aligned where it meets an edit of about delta's size, of every 1021st
+/// entry (of a matrix whose entry number `first` comes first) that is not zero in both.
 void sample_ulps(DType aligned_type, const std::byte* aligned, std::span<const float> delta,
                  std::uint64_t first, DeltaSummary& summary);
 

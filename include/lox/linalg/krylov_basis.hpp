@@ -179,7 +179,9 @@ void KrylovBasis<Scalar, A>::advance() {
   }
   if (left_.cols() == 0) left_.resize(image.rows(), limit_);
   // Relative to A, not to this block: what random columns find may all be rounding.
-  const double length = std::sqrt(gram<A, Scalar>(a_, Side::left, image).trace());
+  double squares = image.template cast<double>().squaredNorm();
+  a_.sum(Side::left, std::span(&squares, 1));
+  const double length = std::sqrt(squares);
   const double floor = arithmetic<Scalar>.direction * (length > 0 ? std::max(1.0, largest_ / length) : 1);
   const Extension down = extend<Scalar>(a_, Side::left, left_.leftCols(rows_), image, floor);
   b_.block(0, cols_, rows_, width) = down.inside;
