@@ -137,7 +137,10 @@ inline void judge_certificate(const Small& a, const Reference& r, const Ask& ask
 inline void judge_delta(const Small& a, const Reference& r, const Ask& ask, const Answer& got,
                         Faults& faults) {
   const Small delta = got.u * got.sigma.asDiagonal() * got.v.transpose();
-  const double allowed = 4 * ask.delta_error;
+  double zeros = 0;  // those that may be called zero
+  for (Index i = 0; i < ask.k; ++i)
+    zeros = r.at(i) <= 2 * nothing * r.at(0) ? std::hypot(zeros, r.at(i)) : zeros;
+  const double allowed = 4 * ask.delta_error + zeros;
   if (separated(r, ask.k)) {
     const double error = (delta - r.part(ask.k)).norm();
     if (error > allowed) {
