@@ -243,13 +243,17 @@ void log_summary(const Log& log, const Job& job, const nlohmann::ordered_json& r
            format_bytes(totals["bytes_written"].get<double>()));
   log.info("worst certificate {:.1e}, {:.1f}% of the edit survives rounding", worst,
            edit > 0 ? 100 * realised / edit : 0.0);
-  log.info(
-      "no singular value above {:.2f} s_k is missing in any matrix, but for a probability of {:.0e}; seed {}",
-      1 + epsilon, probability, job.seed);
-  if (unsettled > 0) {
+  if (probability > 0) {
     log.info(
-        "{} tensors have s_k = s_k+1 as far as arithmetic tells: their edit is one of several right ones",
-        unsettled);
+        "no singular value above {:.2f} s_k is missing in any matrix, but for a probability of {:.0e}; seed "
+        "{}",
+        1 + epsilon, probability, job.seed);
+  } else {
+    log.info("the k largest singular values of every matrix are found for certain; seed {}", job.seed);
+  }
+  if (unsettled > 0) {
+    log.info("{} tensors have s_k = s_k+1 as far as arithmetic tells: the last digits of their edit are open",
+             unsettled);
   }
   log.info("wrote {} and {}", printable(job.output.string()), printable(report_path(job).string()));
 }
