@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: MIT
 // XXH3 with AVX2, more than twice as fast as the library, which a distribution builds for any processor.
 // Includes no other header: an inline function of another header, compiled here, might be taken elsewhere.
-#if defined(__x86_64__) && defined(__GNUC__)
-#pragma GCC target("avx2")
-#include <immintrin.h>
+#if defined(__AVX2__)  // the build compiles this file for it on x86-64
 #define XXH_INLINE_ALL
-#define XXH_VECTOR XXH_AVX2
 #include <xxhash.h>
 
 namespace lox {
