@@ -47,6 +47,22 @@ double solve(Function function, double bound) {
   return high;
 }
 
+/// What sinh(q y) is to exceed if all smaller values are as large as s_k can be, or what cosh(y) sinh((q - 1)
+/// y) is to if they are as large as their squares' sum allows.
+double by_count(const KrylovSpace& space, double probability) {
+  const double length = std::sqrt(space.dimension) + std::sqrt(static_cast<double>(space.wanted));
+  return (length + length_margin) / threshold(space, probability);
+}
+double by_size(const KrylovSpace& space, double probability) {
+  const double length = std::sqrt(space.tail) + std::sqrt(static_cast<double>(space.wanted));
+  return 1.05 * (length + length_margin) / threshold(space, probability);
+}
+
+/// Half passes less than twice the passes.
+double behind(const KrylovSpace& space) {
+  return space.ahead ? 0 : 1;
+}
+
 }  // namespace
 
 double smallest_value_tail(Index rows, Index block, double t) {
@@ -61,26 +77,23 @@ double smallest_value_tail(Index rows, Index block, double t) {
 
 double missed_epsilon(const KrylovSpace& space, double probability) {
   if (space.wanted > space.block || space.passes < 1) return std::numeric_limits<double>::infinity();
-  const double t = threshold(space, probability);
-  const double widened = std::sqrt(static_cast<double>(space.wanted));
-  const double q = 2.0 * space.passes - (space.ahead ? 0 : 1);
-  // With 1 + epsilon = cosh y: all smaller values as large as s_k can be, or as large as their sum allows.
-  const double by_count = (std::sqrt(space.dimension) + widened + length_margin) / t;
-  double y = solve([&](double x) { return std::sinh(std::min(q * x, 600.0)); }, by_count);
-  if (space.tail >= 0) {
-    const double by_size = 1.05 * (std::sqrt(space.tail) + widened + length_margin) / t;
-    y = std::min(
-        y, solve([&](double x) { return std::cosh(x) * std::sinh(std::min((q - 1) * x, 600.0)); }, by_size));
-  }
-  return std::cosh(y) - 1;
+  // With 1 + epsilon = cosh y.
+  const double q = 2.0 * space.passes - behind(space);
+  const double y = std::asinh(by_count(space, probability)) / q;
+  if (space.tail < 0) return std::cosh(y) - 1;
+  const auto growth = [&](double x) { return std::cosh(x) * std::sinh(std::min((q - 1) * x, 600.0)); };
+  return std::cosh(std::min(y, solve(growth, by_size(space, probability)))) - 1;
 }
 
-int passes_for(KrylovSpace space, double epsilon) {
-  constexpr int most = 1000;
-  for (space.passes = 1; space.passes < most; ++space.passes) {
-    if (missed_epsilon(space) <= epsilon) break;
+int passes_for(const KrylovSpace& space, double epsilon) {
+  constexpr double most = 1000;
+  if (space.wanted > space.block) return static_cast<int>(most);
+  const double y = std::acosh(1 + epsilon);
+  double q = std::asinh(by_count(space, miss_probability)) / y;
+  if (space.tail >= 0) {
+    q = std::min(q, std::asinh(by_size(space, miss_probability) / std::cosh(y)) / y + 1);
   }
-  return space.passes;
+  return static_cast<int>(std::clamp(std::ceil((q + behind(space)) / 2), 1.0, most));
 }
 
 double exhausted_probability(const KrylovSpace& space, double floor) {

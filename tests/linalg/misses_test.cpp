@@ -270,6 +270,24 @@ TEST(Misses, AreNoMoreThanTheSolverPromises) {
   EXPECT_GT(broken, 3 * spaces / 4);
 }
 
+/// Passes and epsilon are two sides of one bound.
+TEST(Misses, PassesAreThoseThatReachEpsilon) {
+  for (const Index wanted : {1, 3, 6}) {
+    for (const double tail : {-1.0, 100.0}) {
+      for (const bool ahead : {true, false}) {
+        for (const double epsilon : {10.0, 0.5, 0.1, 0.01}) {
+          KrylovSpace space{8, wanted, 1, 4096, ahead, tail};
+          space.passes = passes_for(space, epsilon);
+          EXPECT_LE(missed_epsilon(space), epsilon * (1 + 1e-9));
+          if (space.passes == 1) continue;
+          --space.passes;
+          EXPECT_GT(missed_epsilon(space), epsilon);
+        }
+      }
+    }
+  }
+}
+
 /// The bound on the smallest singular value of normal numbers, counted.
 TEST(Misses, SmallestValuesAreNoRarerThanTheTail) {
   std::mt19937_64 engine(5);

@@ -36,7 +36,7 @@ double smallest_value_tail(Index rows, Index block, double t);
 double missed_epsilon(const KrylovSpace& space, double probability = miss_probability);
 
 /// Passes that bring missed_epsilon() down to `epsilon`; a large number if none do.
-int passes_for(KrylovSpace space, double epsilon);
+int passes_for(const KrylovSpace& space, double epsilon);
 
 /// The probability that a space which A^T A maps into itself lacks one of the `wanted` largest singular
 /// vectors, when directions below `floor` of the start are lost to rounding.
