@@ -39,13 +39,12 @@ void ErrorOfDelta::see(const SmallSvd& ritz) {
   const Index count = std::min(k_, ritz.sigma.size());
   Small now =
       ritz.u.leftCols(count) * ritz.sigma.head(count).asDiagonal() * ritz.v.leftCols(count).transpose();
-  Small difference = now;
-  difference.topLeftCorner(last_.rows(), last_.cols()) -= last_;
-  if (!begun_) {  // the first change tells nothing of the rate
-    begun_ = true;
+  if (last_.size() == 0) {  // the first change tells nothing of the rate
     last_ = std::move(now);
     return;
   }
+  Small difference = now;
+  difference.topLeftCorner(last_.rows(), last_.cols()) -= last_;
   const double change = difference.norm();
   const double ratio = change_ > 0 ? std::min(change / change_, slowest) : slowest;
   const double rate = std::max(ratio, rate_);  // of the last two passes the slower one
@@ -198,9 +197,10 @@ double KrylovJudge::share() const {
   return miss_probability * std::ldexp(1.0, -1 - probes_);
 }
 
-/// Of |A|_F^2 less the squares of singular values, relative.
-double KrylovJudge::norm_error() const {
-  return std::max(100 * limits_.product, 1e-12);
+/// What is left of |A|_F^2 beside squares of singular values, at most: the difference is known only so well.
+double KrylovJudge::norm_left(double squares) const {
+  const double error = std::max(100 * limits_.product, 1e-12);
+  return std::max(options_.norm_squared - squares, 0.0) + error * options_.norm_squared;
 }
 
 KrylovSpace KrylovJudge::space(const SmallSvd& ritz) const {
@@ -213,9 +213,7 @@ KrylovSpace KrylovJudge::space(const SmallSvd& ritz) const {
   const Index k = std::min(options_.k, ritz.sigma.size());
   if (options_.norm_squared > 0 && k > 0 && ritz.sigma[0] > 0) {
     const double least = std::max(ritz.sigma[k - 1], limits_.value * ritz.sigma[0]);
-    const double rest = std::max(options_.norm_squared - ritz.sigma.head(k).squaredNorm(), 0.0) +
-                        norm_error() * options_.norm_squared;
-    space.tail = rest / (least * least) + static_cast<double>(k);
+    space.tail = norm_left(ritz.sigma.head(k).squaredNorm()) / (least * least) + static_cast<double>(k);
   }
   return space;
 }
@@ -228,9 +226,7 @@ Missed KrylovJudge::missing(const KrylovLook& look) const {
   if (sigma.size() < options_.k || sigma[0] == 0) return best;
   const double least = std::max(sigma[options_.k - 1], limits_.value * sigma[0]);
   if (options_.norm_squared > 0) {  // s_i(A)^2 <= s_i(U^T A)^2 + |A|^2 - |U^T A|^2
-    const double rest =
-        std::max(options_.norm_squared - sigma.squaredNorm(), 0.0) + norm_error() * options_.norm_squared;
-    best = {std::sqrt(1 + rest / (least * least)) - 1, 0};
+    best = {std::sqrt(1 + norm_left(sigma.squaredNorm()) / (least * least)) - 1, 0};
     if (best.epsilon <= options_.proof) return best;
   }
   if (origin_ == Origin::none) return best;

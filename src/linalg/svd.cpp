@@ -37,22 +37,28 @@ class Remainder {
     });
     return result;
   }
-  /// Takes more triplets out; their vectors are orthonormal, and orthogonal to those before.
-  void take_out(const Small& near, const Small& far) {
-    Small images = Small::Zero(least(), far.cols());
-    each_slice([&](Index first, const Small& slice) {
-      images.noalias() += slice * far.middleRows(first, slice.cols());
-    });
-    const auto append = [](Small& to, const Small& columns) {
-      to.conservativeResize(Eigen::NoChange, to.cols() + columns.cols());
-      to.rightCols(columns.cols()) = columns;
-    };
+  /// Keeps more triplets; their vectors are orthonormal, and orthogonal to those before.
+  void keep(const Small& near, const Small& far) {
     append(near_, near);
     append(far_, far);
-    append(images_, images - near * (near.transpose() * images));
+  }
+  /// Takes out what was kept since the last time: a pass over the matrix.
+  void take_out() {
+    const Index fresh = near_.cols() - taken();
+    Small images = Small::Zero(least(), fresh);
+    each_slice([&](Index first, const Small& slice) {
+      images.noalias() += slice * far_.middleRows(first, slice.cols()).rightCols(fresh);
+    });
+    images -= (near_.rightCols(fresh) * (near_.rightCols(fresh).transpose() * images)).eval();
+    append(images_, images);
   }
 
  private:
+  static void append(Small& to, const Small& columns) {
+    to.conservativeResize(Eigen::NoChange, to.cols() + columns.cols());
+    to.rightCols(columns.cols()) = columns;
+  }
+  Index taken() const { return images_.cols(); }
   /// Calls work(first, slice): columns of `slice` are those of the shorter side, from `first` on.
   template <class Work>
   void each_slice(Work work) const {
@@ -65,10 +71,10 @@ class Remainder {
       } else {
         slice = a_.middleCols(first, count).cast<double>();
       }
-      if (near_.cols() > 0) {
-        const Small inside = near_.transpose() * slice;
-        slice.noalias() -= near_ * inside;
-        slice.noalias() -= images_ * far_.middleRows(first, count).transpose();
+      if (taken() > 0) {
+        const Small inside = near_.leftCols(taken()).transpose() * slice;
+        slice.noalias() -= near_.leftCols(taken()) * inside;
+        slice.noalias() -= images_ * far_.middleRows(first, count).leftCols(taken()).transpose();
       }
       work(first, slice);
     }
@@ -136,6 +142,7 @@ Factors exact_svd(const RowMajorView& delta, Index k) {
   const Index wanted = std::min({k, delta.rows(), delta.cols()});
   while (static_cast<Index>(sigma.size()) < wanted) {
     const Index missing = wanted - static_cast<Index>(sigma.size());
+    if (!sigma.empty()) rest.take_out();
     const TopEigen eigen = top_eigen(rest.gram(), missing);
     const double level = std::sqrt(std::max(eigen.values[0], 0.0));
     if (level == 0 || (!sigma.empty() && level <= arithmetic<double>.value * sigma[0])) break;
@@ -152,7 +159,7 @@ Factors exact_svd(const RowMajorView& delta, Index k) {
       sigma.push_back(far.col(i).norm());
       far.col(i) /= sigma.back();
     }
-    rest.take_out(near, far);
+    rest.keep(near, far);
   }
   // The images' lengths are better than the eigenvalues, and may be in another order.
   std::vector<Index> order(sigma.size());

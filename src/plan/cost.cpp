@@ -51,6 +51,11 @@ Cost copy_cost(const WorkItem& item) {
 
 }  // namespace
 
+WorkItem by_exact_method(WorkItem item) {
+  item.method = Method::exact;
+  return item;
+}
+
 Cost local_cost(const WorkItem& item) {
   if (item.action == Action::copy) return copy_cost(item);
   const Sizes s = sizes_of(item);
@@ -67,11 +72,7 @@ Cost local_cost(const WorkItem& item) {
   cost.flops = effort.flops;
   cost.memory = static_cast<std::uint64_t>(memory);
   cost.exact_memory = cost.memory;
-  if (item.method == Method::krylov) {
-    WorkItem exact = item;
-    exact.method = Method::exact;
-    cost.exact_memory = local_cost(exact).memory;
-  }
+  if (item.method == Method::krylov) cost.exact_memory = local_cost(by_exact_method(item)).memory;
   cost.bytes_read = static_cast<std::uint64_t>(s.aligned_bytes + s.base_bytes);
   cost.bytes_written = static_cast<std::uint64_t>(s.aligned_bytes);
   const double extrapolation = 2 * s.entries * (item.method == Method::full ? 1 : s.k);
@@ -112,11 +113,7 @@ Cost grid_cost(const WorkItem& item, int ranks) {
   memory += 3.5 * band + file_pieces;
   cost.memory = static_cast<std::uint64_t>(memory);
   cost.exact_memory = cost.memory;
-  if (item.method == Method::krylov) {
-    WorkItem exact = item;
-    exact.method = Method::exact;
-    cost.exact_memory = grid_cost(exact, ranks).memory;
-  }
+  if (item.method == Method::krylov) cost.exact_memory = grid_cost(by_exact_method(item), ranks).memory;
   const double reads = item.method == Method::full ? 1 : 2;  // of the aligned rows: before and after the SVD
   cost.bytes_read = static_cast<std::uint64_t>((reads * s.aligned_bytes + s.base_bytes) / all);
   cost.bytes_written = static_cast<std::uint64_t>(s.aligned_bytes / all);

@@ -4,6 +4,7 @@
 #include "lox/base/error.hpp"
 #include "lox/base/random.hpp"
 #include "lox/base/timer.hpp"
+#include "lox/base/units.hpp"
 #include "lox/plan/cost.hpp"
 
 #include <algorithm>
@@ -91,6 +92,16 @@ void add_svd(TensorRecord& record, const Job& job, SvdResult& svd, double scale)
          printable(record.name), svd.certificate.residual, svd.certificate.orthogonality, job.tolerance,
          method_name(svd.method));
   }
+}
+
+std::string no_memory_for_exact(const TensorInfo& tensor, std::uint64_t needed, std::uint64_t there) {
+  return fmt::format(
+      "tensor '{}': the Krylov method did not reach what --tolerance and --proof ask for, and the exact one "
+      "needs "
+      "{} a rank, but a rank has {}; use more ranks, give each more (--memory), raise --tolerance, or "
+      "--exclude it",
+      printable(tensor.name), format_bytes(static_cast<double>(needed)),
+      format_bytes(static_cast<double>(there)));
 }
 
 void add_edit(TensorRecord& record, const TensorInfo& tensor, const EditSummary& edit) {

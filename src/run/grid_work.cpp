@@ -49,24 +49,16 @@ GridWork::GridWork(const Comm& comm, ModelFiles& files, const Job& job, Journal&
 
 /// Says what p?gesvd will cost, or throws if there is no memory for it.
 void GridWork::announce_exact(const WorkItem& item) const {
-  WorkItem exact = item;
-  exact.method = Method::exact;
-  const Cost cost = grid_cost(exact, comm_.size());
-  const std::string name = printable(files_.aligned_of(item).name);
-  const std::string needed = format_bytes(static_cast<double>(cost.memory + program_memory));
-  if (cost.memory + program_memory > memory_) {
-    throw SharedError(
-        ExitCode::not_certified,
-        fmt::format("tensor '{}': the Krylov method did not reach what --tolerance and --proof ask for, and "
-                    "the exact one needs "
-                    "{} a rank, but a rank has {}; use more ranks, raise --tolerance, or --exclude it",
-                    name, needed, format_bytes(static_cast<double>(memory_))));
-  }
-  log_.warn("tensor '{}': {}; p?gesvd of {} x {} begins: about {}, {} a rank", name,
+  const Cost cost = grid_cost(by_exact_method(item), comm_.size());
+  const std::uint64_t needed = cost.memory + program_memory;
+  const TensorInfo& tensor = files_.aligned_of(item);
+  if (needed > memory_)
+    throw SharedError(ExitCode::not_certified, no_memory_for_exact(tensor, needed, memory_));
+  log_.warn("tensor '{}': {}; p?gesvd of {} x {} begins: about {}, {} a rank", printable(tensor.name),
             item.method == Method::exact
                 ? "the exact method was asked for"
                 : "the Krylov method did not reach what --tolerance and --proof ask for",
-            item.rows, item.cols, format_seconds(cost.seconds), needed);
+            item.rows, item.cols, format_seconds(cost.seconds), format_bytes(static_cast<double>(needed)));
 }
 
 GridWork::Rows GridWork::my_rows(Index rows) const {

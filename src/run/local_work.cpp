@@ -6,7 +6,6 @@
 #include "lox/base/queue.hpp"
 #include "lox/base/stop.hpp"
 #include "lox/base/timer.hpp"
-#include "lox/base/units.hpp"
 #include "lox/linalg/libraries.hpp"
 #include "lox/plan/cost.hpp"
 #include "lox/run/edit.hpp"
@@ -188,19 +187,14 @@ void LocalWork::Pipeline::commit() {
   uncommitted_bytes = 0;
 }
 
-WorkItem LocalWork::by_exact_method(WorkItem item) const {
-  item.method = Method::exact;
-  const std::uint64_t needed = local_cost(item).memory;
+/// The item for the second turn, by the exact method, if there is memory for it.
+WorkItem LocalWork::once_more(const WorkItem& item) const {
+  const std::uint64_t needed = local_cost(item).exact_memory;
   if (needed > memory_) {
-    fail(ExitCode::not_certified,
-         "tensor '{}': the Krylov method did not reach what --tolerance and --proof ask for, and the exact "
-         "one needs {}, but a rank "
-         "has {}; "
-         "give each rank more (--memory), raise --tolerance, or --exclude it",
-         printable(files_.aligned_of(item).name), format_bytes(static_cast<double>(needed + program_memory)),
-         format_bytes(static_cast<double>(memory_ + program_memory)));
+    throw Error(ExitCode::not_certified, no_memory_for_exact(files_.aligned_of(item), needed + program_memory,
+                                                             memory_ + program_memory));
   }
-  return item;
+  return by_exact_method(item);
 }
 
 std::vector<TensorRecord> LocalWork::run(const std::vector<WorkItem>& items, Progress& progress,
@@ -248,7 +242,7 @@ std::vector<TensorRecord> LocalWork::run_once(const std::vector<WorkItem>& items
         if (!record) {
           parcel->slab = RowSlab();
           pipeline.release(*parcel, parcel->held);
-          failed.push_back(by_exact_method(parcel->item));
+          failed.push_back(once_more(parcel->item));
           continue;
         }
         record->bytes_read = parcel->slab.bytes_read;

@@ -85,19 +85,17 @@ RowSlab ModelFiles::read_rows(const WorkItem& item, Index first, Index count) {
   const TensorInfo& aligned = aligned_of(item);
   const TensorInfo& base = base_of(item);
   // The disk brings the base while the aligned rows are read, and goes on while pieces are worked on.
-  const auto row = static_cast<std::uint64_t>(item.cols) * width_of(base);
-  const auto rows_before = static_cast<std::uint64_t>(item.matrix * item.rows + first);
-  base_.will_read(base, rows_before * row, static_cast<std::uint64_t>(count) * row);
+  const auto first_element = static_cast<std::uint64_t>((item.matrix * item.rows + first) * item.cols);
+  const auto elements = static_cast<std::size_t>(count * item.cols);
+  base_.will_read(base, first_element * width_of(base), elements * width_of(base));
   RowSlab slab;
   slab.aligned = read_aligned(item, first, count);
-  const auto elements = static_cast<std::size_t>(count * item.cols);
   slab.delta = Buffer(elements * sizeof(float));
   // Whole rows at once, or whole segments of a long one.
   const auto cols = static_cast<std::size_t>(item.cols);
   const std::size_t fitting = bytes_at_once / width_of(base);
   const std::size_t at_once = std::min(elements, cols <= fitting ? fitting / cols * cols : fitting);
   Buffer piece(at_once * width_of(base));
-  const auto first_element = static_cast<std::uint64_t>((item.matrix * item.rows + first) * item.cols);
   std::size_t n = 0;
   for (std::size_t done = 0; done < elements; done += n) {
     n = std::min(at_once, cols <= fitting ? elements - done : cols - done % cols);

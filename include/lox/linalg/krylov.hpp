@@ -97,7 +97,6 @@ class ErrorOfDelta {
   double change_ = 0;
   double rate_ = 0;  ///< of two changes
   double error_ = std::numeric_limits<double>::infinity();
-  bool begun_ = false;
 };
 
 /// What a look at the triplets of [B S^T] shows.
@@ -135,7 +134,6 @@ class KrylovJudge {
 
   const Missed& missed() const { return missed_; }
   bool settled() const { return settled_; }
-  bool probing() const { return probing_; }
 
  private:
   /// What the random columns of the space prove: a start of nothing but random columns finds the k largest
@@ -151,7 +149,7 @@ class KrylovJudge {
   Missed missing(const KrylovLook& look) const;
   KrylovSpace space(const SmallSvd& ritz) const;
   double share() const;
-  double norm_error() const;
+  double norm_left(double squares) const;
 
   const KrylovOptions& options_;
   double dimension_;

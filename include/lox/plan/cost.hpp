@@ -17,6 +17,9 @@ struct Cost {
   double first_read = 0;  ///< seconds more if a rank begins with it: reading with nothing to solve
 };
 
+/// The same item, solved by the exact method.
+WorkItem by_exact_method(WorkItem item);
+
 /// By one rank alone. The memory formula is in docs/architecture.md and kept by a test.
 Cost local_cost(const WorkItem& item);
 /// By `ranks` ranks together; figures are per rank.

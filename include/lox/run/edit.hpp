@@ -4,7 +4,9 @@
 #include "lox/run/models.hpp"
 #include "lox/run/record.hpp"
 
+#include <cstdint>
 #include <optional>
+#include <string>
 
 namespace lox {
 
@@ -25,6 +27,9 @@ SvdOptions svd_options(const TensorRecord& record, const WorkItem& item, const T
                        const Job& job, const DeltaSummary& summary, const PairContent& content, double scale);
 /// Brings the singular values back to the delta's own scale and checks the certificate.
 void add_svd(TensorRecord& record, const Job& job, SvdResult& svd, double scale);
+/// The complaint that there is no memory for the exact method where the Krylov method failed. `needed` and
+/// `there`: bytes of a rank, the program's own included.
+std::string no_memory_for_exact(const TensorInfo& tensor, std::uint64_t needed, std::uint64_t there);
 void add_edit(TensorRecord& record, const TensorInfo& tensor, const EditSummary& edit);
 
 }  // namespace lox

@@ -27,7 +27,7 @@ class LocalWork {
   /// Items that the Krylov method failed on go to `failed`, to be done again when the memory is free.
   std::vector<TensorRecord> run_once(const std::vector<WorkItem>& items, std::vector<WorkItem>& failed,
                                      Progress& progress, Progress::Counts& counts, WorkTimes& times);
-  WorkItem by_exact_method(WorkItem item) const;
+  WorkItem once_more(const WorkItem& item) const;
   ModelFiles& files_;
   const Job& job_;
   Journal& journal_;
