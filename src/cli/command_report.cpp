@@ -3,6 +3,7 @@
 #include "lox/cli/options.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <string>
 #include <vector>
@@ -42,6 +43,12 @@ struct Kind {
   std::string methods;
 };
 
+/// Above what nothing is missing, in units of s_k.
+std::string bound_text(double epsilon) {
+  if (std::isinf(epsilon)) return "?";
+  return epsilon > 0 ? fmt::format("{:.2f} s_k", 1 + epsilon) : "-";
+}
+
 void print(const json& report) {
   std::vector<std::string> order;
   std::map<std::string, Kind> kinds;
@@ -57,7 +64,9 @@ void print(const json& report) {
     kind.realised += tensor.at("realised").get<double>();
     kind.changed += tensor.at("changed").get<double>();
     kind.certificate = std::max(kind.certificate, tensor.at("certificate").get<double>());
-    kind.missed = std::max(kind.missed, tensor.at("missed").at("epsilon").get<double>());
+    // Reports of before there was a proof say nothing of it.
+    const double missed = tensor.contains("missed") ? tensor["missed"].at("epsilon").get<double>() : INFINITY;
+    kind.missed = std::max(kind.missed, missed);
     const std::string method =
         tensor.at("method").get<std::string>() + "/" + tensor.at("where").get<std::string>();
     if (kind.methods.find(method) == std::string::npos)
@@ -72,8 +81,7 @@ void print(const json& report) {
     const auto n = static_cast<double>(kind.count);
     fmt::print("{:{}}  {:5}  {:6.1f}%  {:10.2f}  {:8.1f}%  {:7.1f}%  {:11.1e}  {:>7}  {}\n", printable(name),
                width, kind.count, 100 * kind.energy / n, kind.relative / n, 100 * kind.realised / n,
-               100 * kind.changed / n, kind.certificate,
-               kind.missed > 0 ? fmt::format("{:.2f} s_k", 1 + kind.missed) : "-", kind.methods);
+               100 * kind.changed / n, kind.certificate, bound_text(kind.missed), kind.methods);
   }
   const json& totals = report.at("totals");
   const json& job = report.at("job");

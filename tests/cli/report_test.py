@@ -231,6 +231,19 @@ class Options(ReportTest):
         self.assertEqual([report["job"][key] for key in ("k", "coef", "svd")], [5, 0.5, "krylov"])
         self.assertEqual(len(report["tensors"][0]["sigma"]), 5)
 
+    def test_table(self):
+        """What the table says, and that a report of before there was a proof is still read."""
+        self.report("--include", "krylov")
+        path = self.directory / "out.safetensors.report.json"
+        epsilon = self.entries["krylov.weight"]["missed"]["epsilon"]
+        self.assertIn(f"{1 + epsilon:.2f} s_k  krylov/local", self.lox("report", path).out)
+        report = json.loads(path.read_text())
+        for tensor in report["tensors"]:
+            for key in ("missed", "orthogonality", "settled"):
+                tensor.pop(key, None)
+        path.write_text(json.dumps(report))
+        self.assertRegex(self.lox("report", path).out, r" \? +krylov/local")
+
     def test_overwrite(self):
         self.report("--k", "2")
         first = (self.directory / "out.safetensors").read_bytes()
