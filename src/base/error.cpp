@@ -5,7 +5,7 @@ namespace lox {
 namespace {
 
 /// Length of the valid UTF-8 sequence at `at`, 0 if there is none.
-std::size_t utf8_length(const std::string& text, std::size_t at) {
+std::size_t utf8_length(std::string_view text, std::size_t at) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned char first = byte(at);
   const std::size_t length = first < 0x80                    ? 1
@@ -22,7 +22,7 @@ std::size_t utf8_length(const std::string& text, std::size_t at) {
 
 }  // namespace
 
-std::string printable(const std::string& text, std::size_t longest) {
+std::string printable(std::string_view text, std::size_t longest) {
   std::string out;
   for (std::size_t i = 0; i < text.size();) {
     if (out.size() >= longest) return out + "...";
@@ -32,7 +32,7 @@ std::string printable(const std::string& text, std::size_t longest) {
       out += fmt::format("\\x{:02x}", byte);
       ++i;
     } else {
-      out.append(text, i, length);
+      out.append(text.substr(i, length));
       i += length;
     }
   }

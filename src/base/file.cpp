@@ -20,7 +20,7 @@ namespace {
 
 [[noreturn]] void fail_io(const fs::path& path, const std::string& doing) {
   const int reason = errno;
-  fail(ExitCode::io, "{}: cannot {}: {}", printable(path.string()), doing, std::strerror(reason));
+  fail(ExitCode::io, "{}: cannot {}: {}", path, doing, std::strerror(reason));
 }
 
 int open_or_throw(const fs::path& path, int flags, const char* doing) {
@@ -106,8 +106,8 @@ void File::read(std::uint64_t offset, std::span<std::byte> to) const {
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) fail_io(path_, fmt::format("read {} bytes at {}", to.size(), offset));
     if (got == 0) {
-      fail(ExitCode::io, "{}: ends at byte {}, {} bytes early; was it changed while lox ran?",
-           printable(path_.string()), offset, to.size());
+      fail(ExitCode::io, "{}: ends at byte {}, {} bytes early; was it changed while lox ran?", path_, offset,
+           to.size());
     }
     offset += static_cast<std::uint64_t>(got);
     to = to.subspan(static_cast<std::size_t>(got));
@@ -202,8 +202,7 @@ std::string read_text(const fs::path& path, std::uint64_t limit) {
   const File file = File::open_read(path);
   const std::uint64_t size = file.size();
   if (size > limit) {
-    fail(ExitCode::bad_input, "{}: {} bytes, more than the {} allowed for such a file",
-         printable(path.string()), size, limit);
+    fail(ExitCode::bad_input, "{}: {} bytes, more than the {} allowed for such a file", path, size, limit);
   }
   std::string text(size, '\0');
   file.read(0, std::as_writable_bytes(std::span(text)));
@@ -235,8 +234,7 @@ void sync_directory(const fs::path& directory) {
 }
 
 void rename_durably(const fs::path& from, const fs::path& to) {
-  if (::rename(from.c_str(), to.c_str()) != 0)
-    fail_io(from, fmt::format("rename to {}", printable(to.string())));
+  if (::rename(from.c_str(), to.c_str()) != 0) fail_io(from, to_line("rename to {}", to));
   sync_directory(to.parent_path());
 }
 

@@ -28,7 +28,7 @@ std::uint64_t parse_bytes(const std::string& text, const std::string& what) {
   }
   const double bytes = value * factor;
   if (error != std::errc() || factor == 0 || !(bytes >= 1) || bytes > 9e18) {
-    fail(ExitCode::usage, "{} '{}' is not a size; write it like 8GiB, 500MB or 4096", what, printable(text));
+    fail(ExitCode::usage, "{} '{}' is not a size; write it like 8GiB, 500MB or 4096", what, text);
   }
   return static_cast<std::uint64_t>(bytes);
 }
@@ -51,8 +51,7 @@ double parse_seconds(const std::string& text, const std::string& what) {
     if (*at != ':') break;
     ++at;
   }
-  fail(ExitCode::usage, "{} '{}' is not a time; write it like 90s, 15m, 2h or 1:30:00", what,
-       printable(text));
+  fail(ExitCode::usage, "{} '{}' is not a time; write it like 90s, 15m, 2h or 1:30:00", what, text);
 }
 
 std::string format_bytes(double bytes) {

@@ -29,8 +29,8 @@ ExitCode run_convert(const Arguments& arguments) {
   const fs::path target = values["DST"].as<std::string>();
   const auto bytes = static_cast<double>(convert(comm, values["SRC"].as<std::string>(), target, overwrite));
   const double seconds = start.seconds();
-  log.info("wrote {}: {} in {}, {}/s", printable(target.string()), format_bytes(bytes),
-           format_seconds(seconds), format_bytes(bytes / std::max(seconds, 1e-3)));
+  log.info("wrote {}: {} in {}, {}/s", target, format_bytes(bytes), format_seconds(seconds),
+           format_bytes(bytes / std::max(seconds, 1e-3)));
   return ExitCode::done;
 }
 

@@ -56,12 +56,12 @@ void print_table(const Checkpoint& model) {
   }
   fmt::print("{:{}}  {:8}  {:>10}  shape\n", "name", width, "dtype", "bytes");
   for (const TensorInfo& tensor : model.tensors) {
-    fmt::print("{:{}}  {:8}  {:>10}  {}\n", printable(tensor.name), width, dtype_name(tensor.dtype),
-               format_bytes(static_cast<double>(tensor.extent.bytes)), shape_text(tensor));
+    print("{:{}}  {:8}  {:>10}  {}\n", tensor.name, width, dtype_name(tensor.dtype),
+          format_bytes(static_cast<double>(tensor.extent.bytes)), shape_text(tensor));
   }
-  fmt::print("\n{}: {}, {} tensors, {:.3g} parameters, {}", printable(model.path.string()),
-             format_text(model.format), model.tensors.size(), static_cast<double>(parameters),
-             format_bytes(static_cast<double>(model.bytes())));
+  print("\n{}: {}, {} tensors, {:.3g} parameters, {}", model.path, format_text(model.format),
+        model.tensors.size(), static_cast<double>(parameters),
+        format_bytes(static_cast<double>(model.bytes())));
   if (!model.carried.empty()) fmt::print(", {} other files", model.carried.size());
   fmt::print("\n");
 }

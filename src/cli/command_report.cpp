@@ -49,7 +49,7 @@ std::string bound_text(double epsilon) {
   return epsilon > 0 ? fmt::format("{:.2f} s_k", 1 + epsilon) : "-";
 }
 
-void print(const json& report) {
+void print_report(const json& report) {
   std::vector<std::string> order;
   std::map<std::string, Kind> kinds;
   for (const json& tensor : report.at("tensors")) {
@@ -79,9 +79,9 @@ void print(const json& report) {
   for (const std::string& name : order) {
     const Kind& kind = kinds[name];
     const auto n = static_cast<double>(kind.count);
-    fmt::print("{:{}}  {:5}  {:6.1f}%  {:10.2f}  {:8.1f}%  {:7.1f}%  {:11.1e}  {:>7}  {}\n", printable(name),
-               width, kind.count, 100 * kind.energy / n, kind.relative / n, 100 * kind.realised / n,
-               100 * kind.changed / n, kind.certificate, bound_text(kind.missed), kind.methods);
+    print("{:{}}  {:5}  {:6.1f}%  {:10.2f}  {:8.1f}%  {:7.1f}%  {:11.1e}  {:>7}  {}\n", name, width,
+          kind.count, 100 * kind.energy / n, kind.relative / n, 100 * kind.realised / n,
+          100 * kind.changed / n, kind.certificate, bound_text(kind.missed), kind.methods);
   }
   const json& totals = report.at("totals");
   const json& job = report.at("job");
@@ -112,11 +112,11 @@ ExitCode run_report(const Arguments& arguments) {
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;
   const std::string path = values["FILE"].as<std::string>();
-  if (!fs::exists(path)) fail(ExitCode::bad_input, "{}: no such file", printable(path));
+  if (!fs::exists(path)) fail(ExitCode::bad_input, "{}: no such file", path);
   try {
-    print(json::parse(read_text(path, std::uint64_t{2} << 30)));
+    print_report(json::parse(read_text(path, std::uint64_t{2} << 30)));
   } catch (const json::exception& error) {
-    fail(ExitCode::bad_input, "{}: is not a report of lox: {}", printable(path), printable(error.what()));
+    fail(ExitCode::bad_input, "{}: is not a report of lox: {}", path, error.what());
   }
   return ExitCode::done;
 }

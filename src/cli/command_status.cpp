@@ -24,7 +24,7 @@ ExitCode run_status(const Arguments& arguments) {
   const OutputStatus status = output_status(output);
   const bool finished = status.state == OutputStatus::State::finished;
   if (status.state == OutputStatus::State::absent) {
-    fail(ExitCode::bad_input, "{}: neither an output nor an unfinished one", printable(output.string()));
+    fail(ExitCode::bad_input, "{}: neither an output nor an unfinished one", output);
   }
   if (json) {
     const nlohmann::ordered_json all{{"state", finished ? "finished" : "unfinished"},
@@ -34,12 +34,11 @@ ExitCode run_status(const Arguments& arguments) {
                                      {"holder", status.holder}};
     fmt::print("{}\n", all.dump(1));
   } else if (finished) {
-    fmt::print("{}: finished\n", printable(output.string()));
+    print("{}: finished\n", output);
   } else {
-    fmt::print(
-        "{}: unfinished, {} of {} items done ({} written); {}\n", printable(output.string()),
-        status.items_finished, status.items, format_bytes(static_cast<double>(status.bytes_finished)),
-        status.holder.empty() ? "no job is at work on it, the same harden command goes on" : status.holder);
+    print("{}: unfinished, {} of {} items done ({} written); {}\n", output, status.items_finished,
+          status.items, format_bytes(static_cast<double>(status.bytes_finished)),
+          status.holder.empty() ? "no job is at work on it, the same harden command goes on" : status.holder);
   }
   return finished ? ExitCode::done : ExitCode::stopped;
 }

@@ -38,14 +38,14 @@ ExitCode run_synth(const Arguments& arguments) {
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;
   if (role != "base" && role != "aligned") {
-    fail(ExitCode::usage, "--role '{}' is neither base nor aligned", printable(role));
+    fail(ExitCode::usage, "--role '{}' is neither base nor aligned", role);
   }
   synth.aligned = role == "aligned";
   synth.target = values["DST"].as<std::string>();
   const Comm comm = Comm::world();
   const Log log(comm.is_root() && !quiet ? Log::Level::all : Log::Level::silent);
   const std::uint64_t bytes = synthesise(comm, synth);
-  log.info("wrote {}: the {} half of a {} pair, {}", printable(synth.target.string()), role, synth.shape,
+  log.info("wrote {}: the {} half of a {} pair, {}", synth.target, role, synth.shape,
            format_bytes(static_cast<double>(bytes)));
   return ExitCode::done;
 }

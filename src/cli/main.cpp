@@ -72,7 +72,7 @@ int main(int argc, char** argv) {
   const auto command = std::find_if(commands().begin(), commands().end(),
                                     [&](const Command& known) { return words[0] == known.name; });
   if (command == commands().end()) {
-    fmt::print(stderr, "lox: error: '{}' is not a command; see 'lox --help'\n", printable(words[0]));
+    fmt::print(stderr, "{}", to_line("lox: error: '{}' is not a command; see 'lox --help'\n", words[0]));
     return static_cast<int>(ExitCode::usage);
   }
   return static_cast<int>(run(*command, Arguments(words.begin() + 1, words.end())));

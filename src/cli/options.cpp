@@ -76,20 +76,20 @@ bool Options::parse(const Arguments& arguments, po::variables_map& values) {
       const std::string path = values["config"].as<std::string>();
       std::ifstream file(path);
       if (!file) {  // every rank looks at the same file
-        throw SharedError(ExitCode::bad_input, fmt::format("{}: cannot open the job file", printable(path)));
+        throw SharedError(ExitCode::bad_input, to_line("{}: cannot open the job file", path));
       }
       std::stringstream text;
       text << file.rdbuf();
-      refuse_placeholders(text.view(), printable(path));
+      refuse_placeholders(text.view(), path);
       try {
         po::store(po::parse_config_file(text, described_), values);
       } catch (const po::error& error) {
-        fail(ExitCode::usage, "{}: {}", printable(path), printable(error.what()));
+        fail(ExitCode::usage, "{}: {}", path, error.what());
       }
     }
     po::notify(values);
   } catch (const po::error& error) {
-    fail(ExitCode::usage, "{}; see 'lox {} --help'", printable(error.what()), command_);
+    fail(ExitCode::usage, "{}; see 'lox {} --help'", error.what(), command_);
   }
   for (const std::string& name : positional_) {
     if (!values.contains(name)) fail(ExitCode::usage, "{} is missing; see 'lox {} --help'", name, command_);
@@ -138,7 +138,7 @@ void JobOptions::finish() {
   } else if (svd == "exact") {
     job.svd = Method::exact;
   } else {
-    fail(ExitCode::usage, "--svd '{}' is neither krylov nor exact", printable(svd));
+    fail(ExitCode::usage, "--svd '{}' is neither krylov nor exact", svd);
   }
   if (grid == "auto") {
     job.grid = GridUse::automatic;
@@ -147,14 +147,13 @@ void JobOptions::finish() {
   } else if (grid == "always") {
     job.grid = GridUse::always;
   } else {
-    fail(ExitCode::usage, "--grid '{}' is none of auto, never, always", printable(grid));
+    fail(ExitCode::usage, "--grid '{}' is none of auto, never, always", grid);
   }
   if (seed == "random") {
     job.random_seed = true;
   } else if (const auto [end, error] = std::from_chars(seed.data(), seed.data() + seed.size(), job.seed);
              error != std::errc() || end != seed.data() + seed.size()) {
-    fail(ExitCode::usage, "--seed '{}' is neither a whole number from 0 to 2^64 - 1 nor 'random'",
-         printable(seed));
+    fail(ExitCode::usage, "--seed '{}' is neither a whole number from 0 to 2^64 - 1 nor 'random'", seed);
   }
   if (!time_limit.empty()) job.time_limit = parse_seconds(time_limit, "--time-limit");
   if (!memory.empty()) job.memory = parse_bytes(memory, "--memory");

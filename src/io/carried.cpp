@@ -19,11 +19,10 @@ bool is_no_part_of_a_model(const std::string& component) {
 
 CarriedFile describe(const fs::path& path, const std::string& name, int file) {
   if (!is_utf8(name)) {
-    fail(ExitCode::bad_input, "{}: its name is not UTF-8; rename it", printable(path.string()));
+    fail(ExitCode::bad_input, "{}: its name is not UTF-8; rename it", path);
   }
   if (::access(path.c_str(), R_OK) != 0) {
-    fail(ExitCode::bad_input, "{}: may not be read; ask for permission, or remove it from the model",
-         printable(path.string()));
+    fail(ExitCode::bad_input, "{}: may not be read; ask for permission, or remove it from the model", path);
   }
   return {name, {file, 0, fs::file_size(path)}};
 }
@@ -39,8 +38,7 @@ void list_carried(const fs::path& directory, const std::set<std::string>& withou
       continue;
     }
     if (at->is_symlink() && !at->exists()) {
-      fail(ExitCode::bad_input, "{}: a link to nothing; is the download complete?",
-           printable(at->path().string()));
+      fail(ExitCode::bad_input, "{}: a link to nothing; is the download complete?", at->path());
     }
     const std::string name = at->path().lexically_relative(directory).generic_string();
     if (at->is_regular_file() && !without.contains(name)) found.emplace_back(name, at->path());
@@ -62,8 +60,7 @@ void check_carried_name(const std::string& name, const fs::path& file) {
   }
   if (!stays) {
     fail(ExitCode::bad_input,
-         "{}: holds a file called '{}', which is no relative path below a folder; refused",
-         printable(file.string()), printable(name));
+         "{}: holds a file called '{}', which is no relative path below a folder; refused", file, name);
   }
 }
 

@@ -29,10 +29,10 @@ bool begins_like_hdf5(const fs::path& path) {
 }
 
 Checkpoint open_whatever(const fs::path& path) {
-  if (!fs::exists(path)) fail(ExitCode::bad_input, "{}: no such file or folder", printable(path.string()));
+  if (!fs::exists(path)) fail(ExitCode::bad_input, "{}: no such file or folder", path);
   if (fs::is_directory(path)) return open_safetensors(path.has_filename() ? path : path.parent_path());
   if (!fs::is_regular_file(path)) {
-    fail(ExitCode::bad_input, "{}: neither a file nor a folder", printable(path.string()));
+    fail(ExitCode::bad_input, "{}: neither a file nor a folder", path);
   }
   // An output that is still growing goes by the name that it will have.
   const Format format = format_of(path.extension() == ".partial" ? fs::path(path).replace_extension() : path);
@@ -42,7 +42,7 @@ Checkpoint open_whatever(const fs::path& path) {
   fail(ExitCode::bad_input,
        "{}: neither a folder of *.safetensors, nor *.safetensors, *.h5 or *.hdf5; save the model as "
        "safetensors first",
-       printable(path.string()));
+       path);
 }
 
 // A path is bytes, JSON holds characters: each byte becomes the character of its number.
@@ -167,13 +167,13 @@ Checkpoint open_checkpoint(const fs::path& path) {
   try {
     return open_whatever(path);
   } catch (const fs::filesystem_error& error) {
-    fail(ExitCode::bad_input, "{}", printable(error.what()));
+    fail(ExitCode::bad_input, "{}", error.what());
   }
 }
 
 Checkpoint create_checkpoint(const Checkpoint& like, const fs::path& path, Format format, Space space) {
   if (fs::exists(fs::symlink_status(path))) {
-    fail(ExitCode::bad_input, "{}: exists already; remove it", printable(path.string()));
+    fail(ExitCode::bad_input, "{}: exists already; remove it", path);
   }
   try {
     Checkpoint made = format == Format::hdf5 ? create_hdf5(like, path, space)

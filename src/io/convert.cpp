@@ -36,12 +36,10 @@ bool may_be_replaced(const fs::path& output) {
 void check_parent(const fs::path& output) {
   const fs::path parent = normal_path(output).parent_path();
   if (!fs::is_directory(parent)) {
-    fail(ExitCode::bad_input, "{}: its folder {} does not exist; make it first", printable(output.string()),
-         printable(parent.string()));
+    fail(ExitCode::bad_input, "{}: its folder {} does not exist; make it first", output, parent);
   }
   if (::access(parent.c_str(), W_OK | X_OK) != 0) {
-    fail(ExitCode::bad_input, "{}: no permission to write in {}: {}", printable(output.string()),
-         printable(parent.string()), std::strerror(errno));
+    fail(ExitCode::bad_input, "{}: no permission to write in {}: {}", output, parent, std::strerror(errno));
   }
 }
 
@@ -49,8 +47,7 @@ void check_apart(const fs::path& output, const fs::path& input) {
   const fs::path in = normal_path(input);
   for (const fs::path& out : {normal_path(output), normal_path(partial_path(output))}) {
     if (out != in && !is_within(out, in) && !is_within(in, out)) continue;
-    fail(ExitCode::bad_input, "{}: the output and the input {} {}; choose another place",
-         printable(output.string()), printable(input.string()),
+    fail(ExitCode::bad_input, "{}: the output and the input {} {}; choose another place", output, input,
          out == in ? "are the same" : "lie inside one another");
   }
 }
@@ -162,7 +159,7 @@ fs::path clear_partial(const fs::path& target, bool overwrite) {
   if (!is_there(partial)) return partial;
   if (!overwrite) {
     fail(ExitCode::bad_input, "{}: left by a run that did not finish; remove it, or say --overwrite",
-         printable(partial.string()));
+         partial);
   }
   remove_tree(partial);
   return partial;
@@ -182,16 +179,14 @@ void check_output(const fs::path& output, bool overwrite, const std::vector<fs::
   check_parent(output);
   if (!is_there(output)) return;
   if (!overwrite) {
-    fail(ExitCode::bad_input, "{}: exists already; say --overwrite to replace it",
-         printable(output.string()));
+    fail(ExitCode::bad_input, "{}: exists already; say --overwrite to replace it", output);
   }
   if (!may_be_replaced(output)) {
     fail(ExitCode::bad_input,
-         "{}: exists and is not such a model; --overwrite does not remove it, do so by hand",
-         printable(output.string()));
+         "{}: exists and is not such a model; --overwrite does not remove it, do so by hand", output);
   }
 } catch (const fs::filesystem_error& error) {
-  fail(ExitCode::bad_input, "{}", printable(error.what()));
+  fail(ExitCode::bad_input, "{}", error.what());
 }
 
 void publish(const fs::path& partial, const fs::path& output) {

@@ -62,7 +62,7 @@ std::vector<std::string> list_group(Hdf5Source& source, hid_t group, const std::
     if (link.type != H5L_TYPE_HARD) {
       fail(ExitCode::bad_input,
            "{}: {}/{} is a soft or external link; lox follows none, put the dataset itself there",
-           source.name, printable(path), printable(link.name));
+           source.name, path, link.name);
     }
     names.push_back(std::move(link.name));
   }
@@ -77,10 +77,9 @@ Hdf5Handle open_object(hid_t parent, const std::string& link) {
 void check_names(const std::string& file, const std::vector<TensorInfo>& entries) {
   std::unordered_set<std::string_view> seen;
   for (const TensorInfo& entry : entries) {
-    if (!is_utf8(entry.name))
-      fail(ExitCode::bad_input, "{}: the name {} is not UTF-8", file, printable(entry.name));
+    if (!is_utf8(entry.name)) fail(ExitCode::bad_input, "{}: the name {} is not UTF-8", file, entry.name);
     if (!seen.insert(entry.name).second) {
-      fail(ExitCode::bad_input, "{}: two datasets are called {}; rename one", file, printable(entry.name));
+      fail(ExitCode::bad_input, "{}: two datasets are called {}; rename one", file, entry.name);
     }
   }
 }
@@ -123,7 +122,7 @@ std::vector<TensorInfo> describe_group(Hdf5Source& source, const std::string& na
     const Hdf5Handle object = open_object(group.get(), link);
     const std::string path = "/" + name + "/" + link;
     if (H5Iget_type(object.get()) != H5I_DATASET) {
-      fail(ExitCode::bad_input, "{}: {} is no dataset", source.name, printable(path));
+      fail(ExitCode::bad_input, "{}: {} is no dataset", source.name, path);
     }
     TensorInfo entry = describe_hdf5_dataset(source, object.get(), path);
     entry.name = hdf5_text_attribute(object.get(), "name").value_or(link);
@@ -173,13 +172,13 @@ void try_reading(const Hdf5Source& source, const std::vector<TensorInfo>& tensor
     try {
       read_hdf5_bytes(source.handle.get(), tensor.dataset, 0, start);
     } catch (const Hdf5Error& error) {
-      fail(ExitCode::bad_input, "{}: dataset {}: {}", source.name, printable(tensor.dataset), error.what());
+      fail(ExitCode::bad_input, "{}: dataset {}: {}", source.name, tensor.dataset, error.what());
     }
   }
 }
 
 Findings inspect(const fs::path& path) {
-  const std::string name = printable(path.string());
+  const std::string name = path.string();
   Findings findings;
   try {
     Hdf5Source source{open_file(path), name, fs::file_size(path), 0};
@@ -231,8 +230,8 @@ Findings from_text(const std::string& text) {
 /// takes that risk, within limits that grow with the file.
 Findings inspect_apart(const fs::path& path) {
   const std::uint64_t size = fs::file_size(path);
-  const std::string what = fmt::format("{}: the HDF5 library breaks down over it; the file must be damaged",
-                                       printable(path.string()));
+  const std::string what =
+      to_line("{}: the HDF5 library breaks down over it; the file must be damaged", path);
   const Hdf5Lock lock;
   return from_text(run_apart([&] { return to_text(inspect(path)); }, 2 + (size >> 20),
                              (std::uint64_t{1} << 30) + 64 * size, what));
@@ -241,7 +240,7 @@ Findings inspect_apart(const fs::path& path) {
 }  // namespace
 
 Checkpoint open_hdf5(const fs::path& path) {
-  const std::string name = printable(path.string());
+  const std::string name = path.string();
   if (::access(path.c_str(), R_OK) != 0) fail(ExitCode::bad_input, "{}: may not be read", name);
   Findings findings = inspect_apart(path);
   Checkpoint model;
@@ -256,12 +255,11 @@ Checkpoint open_hdf5(const fs::path& path) {
   for (TensorInfo& file : findings.files) {
     check_carried_name(file.name, path);
     if (!file.dataset.empty()) {
-      fail(ExitCode::bad_input, "{}: the file {} in it is not stored as plain bytes", name,
-           printable(file.name));
+      fail(ExitCode::bad_input, "{}: the file {} in it is not stored as plain bytes", name, file.name);
     }
     if (std::any_of(model.shards.begin(), model.shards.end(),
                     [&](const Shard& s) { return s.name == file.name; })) {
-      fail(ExitCode::bad_input, "{}: the file {} in it is called like a shard", name, printable(file.name));
+      fail(ExitCode::bad_input, "{}: the file {} in it is called like a shard", name, file.name);
     }
     model.carried.push_back({std::move(file.name), file.extent});
   }
@@ -277,8 +275,7 @@ void read_hdf5_dataset(const fs::path& file, const TensorInfo& tensor, std::uint
   try {
     read_hdf5_bytes(open_file(file).get(), tensor.dataset, first, to);
   } catch (const Hdf5Error& error) {
-    fail(ExitCode::io, "{}: dataset {}: {}", printable(file.string()), printable(tensor.dataset),
-         error.what());
+    fail(ExitCode::io, "{}: dataset {}: {}", file, tensor.dataset, error.what());
   }
 }
 

@@ -84,10 +84,10 @@ Extent place_of(const Hdf5Handle& dataset, std::uint64_t bytes) {
 
 Extent create_tensor(hid_t group, const std::string& link, const TensorInfo& tensor) {
   if (tensor.shape.size() > H5S_MAX_RANK) {
-    fail(ExitCode::bad_input, "tensor {}: has {} dimensions, HDF5 holds up to {}", printable(tensor.name),
+    fail(ExitCode::bad_input, "tensor {}: has {} dimensions, HDF5 holds up to {}", tensor.name,
          tensor.shape.size(), H5S_MAX_RANK);
   }
-  const std::uint64_t bytes = checked_bytes(tensor.dtype, tensor.shape, printable(tensor.name));
+  const std::uint64_t bytes = checked_bytes(tensor.dtype, tensor.shape, tensor.name);
   const Hdf5Handle type = hdf5_type_of(tensor.dtype);
   const std::vector<std::int64_t> packed{static_cast<std::int64_t>(bytes)};
   const Hdf5Handle dataset =
@@ -163,7 +163,7 @@ Checkpoint create_hdf5(const Checkpoint& like, const fs::path& path, Space space
     const Hdf5Lock lock;
     create_structure(like, shards, made);
   } catch (const Hdf5Error& error) {
-    fail(ExitCode::io, "{}: cannot make this HDF5 file: {}", printable(path.string()), error.what());
+    fail(ExitCode::io, "{}: cannot make this HDF5 file: {}", path, error.what());
   }
   File file = File::open_write(path);
   file.reserve(file.size(), space);

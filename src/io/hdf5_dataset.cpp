@@ -73,7 +73,7 @@ void check_filters(hid_t properties, const std::string& what) {
     if (hdf5_check(H5Zfilter_avail(filter), "H5Zfilter_avail") > 0) continue;
     fail(ExitCode::bad_input,
          "{}: compressed with filter {} ({}), which this HDF5 library lacks; repack it with h5repack", what,
-         static_cast<int>(filter), printable(name.c_str()));
+         static_cast<int>(filter), name.c_str());
   }
 }
 
@@ -189,7 +189,7 @@ std::optional<std::vector<std::int64_t>> hdf5_number_attribute(hid_t object, con
 }
 
 TensorInfo describe_hdf5_dataset(const Hdf5Source& source, hid_t dataset, const std::string& path) {
-  const std::string what = fmt::format("{}: dataset {}", source.name, printable(path));
+  const std::string what = to_line("{}: dataset {}", source.name, path);
   const Hdf5Handle type(H5Dget_type(dataset), H5Tclose, "H5Dget_type");
   const Hdf5Handle properties(H5Dget_create_plist(dataset), H5Pclose, "H5Dget_create_plist");
   const std::vector<hsize_t> sizes = sizes_of(dataset);

@@ -60,8 +60,7 @@ void check_shard_names(const std::vector<Shard>& shards, const fs::path& file) {
   for (const Shard& shard : shards) {
     check_carried_name(shard.name, file);
     if (shard.name.find('/') == std::string::npos && seen.insert(shard.name).second) continue;
-    fail(ExitCode::bad_input, "{}: /layout: the shard name {} is in use or not plain",
-         printable(file.string()), printable(shard.name));
+    fail(ExitCode::bad_input, "{}: /layout: the shard name {} is in use or not plain", file, shard.name);
   }
 }
 
@@ -92,7 +91,7 @@ std::string hdf5_layout_text(const std::vector<Shard>& shards, bool made_up) {
 }
 
 void apply_hdf5_layout(const std::string& text, Checkpoint& model) {
-  const std::string what = printable(model.path.string()) + ": /layout";
+  const std::string what = model.path.string() + ": /layout";
   Layout layout = parse_layout(text, what);
   check_shard_names(layout.shards, model.path);
   std::unordered_map<std::string, TensorInfo> by_name;
@@ -103,14 +102,14 @@ void apply_hdf5_layout(const std::string& text, Checkpoint& model) {
       const auto at = by_name.find(told.name);
       if (at == by_name.end() || at->second.dtype != told.dtype || at->second.shape != told.shape) {
         fail(ExitCode::bad_input, "{}: tells of tensor {}, but no dataset in /tensors is like that", what,
-             printable(told.name));
+             told.name);
       }
       model.tensors.push_back(std::move(at->second));
       by_name.erase(at);
     }
   }
   if (!by_name.empty()) {
-    fail(ExitCode::bad_input, "{}: does not tell of tensor {}", what, printable(by_name.begin()->first));
+    fail(ExitCode::bad_input, "{}: does not tell of tensor {}", what, by_name.begin()->first);
   }
   if (!layout.made_up) model.shards = std::move(layout.shards);
 }

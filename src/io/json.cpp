@@ -39,13 +39,13 @@ class Walker {
   bool end_array() { return leave(Kind::end_array); }
   bool key(std::string& name) {
     if (!keys_.back().insert(name).second) {
-      throw JsonError(fmt::format("the key {} appears twice in one object", printable(name)));
+      throw JsonError(to_line("the key {} appears twice in one object", name));
     }
     path_.back() = name;
     return true;
   }
   bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) {
-    throw JsonError(fmt::format("not valid JSON at byte {}: {}", position, printable(error.what())));
+    throw JsonError(to_line("not valid JSON at byte {}: {}", position, error.what()));
   }
 
  private:

@@ -16,9 +16,8 @@ namespace {
 constexpr std::uint64_t longest_index = 256'000'000;
 
 File open_input(const fs::path& path) {
-  if (!fs::is_regular_file(path)) fail(ExitCode::bad_input, "{}: is not a file", printable(path.string()));
-  if (::access(path.c_str(), R_OK) != 0)
-    fail(ExitCode::bad_input, "{}: may not be read", printable(path.string()));
+  if (!fs::is_regular_file(path)) fail(ExitCode::bad_input, "{}: is not a file", path);
+  if (::access(path.c_str(), R_OK) != 0) fail(ExitCode::bad_input, "{}: may not be read", path);
   return File::open_read(path);
 }
 
@@ -28,8 +27,8 @@ void add_shard(const fs::path& path, const std::string& name, Checkpoint& model)
   Shard shard{name, read_safetensors_header(file)};
   SafetensorsHeader header = parse_safetensors_header(shard.header, path.string());
   if (header.file_size != file.size()) {
-    fail(ExitCode::bad_input, "{}: has {} bytes, but its header describes {}: {}", printable(path.string()),
-         file.size(), header.file_size,
+    fail(ExitCode::bad_input, "{}: has {} bytes, but its header describes {}: {}", path, file.size(),
+         header.file_size,
          file.size() < header.file_size ? "it was cut short" : "something was added at its end");
   }
   for (TensorInfo& tensor : header.tensors) {
@@ -46,8 +45,7 @@ std::vector<std::string> list_safetensors(const fs::path& directory) {
   for (const fs::directory_entry& entry : fs::directory_iterator(directory)) {
     if (entry.path().extension() != ".safetensors" || entry.is_directory()) continue;
     if (!entry.exists()) {
-      fail(ExitCode::bad_input, "{}: a link to nothing; is the download complete?",
-           printable(entry.path().string()));
+      fail(ExitCode::bad_input, "{}: a link to nothing; is the download complete?", entry.path());
     }
     names.push_back(entry.path().filename().string());
   }
@@ -67,7 +65,7 @@ std::vector<std::string> choose_shards(const fs::path& directory, std::vector<st
   if (names.empty()) {
     fail(ExitCode::bad_input,
          "{}: holds no *.safetensors; other forms (*.bin, *.pth, *.gguf) must be saved as safetensors first",
-         printable(directory.string()));
+         directory);
   }
   return names;
 }
@@ -79,13 +77,13 @@ std::vector<std::string> indexed_shards(const std::map<std::string, std::size_t>
     if (used.contains(name) || is_consolidated(name)) continue;
     fail(ExitCode::bad_input,
          "{}: {} does not name this file; remove it if it is stale, or complete the index",
-         printable((directory / name).string()), index_name);
+         (directory / name), index_name);
   }
   std::vector<std::string> names;
   for (const auto& [name, tensors] : used) {
     if (!std::binary_search(present.begin(), present.end(), name)) {
       fail(ExitCode::bad_input, "{}: names the file {}, which is missing; is the download complete?",
-           printable((directory / index_name).string()), printable(name));
+           (directory / index_name), name);
     }
     names.push_back(name);
   }
@@ -98,33 +96,30 @@ void check_no_duplicates(const Checkpoint& model) {
     const auto [before, fresh] = seen.emplace(tensor.name, tensor.extent.file);
     if (fresh) continue;
     fail(ExitCode::bad_input, "{}: tensor {} is also in {}; remove one of the files",
-         printable(model.files[static_cast<std::size_t>(tensor.extent.file)].string()),
-         printable(tensor.name),
-         printable(model.files[static_cast<std::size_t>(before->second)].filename().string()));
+         model.files[static_cast<std::size_t>(tensor.extent.file)], tensor.name,
+         model.files[static_cast<std::size_t>(before->second)].filename());
   }
 }
 
 /// Index and shards must tell of the same tensors: loaders differ in which of the two they believe.
 void check_index(const Checkpoint& model, const std::vector<std::pair<std::string, std::string>>& map) {
-  const std::string index = printable((model.path / index_name).string());
+  const std::string index = (model.path / index_name).string();
   std::unordered_map<std::string_view, std::string_view> mapped(map.begin(), map.end());
   for (const TensorInfo& tensor : model.tensors) {
     const std::string& shard = model.shards[static_cast<std::size_t>(tensor.extent.file)].name;
     const auto found = mapped.find(tensor.name);
     if (found == mapped.end()) {
-      fail(ExitCode::bad_input, "{}: does not name tensor {}, which is in {}", index, printable(tensor.name),
-           printable(shard));
+      fail(ExitCode::bad_input, "{}: does not name tensor {}, which is in {}", index, tensor.name, shard);
     }
     if (found->second != shard) {
-      fail(ExitCode::bad_input, "{}: says tensor {} is in {}, but it is in {}", index, printable(tensor.name),
-           printable(std::string(found->second)), printable(shard));
+      fail(ExitCode::bad_input, "{}: says tensor {} is in {}, but it is in {}", index, tensor.name,
+           std::string(found->second), shard);
     }
     mapped.erase(found);
   }
   for (const auto& [tensor, shard] : map) {
     if (!mapped.contains(tensor)) continue;
-    fail(ExitCode::bad_input, "{}: names tensor {}, but {} does not hold it", index, printable(tensor),
-         printable(shard));
+    fail(ExitCode::bad_input, "{}: names tensor {}, but {} does not hold it", index, tensor, shard);
   }
 }
 
@@ -155,7 +150,7 @@ Checkpoint open_directory(const fs::path& path) {
 void make_directory(const fs::path& path) {
   std::error_code error;
   if (!fs::create_directory(path, error)) {
-    fail(ExitCode::io, "{}: cannot make this folder: {}", printable(path.string()),
+    fail(ExitCode::io, "{}: cannot make this folder: {}", path,
          error ? error.message() : "it exists already");
   }
 }
@@ -186,8 +181,7 @@ void make_carried(const Checkpoint& like, Checkpoint& made) {
     std::error_code error;
     fs::create_directories(path.parent_path(), error);
     if (error) {
-      fail(ExitCode::io, "{}: cannot make this folder: {}", printable(path.parent_path().string()),
-           error.message());
+      fail(ExitCode::io, "{}: cannot make this folder: {}", path.parent_path(), error.message());
     }
     make_file(path, carried.extent.bytes, "");
     made.carried.push_back({carried.name, {static_cast<int>(made.files.size()), 0, carried.extent.bytes}});

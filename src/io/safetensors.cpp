@@ -51,7 +51,7 @@ class HeaderReader {
   void visit_element(const std::string& field, const JsonEvent& event);
   void close_entry();
   void set_dtype(const JsonEvent& event);
-  std::string what() const { return fmt::format("{}: tensor {}", file_, printable(entry_.info.name)); }
+  std::string what() const { return to_line("{}: tensor {}", file_, entry_.info.name); }
 
   std::string file_;
   Entry entry_;
@@ -82,7 +82,7 @@ void HeaderReader::visit_tensor(const JsonPath& path, const JsonEvent& event) {
     } else if (event.kind == Kind::end_object) {
       close_entry();
     } else {
-      fail(ExitCode::bad_input, "{}: tensor {}: its entry is not a JSON object", file_, printable(path[0]));
+      fail(ExitCode::bad_input, "{}: tensor {}: its entry is not a JSON object", file_, path[0]);
     }
   } else if (path.size() == 2) {
     visit_field(path[1], event);
@@ -118,7 +118,7 @@ void HeaderReader::set_dtype(const JsonEvent& event) {
   if (event.kind != Kind::text) fail(ExitCode::bad_input, "{}: dtype is not a text", what());
   const auto dtype = dtype_from_name(event.text);
   if (!dtype) {
-    fail(ExitCode::bad_input, "{}: unknown dtype {}", what(), printable(std::string(event.text)));
+    fail(ExitCode::bad_input, "{}: unknown dtype {}", what(), std::string(event.text));
   }
   entry_.info.dtype = *dtype;
   entry_.has_dtype = true;
@@ -152,7 +152,7 @@ SafetensorsHeader HeaderReader::finish(std::uint64_t header_bytes) {
     if (tensor.extent.offset != end) {
       fail(ExitCode::bad_input,
            "{}: tensor {}: begins at byte {} of the data, but the tensor before ends at {}: {}", file_,
-           printable(tensor.name), tensor.extent.offset, end,
+           tensor.name, tensor.extent.offset, end,
            tensor.extent.offset < end ? "they overlap" : "there is a hole");
     }
     end += tensor.extent.bytes;
@@ -166,7 +166,7 @@ nlohmann::ordered_json header_entry(const TensorInfo& tensor, std::uint64_t begi
   nlohmann::ordered_json entry;
   entry["dtype"] = std::string(dtype_name(tensor.dtype));
   entry["shape"] = tensor.shape;
-  entry["data_offsets"] = {begin, begin + checked_bytes(tensor.dtype, tensor.shape, printable(tensor.name))};
+  entry["data_offsets"] = {begin, begin + checked_bytes(tensor.dtype, tensor.shape, tensor.name)};
   return entry;
 }
 
@@ -183,7 +183,7 @@ void check_shard_name(const std::string& shard, const std::string& file) {
   if (!plain) {
     fail(ExitCode::bad_input,
          "{}: weight_map names the file {}; only *.safetensors beside the index are read, nothing outside",
-         file, printable(shard));
+         file, shard);
   }
 }
 
@@ -208,17 +208,17 @@ std::uint64_t checked_bytes(DType dtype, const std::vector<std::int64_t>& shape,
 }
 
 SafetensorsHeader parse_safetensors_header(std::string_view header, const std::string& file) {
-  HeaderReader reader(printable(file));
+  HeaderReader reader(file);
   try {
     visit_json(header, [&](const JsonPath& path, const JsonEvent& event) { reader.visit(path, event); });
   } catch (const JsonError& error) {
-    fail(ExitCode::bad_input, "{}: header: {}", printable(file), error.what());
+    fail(ExitCode::bad_input, "{}: header: {}", file, error.what());
   }
   return reader.finish(header.size());
 }
 
 std::string read_safetensors_header(const File& file) {
-  const std::string name = printable(file.path().string());
+  const std::string name = file.path().string();
   const std::uint64_t size = file.size();
   if (size < length_bytes) {
     fail(ExitCode::bad_input, "{}: {} bytes are too few for a safetensors file; was its download cut short?",
@@ -277,7 +277,7 @@ std::vector<Shard> make_shards(const std::vector<TensorInfo>& tensors, std::uint
   std::vector<TensorInfo> current;
   std::uint64_t filled = 0;
   for (const TensorInfo& tensor : tensors) {
-    const std::uint64_t bytes = checked_bytes(tensor.dtype, tensor.shape, printable(tensor.name));
+    const std::uint64_t bytes = checked_bytes(tensor.dtype, tensor.shape, tensor.name);
     if (!current.empty() && (bytes > limit || filled > limit - bytes)) {
       shards.push_back(close_shard(std::exchange(current, {})));
       filled = 0;
@@ -301,7 +301,7 @@ std::vector<Extent> place_tensors(const std::vector<TensorInfo>& tensors, const 
       tensor.extent.file = static_cast<int>(i);
       const std::string name = tensor.name;
       if (!placed.emplace(name, std::move(tensor)).second) {
-        fail(ExitCode::internal, "tensor {} is in two shards", printable(name));
+        fail(ExitCode::internal, "tensor {} is in two shards", name);
       }
     }
   }
@@ -313,7 +313,7 @@ std::vector<Extent> place_tensors(const std::vector<TensorInfo>& tensors, const 
   for (const TensorInfo& tensor : tensors) {
     const auto found = placed.find(tensor.name);
     if (found == placed.end() || found->second.dtype != tensor.dtype || found->second.shape != tensor.shape) {
-      fail(ExitCode::internal, "no shard holds the tensor {} as it is", printable(tensor.name));
+      fail(ExitCode::internal, "no shard holds the tensor {} as it is", tensor.name);
     }
     extents.push_back(found->second.extent);
   }
@@ -337,7 +337,7 @@ std::string make_safetensors_index(const std::vector<Shard>& shards) {
 
 std::vector<std::pair<std::string, std::string>> parse_safetensors_index(std::string_view text,
                                                                          const std::string& file) {
-  const std::string name = printable(file);
+  const std::string name = file;
   std::vector<std::pair<std::string, std::string>> map;
   const auto visit = [&](const JsonPath& path, const JsonEvent& event) {
     if (path.empty() || path[0] != "weight_map") return;

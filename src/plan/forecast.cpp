@@ -50,8 +50,7 @@ void check_space(const fs::path& output, std::uint64_t bytes) {
   if (needed > room) {
     fail(ExitCode::io,
          "{}: the output needs {}, but its file system has {} free; free some, or choose another --output",
-         printable(output.string()), format_bytes(static_cast<double>(needed)),
-         format_bytes(static_cast<double>(room)));
+         output, format_bytes(static_cast<double>(needed)), format_bytes(static_cast<double>(room)));
   }
 }
 

@@ -34,8 +34,8 @@ std::vector<int> pair_tensors(const Checkpoint& base, const Checkpoint& aligned)
     const auto found = by_name.find(tensor.name);
     if (found == by_name.end()) {
       fail(ExitCode::bad_input,
-           "{}: tensor '{}' is not in the base model {}; both must be checkpoints of one model",
-           printable(aligned.path.string()), printable(tensor.name), printable(base.path.string()));
+           "{}: tensor '{}' is not in the base model {}; both must be checkpoints of one model", aligned.path,
+           tensor.name, base.path);
     }
     base_of.push_back(found->second);
     by_name.erase(found);
@@ -45,28 +45,28 @@ std::vector<int> pair_tensors(const Checkpoint& base, const Checkpoint& aligned)
     const auto missing = std::min_element(by_name.begin(), by_name.end(),
                                           [](const auto& x, const auto& y) { return x.second < y.second; });
     fail(ExitCode::bad_input,
-         "{}: tensor '{}' is not in the aligned model {}; both must be checkpoints of one model",
-         printable(base.path.string()), printable(missing->first), printable(aligned.path.string()));
+         "{}: tensor '{}' is not in the aligned model {}; both must be checkpoints of one model", base.path,
+         missing->first, aligned.path);
   }
   return base_of;
 }
 
 void check_pair(const Checkpoint& aligned, const TensorInfo& ours, const Checkpoint& base,
                 const TensorInfo& theirs) {
-  const std::string where = printable(aligned.path.string());
-  const std::string name = printable(ours.name);
+  const std::string where = aligned.path.string();
+  const std::string name = ours.name;
   if (ours.shape != theirs.shape) {
     const bool more_rows = ours.shape.size() == theirs.shape.size() && !ours.shape.empty() &&
                            ours.shape.front() != theirs.shape.front() &&
                            std::equal(ours.shape.begin() + 1, ours.shape.end(), theirs.shape.begin() + 1);
     fail(ExitCode::bad_input, "{}: tensor '{}' has shape {}, but {} in the base model {}{}", where, name,
-         shape_text(ours.shape), shape_text(theirs.shape), printable(base.path.string()),
+         shape_text(ours.shape), shape_text(theirs.shape), base.path,
          more_rows ? " (was the vocabulary extended? resize the base model's embeddings the same way first)"
                    : "");
   }
   if (ours.dtype != theirs.dtype && !(is_editable(ours.dtype) && is_editable(theirs.dtype))) {
     fail(ExitCode::bad_input, "{}: tensor '{}' has dtype {}, but {} in the base model {}", where, name,
-         dtype_name(ours.dtype), dtype_name(theirs.dtype), printable(base.path.string()));
+         dtype_name(ours.dtype), dtype_name(theirs.dtype), base.path);
   }
 }
 
@@ -197,7 +197,7 @@ void refuse_what_does_not_fit(const Checkpoint& aligned, const Plan& plan, const
                                  ? "let the ranks share it (--grid auto), or give each rank more (--memory)"
                                  : "use more ranks, on more nodes, or give each rank more (--memory)";
     fail(ExitCode::bad_input, "tensor '{}' needs {} a rank {}, but a rank has {}; {}",
-         printable(aligned.tensors[static_cast<std::size_t>(item.tensor)].name),
+         aligned.tensors[static_cast<std::size_t>(item.tensor)].name,
          format_bytes(static_cast<double>(needed)),
          grid ? fmt::format("on a grid of {} ranks", resources.ranks) : "on one rank",
          format_bytes(static_cast<double>(resources.memory)), help);
@@ -223,7 +223,7 @@ Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job
     edited += edit ? 1 : 0;
   }
   if (edited == 0) {
-    fail(ExitCode::bad_input, "{}: no tensor is left to edit{}", printable(aligned.path.string()),
+    fail(ExitCode::bad_input, "{}: no tensor is left to edit{}", aligned.path,
          job.include.empty() && job.exclude.empty()
              ? "; lox edits floating tensors of two or more dimensions"
              : "; look at --include and --exclude, or list the names with 'lox inspect'");
@@ -245,7 +245,7 @@ void refuse_quantised(const Checkpoint& model) {
            "{}: tensor '{}' is {}, a quantised weight that means nothing without its scales; convert the "
            "model to BF16 "
            "first",
-           printable(model.path.string()), printable(tensor.name), dtype_name(tensor.dtype));
+           model.path, tensor.name, dtype_name(tensor.dtype));
     }
   }
   const auto config = std::find_if(model.carried.begin(), model.carried.end(),
@@ -260,7 +260,7 @@ void refuse_quantised(const Checkpoint& model) {
          "{}: config.json has a quantization_config: the weights are quantised, and editing them without "
          "their scales "
          "would be wrong; convert the model to BF16 first",
-         printable(model.path.string()));
+         model.path);
   }
 }
 

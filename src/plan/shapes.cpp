@@ -38,7 +38,7 @@ const ModelShape& model_shape(const std::string& name) {
     if (shape.name == name) return shape;
     known += (known.empty() ? "" : ", ") + shape.name;
   }
-  fail(ExitCode::usage, "--shape '{}' is not known; there are {}", printable(name), known);
+  fail(ExitCode::usage, "--shape '{}' is not known; there are {}", name, known);
 }
 
 std::vector<TensorInfo> model_tensors(const ModelShape& shape, std::int64_t layers) {

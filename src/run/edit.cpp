@@ -47,7 +47,7 @@ void add_delta(TensorRecord& record, const DeltaSummary& summary) {
     fail(ExitCode::bad_input,
          "tensor '{}': its F64 values differ from the base model's by less than float can carry (at most "
          "{:.1e}); --exclude it",
-         printable(record.name), summary.largest);
+         record.name, summary.largest);
   }
   record.delta_norm = std::sqrt(summary.norm_squared);
   // Nothing to add: the aligned bytes stay.
@@ -89,26 +89,25 @@ void add_svd(TensorRecord& record, const Job& job, SvdResult& svd, double scale)
          "tensor '{}': residual {:.2e} or orthogonality {:.2e} of the singular triplets is above the "
          "tolerance "
          "{:.2e}, by the {} method; raise --tolerance",
-         printable(record.name), svd.certificate.residual, svd.certificate.orthogonality, job.tolerance,
+         record.name, svd.certificate.residual, svd.certificate.orthogonality, job.tolerance,
          method_name(svd.method));
   }
 }
 
 std::string no_memory_for_exact(const TensorInfo& tensor, std::uint64_t needed, std::uint64_t there) {
-  return fmt::format(
+  return to_line(
       "tensor '{}': the Krylov method did not reach what --tolerance and --proof ask for, and the exact one "
       "needs "
       "{} a rank, but a rank has {}; use more ranks, give each more (--memory), raise --tolerance, or "
       "--exclude it",
-      printable(tensor.name), format_bytes(static_cast<double>(needed)),
-      format_bytes(static_cast<double>(there)));
+      tensor.name, format_bytes(static_cast<double>(needed)), format_bytes(static_cast<double>(there)));
 }
 
 void add_edit(TensorRecord& record, const TensorInfo& tensor, const EditSummary& edit) {
   if (!edit.finite) {
     fail(ExitCode::bad_input,
-         "tensor '{}': the edit leaves the range of {}; use a smaller --coef, or --exclude it",
-         printable(tensor.name), dtype_name(tensor.dtype));
+         "tensor '{}': the edit leaves the range of {}; use a smaller --coef, or --exclude it", tensor.name,
+         dtype_name(tensor.dtype));
   }
   record.edit_norm = std::sqrt(edit.edit_squared);
   record.realised_dot = edit.realised_dot;

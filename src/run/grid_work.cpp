@@ -54,7 +54,7 @@ void GridWork::announce_exact(const WorkItem& item) const {
   const TensorInfo& tensor = files_.aligned_of(item);
   if (needed > memory_)
     throw SharedError(ExitCode::not_certified, no_memory_for_exact(tensor, needed, memory_));
-  log_.warn("tensor '{}': {}; p?gesvd of {} x {} begins: about {}, {} a rank", printable(tensor.name),
+  log_.warn("tensor '{}': {}; p?gesvd of {} x {} begins: about {}, {} a rank", tensor.name,
             item.method == Method::exact
                 ? "the exact method was asked for"
                 : "the Krylov method did not reach what --tolerance and --proof ask for",

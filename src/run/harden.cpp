@@ -137,8 +137,8 @@ std::vector<TensorRecord> recheck(const Comm& comm, const Models& models, std::v
     if (bad[i] == 0) {
       good.push_back(std::move(finished[i]));
     } else {
-      log.warn("tensor '{}' matrix {} is not what was written; it will be done again",
-               printable(finished[i].name), finished[i].matrix);
+      log.warn("tensor '{}' matrix {} is not what was written; it will be done again", finished[i].name,
+               finished[i].matrix);
     }
   }
   log.info("rechecked {} finished items, {} to do again", finished.size(), finished.size() - good.size());
@@ -255,7 +255,7 @@ void log_summary(const Log& log, const Job& job, const nlohmann::ordered_json& r
     log.info("{} tensors have s_k = s_k+1 as far as arithmetic tells: the last digits of their edit are open",
              unsettled);
   }
-  log.info("wrote {} and {}", printable(job.output.string()), printable(report_path(job).string()));
+  log.info("wrote {} and {}", job.output, report_path(job));
 }
 
 }  // namespace
@@ -275,8 +275,7 @@ ExitCode harden(const Comm& comm, const Job& asked, const Log& log) {
     for (const Checkpoint* model : {&models.base, &models.aligned}) refuse_quantised(*model);
     std::erase_if(models.aligned.carried, [&](const CarriedFile& file) {
       const bool drop = is_foreign_weights(file.name);
-      if (drop)
-        log.warn("{} is not carried over: it holds weights that are not hardened", printable(file.name));
+      if (drop) log.warn("{} is not carried over: it holds weights that are not hardened", file.name);
       return drop;
     });
     const Plan plan = make_plan(models.base, models.aligned, job, resources);
@@ -291,7 +290,7 @@ ExitCode harden(const Comm& comm, const Job& asked, const Log& log) {
   if (comm.sum(std::int64_t{workspace.published ? 1 : 0}) > 0) {
     on_root(comm, [&] {
       remove_journal(job);
-      log.info("{} was finished already", printable(job.output.string()));
+      log.info("{} was finished already", job.output);
     });
     return ExitCode::done;
   }
@@ -308,8 +307,8 @@ ExitCode harden(const Comm& comm, const Job& asked, const Log& log) {
   deal(plan.items, comm.size());
   const Progress::Counts left = count(models, plan, plan.items);
   if (workspace.resumed) {
-    log.info("going on with {}: {} of {} items are finished", printable(job.output.string()),
-             total.items - left.items, total.items);
+    log.info("going on with {}: {} of {} items are finished", job.output, total.items - left.items,
+             total.items);
   }
   std::vector<WorkItem> mine;
   for (const WorkItem& item : plan.items) {

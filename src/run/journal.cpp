@@ -44,7 +44,7 @@ void Journal::append(const std::vector<TensorRecord>& records) {
   file_.sync();
   if (file_.links() == 0) {
     fail(ExitCode::io, "{}: was removed while lox ran; the output cannot be trusted any more, start again",
-         printable(file_.path().string()));
+         file_.path());
   }
 }
 

@@ -63,13 +63,12 @@ bool is_of_an_earlier_start(const fs::path& path) {
 OutputLock::OutputLock(const fs::path& file) : file_(File::open_append(file)) {
   if (!try_lock(file_, true) && !is_of_an_earlier_start(file)) {
     fail(ExitCode::bad_input,
-         "{}: another job is writing this output: {}; wait for it, or choose another --output",
-         printable(file.string()), describe(file));
+         "{}: another job is writing this output: {}; wait for it, or choose another --output", file,
+         describe(file));
   }
   if (file_.links() == 0) {
     fail(ExitCode::bad_input,
-         "{}: another job has just finished or restarted this output; run the command again",
-         printable(file.string()));
+         "{}: another job has just finished or restarted this output; run the command again", file);
   }
   const std::time_t now = std::time(nullptr);
   std::array<char, 32> since{};

@@ -24,15 +24,15 @@ constexpr std::size_t bytes_at_once = std::size_t{512} << 10;  // of the base; a
     to_double(dtype, bytes.data() + *found * width, 1, &value);
     fail(ExitCode::bad_input,
          "{}: tensor '{}' of the {} model holds {} at index {}; repair it, or use --exclude",
-         printable(model.files[static_cast<std::size_t>(tensor.extent.file)].string()),
-         printable(tensor.name), &model == &models.base ? "base" : "aligned",
-         std::isnan(value) ? "NaN" : "Inf", first_index + static_cast<std::int64_t>(*found));
+         model.files[static_cast<std::size_t>(tensor.extent.file)], tensor.name,
+         &model == &models.base ? "base" : "aligned", std::isnan(value) ? "NaN" : "Inf",
+         first_index + static_cast<std::int64_t>(*found));
   };
   look(models.aligned, aligned, ours);
   look(models.base, base, theirs);
   fail(ExitCode::bad_input,
        "{}: tensor '{}' differs so much from the base model's that float overflows; use --exclude",
-       printable(models.aligned.path.string()), printable(aligned.name));
+       models.aligned.path, aligned.name);
 }
 
 std::size_t width_of(const TensorInfo& tensor) {

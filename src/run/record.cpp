@@ -16,7 +16,7 @@ Value from_name(const std::array<Value, n>& values, std::string_view (*name)(Val
   for (const Value value : values) {
     if (name(value) == text) return value;
   }
-  fail(ExitCode::bad_input, "'{}' is not a word of the journal", printable(text));
+  fail(ExitCode::bad_input, "'{}' is not a word of the journal", text);
 }
 
 }  // namespace

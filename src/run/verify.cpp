@@ -139,9 +139,9 @@ std::string stray_files(const Checkpoint& aligned, const Checkpoint& hardened) {
   std::string failures;
   for (const CarriedFile& file : hardened.carried) {
     if (is_foreign_weights(file.name)) {
-      failures += fmt::format("file '{}': holds weights that are not hardened\n", printable(file.name));
+      failures += to_line("file '{}': holds weights that are not hardened\n", file.name);
     } else if (!known.contains(file.name)) {
-      failures += fmt::format("file '{}': is not in the aligned model\n", printable(file.name));
+      failures += to_line("file '{}': is not in the aligned model\n", file.name);
     }
   }
   return failures;
@@ -220,16 +220,14 @@ ExitCode verify(const Comm& comm, const Job& job, std::int64_t sample, const Log
     const Judgement judgement = verifier.judge(*item, before, tensor, *result.at(tensor.name));
     counts.add(judgement, tensor.dtype);
     if (judgement.fault.empty()) continue;
-    failures +=
-        fmt::format("tensor '{}' matrix {}: {}\n", printable(tensor.name), item->matrix, judgement.fault);
+    failures += to_line("tensor '{}' matrix {}: {}\n", tensor.name, item->matrix, judgement.fault);
   }
   for (const WorkItem& item : plan.items) {
     if (item.action != Action::copy || !mine()) continue;
     const TensorInfo& tensor = aligned.tensors[static_cast<std::size_t>(item.tensor)];
     ++counts.copied;
     if (const auto differs = verifier.first_difference(tensor, *result.at(tensor.name))) {
-      failures += fmt::format("tensor '{}': byte {} is not that of the aligned model\n",
-                              printable(tensor.name), *differs);
+      failures += to_line("tensor '{}': byte {} is not that of the aligned model\n", tensor.name, *differs);
     }
   }
   for (const CarriedFile& file : aligned.carried) {
@@ -237,10 +235,9 @@ ExitCode verify(const Comm& comm, const Job& job, std::int64_t sample, const Log
     ++counts.files;
     const auto found = files.find(file.name);
     if (found == files.end()) {
-      failures += fmt::format("file '{}': is missing\n", printable(file.name));
+      failures += to_line("file '{}': is missing\n", file.name);
     } else if (const auto differs = verifier.first_difference(file, *found->second)) {
-      failures += fmt::format("file '{}': byte {} is not that of the aligned model\n", printable(file.name),
-                              *differs);
+      failures += to_line("file '{}': byte {} is not that of the aligned model\n", file.name, *differs);
     }
   }
 

@@ -62,7 +62,7 @@ Checkpoint reopen(const fs::path& partial, const Checkpoint& aligned) {
     if (match == by_name.end() || match->second.shape != tensor.shape ||
         match->second.dtype != tensor.dtype) {
       fail(ExitCode::bad_input, "{}: the unfinished output has lost tensor '{}'; remove it and its .journal",
-           printable(partial.string()), printable(tensor.name));
+           partial, tensor.name);
     }
     found.tensors.push_back(match->second);
   }
@@ -92,15 +92,14 @@ fs::path lock_file(const fs::path& journal) {
 void check_report_folder(const fs::path& report) {
   const fs::path folder = normal_path(report).parent_path();
   if (::access(folder.c_str(), W_OK | X_OK) != 0) {
-    fail(ExitCode::bad_input, "{}: the report cannot be written there: {}", printable(report.string()),
-         std::strerror(errno));
+    fail(ExitCode::bad_input, "{}: the report cannot be written there: {}", report, std::strerror(errno));
   }
 }
 
 void remove_tree(const fs::path& path) {
   std::error_code error;
   fs::remove_all(path, error);
-  if (error) fail(ExitCode::io, "{}: cannot remove: {}", printable(path.string()), error.message());
+  if (error) fail(ExitCode::io, "{}: cannot remove: {}", path, error.message());
 }
 
 }  // namespace
@@ -134,7 +133,7 @@ void check_inputs_unchanged(const json& fingerprint, const Checkpoint& base, con
     try {
       now = identity(*model);
     } catch (const fs::filesystem_error& error) {
-      fail(ExitCode::io, "the {} model vanished while lox ran: {}", name, printable(error.what()));
+      fail(ExitCode::io, "the {} model vanished while lox ran: {}", name, error.what());
     }
     const std::string changed = difference(now, fingerprint.at(name), name);
     if (!changed.empty()) {
@@ -226,14 +225,13 @@ Workspace open_workspace(const Job& job, const Checkpoint& base, const Checkpoin
     if (!job.overwrite) {
       fail(ExitCode::bad_input,
            "{}: belongs to another job: {}; run that job to its end, or throw it away with --overwrite",
-           printable(partial.string()), changed);
+           partial, changed);
     }
   } else if (fs::exists(partial) && fresh && !job.overwrite) {
     workspace.lock.reset();
     remove_tree(journal);
     fail(ExitCode::bad_input,
-         "{}: exists, but without a journal to go on from; remove it, or use --overwrite",
-         printable(partial.string()));
+         "{}: exists, but without a journal to go on from; remove it, or use --overwrite", partial);
   }
   try {
     start_over();

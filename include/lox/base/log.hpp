@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/base/error.hpp"
+
 #include <cstdio>
 #include <string>
-#include <utility>
-
-#include <fmt/format.h>
 
 namespace lox {
 
@@ -16,12 +15,12 @@ class Log {
   explicit Log(Level level = Level::silent) : level_(level) {}
 
   template <class... Args>
-  void info(fmt::format_string<Args...> text, Args&&... args) const {
-    if (level_ == Level::all) line(fmt::format(text, std::forward<Args>(args)...));
+  void info(LineFormat<Args...> text, const Args&... args) const {
+    if (level_ == Level::all) line(to_line(text, args...));
   }
   template <class... Args>
-  void warn(fmt::format_string<Args...> text, Args&&... args) const {
-    if (level_ != Level::silent) line("warning: " + fmt::format(text, std::forward<Args>(args)...));
+  void warn(LineFormat<Args...> text, const Args&... args) const {
+    if (level_ != Level::silent) line("warning: " + to_line(text, args...));
   }
   bool speaks() const { return level_ == Level::all; }
 

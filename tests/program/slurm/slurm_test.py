@@ -16,7 +16,7 @@ from checkpoint import Tensor, tree, write_directory
 from cluster import Cluster, kill, missing, wait_until
 from program import LOX, journal_lines, run
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "slurm"
+SCRIPTS = Path(__file__).resolve().parents[3] / "slurm"
 PROGRAM = shutil.which(LOX) or LOX
 TENSORS = 12
 OPTIONS = "k = 4\ncoef = 1.25\nsvd = exact\n"  # the exact method: much to do for small files

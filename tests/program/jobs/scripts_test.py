@@ -8,7 +8,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "slurm"
+SCRIPTS = Path(__file__).resolve().parents[3] / "slurm"
 JOB = "base = a b  # the base\naligned=aligned/\n\noutput = out\nk = 4\n# coef = 9\ninclude = q_proj\ninclude = k_proj\n"
 
 

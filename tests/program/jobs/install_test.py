@@ -10,7 +10,7 @@ from pathlib import Path
 
 from program import LOX, run
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PACKAGING = ROOT / "docs/packaging"
 BUILD = os.environ.get("LOX_BUILD", "")
 

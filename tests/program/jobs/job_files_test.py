@@ -10,7 +10,7 @@ from pathlib import Path
 
 from program import run
 
-JOBS = Path(__file__).resolve().parents[2] / "jobs"
+JOBS = Path(__file__).resolve().parents[3] / "jobs"
 FILES = {path.stem: path for path in sorted(JOBS.glob("*.ini"))}
 FAMILIES = {"llama-2-7b", "llama-3-8b", "llama-3-70b", "llama-3.1-405b", "mistral-7b", "mixtral-8x7b", "qwen2.5-72b"}
 NEEDS = re.compile(r"# Needs: (\d+) ranks, (\d+) GB a rank, (\d+) GB of disk\.")
