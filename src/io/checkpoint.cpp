@@ -16,9 +16,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-/// Files a storage keeps open: models may carry more files than a process may open.
-constexpr std::size_t most_open_files = 256;
-
 bool begins_like_hdf5(const fs::path& path) {
   constexpr std::array<unsigned char, 8> signature{0x89, 'H', 'D', 'F', '\r', '\n', 0x1A, '\n'};
   const File file = File::open_read(path);
@@ -76,27 +73,6 @@ Extent extent_from_json(const Json& json) {
   return {json.at(0), json.at(1), json.at(2)};
 }
 
-void check_range(const Extent& extent, std::uint64_t first, std::uint64_t count) {
-  if (first > extent.bytes || count > extent.bytes - first) {
-    fail(ExitCode::internal, "bytes {} to {} of an extent of {}", first, first + count, extent.bytes);
-  }
-}
-
-/// Calls move(first, span) until `bytes` are moved, with one buffer.
-template <class Move>
-void in_pieces(std::uint64_t bytes, Move move) {
-  std::vector<std::byte> buffer(std::min(bytes, copy_piece));
-  for (std::uint64_t first = 0; first < bytes; first += buffer.size()) {
-    move(first, std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), bytes - first)));
-  }
-}
-
-void check_same_size(const Extent& source, const Extent& target) {
-  if (source.bytes != target.bytes) {
-    fail(ExitCode::internal, "copying {} bytes to a place of {}", source.bytes, target.bytes);
-  }
-}
-
 }  // namespace
 
 Format format_of(const fs::path& path) {
@@ -110,12 +86,6 @@ std::int64_t TensorInfo::elements() const {
   std::int64_t product = 1;
   for (const std::int64_t size : shape) product *= size;
   return product;
-}
-
-const TensorInfo* Checkpoint::find(const std::string& name) const {
-  const auto found = std::find_if(tensors.begin(), tensors.end(),
-                                  [&](const TensorInfo& tensor) { return tensor.name == name; });
-  return found == tensors.end() ? nullptr : &*found;
 }
 
 std::uint64_t Checkpoint::bytes() const {
@@ -185,60 +155,6 @@ Checkpoint create_checkpoint(const Checkpoint& like, const fs::path& path, Forma
     fs::remove_all(path, ignored);
     throw;
   }
-}
-
-Storage::Storage(const Checkpoint& checkpoint, Access access) : checkpoint_(checkpoint), access_(access) {}
-Storage::~Storage() = default;
-
-std::shared_ptr<File> Storage::file(int index) {
-  const std::lock_guard lock(mutex_);
-  const auto found = files_.find(index);
-  if (found != files_.end()) return found->second;
-  const fs::path& path = checkpoint_.files.at(static_cast<std::size_t>(index));
-  auto file =
-      std::make_shared<File>(access_ == Access::read ? File::open_read(path) : File::open_write(path));
-  if (files_.size() >= most_open_files) files_.erase(files_.begin());
-  return files_.emplace(index, std::move(file)).first->second;
-}
-
-void Storage::read(const TensorInfo& tensor, std::uint64_t first, std::span<std::byte> to) {
-  if (tensor.dataset.empty()) return read(tensor.extent, first, to);
-  check_range(tensor.extent, first, to.size());
-  read_hdf5_dataset(checkpoint_.files.at(static_cast<std::size_t>(tensor.extent.file)), tensor, first, to);
-}
-
-void Storage::will_read(const TensorInfo& tensor, std::uint64_t first, std::uint64_t bytes) {
-  if (!tensor.dataset.empty()) return;
-  file(tensor.extent.file)->will_read(tensor.extent.offset + first, bytes);
-}
-void Storage::read(const Extent& extent, std::uint64_t first, std::span<std::byte> to) {
-  check_range(extent, first, to.size());
-  if (!to.empty()) file(extent.file)->read(extent.offset + first, to);
-}
-
-void Storage::write(const Extent& extent, std::uint64_t first, std::span<const std::byte> from) {
-  check_range(extent, first, from.size());
-  if (!from.empty()) file(extent.file)->write(extent.offset + first, from);
-}
-
-void Storage::sync(const Extent& extent) {
-  file(extent.file)->sync();
-}
-
-void copy_extent(Storage& from, const Extent& source, Storage& to, const Extent& target) {
-  check_same_size(source, target);
-  in_pieces(source.bytes, [&](std::uint64_t first, std::span<std::byte> piece) {
-    from.read(source, first, piece);
-    to.write(target, first, piece);
-  });
-}
-
-void copy_tensor(Storage& from, const TensorInfo& source, Storage& to, const TensorInfo& target) {
-  check_same_size(source.extent, target.extent);
-  in_pieces(source.extent.bytes, [&](std::uint64_t first, std::span<std::byte> piece) {
-    from.read(source, first, piece);
-    to.write(target.extent, first, piece);
-  });
 }
 
 }  // namespace lox

@@ -3,6 +3,7 @@
 
 #include "lox/base/error.hpp"
 #include "lox/base/stop.hpp"
+#include "lox/io/storage.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -64,8 +65,8 @@ class Copier {
   Copier(const Checkpoint& from, const Checkpoint& to, std::uint64_t first, std::uint64_t last)
       : from_(from),
         to_(to),
-        source_(from, Storage::Access::read),
-        target_(to, Storage::Access::write),
+        source_(from, FileStorage::Access::read),
+        target_(to, FileStorage::Access::write),
         first_(first),
         last_(last) {}
 
@@ -106,8 +107,8 @@ class Copier {
 
   const Checkpoint& from_;
   const Checkpoint& to_;
-  Storage source_;
-  Storage target_;
+  FileStorage source_;
+  FileStorage target_;
   std::uint64_t first_;
   std::uint64_t last_;
   std::uint64_t passed_ = 0;

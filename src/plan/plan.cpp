@@ -3,6 +3,7 @@
 
 #include "lox/base/error.hpp"
 #include "lox/base/units.hpp"
+#include "lox/io/storage.hpp"
 #include "lox/linalg/dist_svd.hpp"
 #include "lox/plan/cost.hpp"
 
@@ -252,7 +253,7 @@ void refuse_quantised(const Checkpoint& model) {
                                    [](const CarriedFile& file) { return file.name == "config.json"; });
   if (config == model.carried.end() || config->extent.bytes > (std::uint64_t{16} << 20)) return;
   std::string text(config->extent.bytes, '\0');
-  Storage storage(model, Storage::Access::read);
+  FileStorage storage(model, FileStorage::Access::read);
   storage.read(config->extent, 0, std::as_writable_bytes(std::span(text)));
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
   if (json.is_object() && json.contains("quantization_config") && !json["quantization_config"].is_null()) {

@@ -8,6 +8,7 @@
 #include "lox/base/units.hpp"
 #include "lox/base/version.hpp"
 #include "lox/io/convert.hpp"
+#include "lox/io/storage.hpp"
 #include "lox/linalg/libraries.hpp"
 #include "lox/plan/cost.hpp"
 #include "lox/plan/forecast.hpp"
@@ -114,7 +115,7 @@ std::vector<TensorRecord> recheck(const Comm& comm, const Models& models, std::v
                                   const Log& log) {
   std::map<std::string, const TensorInfo*> tensors;
   for (const TensorInfo& tensor : models.output.tensors) tensors.emplace(tensor.name, &tensor);
-  Storage storage(models.output, Storage::Access::read);
+  FileStorage storage(models.output, FileStorage::Access::read);
   std::vector<double> bad(finished.size(), 0.0);
   for (std::size_t i = 0; i < finished.size(); ++i) {
     const auto found = tensors.find(finished[i].name);

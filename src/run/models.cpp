@@ -53,9 +53,9 @@ void PairContent::add(const PairContent& other) {
 ModelFiles::ModelFiles(const Models& models, const Plan& plan)
     : models_(models),
       plan_(plan),
-      base_(models.base, Storage::Access::read),
-      aligned_(models.aligned, Storage::Access::read),
-      output_(models.output, Storage::Access::write) {}
+      base_(models.base, FileStorage::Access::read),
+      aligned_(models.aligned, FileStorage::Access::read),
+      output_(models.output, FileStorage::Access::write) {}
 
 const TensorInfo& ModelFiles::base_of(const WorkItem& item) const {
   return models_.base.tensors[static_cast<std::size_t>(plan_.base_of[static_cast<std::size_t>(item.tensor)])];

@@ -7,6 +7,7 @@
 #include "lox/base/simd.hpp"
 #include "lox/io/convert.hpp"
 #include "lox/io/safetensors.hpp"
+#include "lox/io/storage.hpp"
 #include "lox/linalg/matrix.hpp"
 #include "lox/plan/shapes.hpp"
 
@@ -119,7 +120,7 @@ std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
     for (const auto& [name, text] : files) like.carried.push_back({name, {0, 0, text.size()}});
     output = create_checkpoint(like, partial, format_of(options.target),
                                options.headers_only ? Space::sparse : Space::reserved);
-    Storage storage(output, Storage::Access::write);
+    FileStorage storage(output, FileStorage::Access::write);
     for (const CarriedFile& file : output.carried) {
       for (const auto& [name, text] : files) {
         if (name == file.name) storage.write(file.extent, 0, std::as_bytes(std::span(text)));
@@ -128,7 +129,7 @@ std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
   });
   broadcast(comm, output);
   const Generator generator(options);
-  Storage storage(output, Storage::Access::write);
+  FileStorage storage(output, FileStorage::Access::write);
   std::uint64_t given = 0;  // tensors go to ranks by bytes, in order
   for (const TensorInfo& tensor : output.tensors) {
     const auto owner =

@@ -4,6 +4,7 @@
 #include "lox/base/buffer.hpp"
 #include "lox/base/error.hpp"
 #include "lox/base/random.hpp"
+#include "lox/io/storage.hpp"
 #include "lox/plan/plan.hpp"
 #include "lox/run/reference_edit.hpp"
 
@@ -20,9 +21,9 @@ class Verifier {
  public:
   Verifier(const Job& job, const Checkpoint& base, const Checkpoint& aligned, const Checkpoint& hardened)
       : job_(job),
-        base_(base, Storage::Access::read),
-        aligned_(aligned, Storage::Access::read),
-        hardened_(hardened, Storage::Access::read) {}
+        base_(base, FileStorage::Access::read),
+        aligned_(aligned, FileStorage::Access::read),
+        hardened_(hardened, FileStorage::Access::read) {}
 
   /// Index of the first byte of a copied tensor or file that differs, or nothing.
   std::optional<std::uint64_t> first_difference(const TensorInfo& aligned, const TensorInfo& hardened) {
@@ -66,9 +67,9 @@ class Verifier {
     return bytes;
   }
   const Job& job_;
-  Storage base_;
-  Storage aligned_;
-  Storage hardened_;
+  FileStorage base_;
+  FileStorage aligned_;
+  FileStorage hardened_;
 };
 
 /// Which matrices to check: `sample` of them, spread by a hash of their names.

@@ -3,6 +3,7 @@
 
 #include "lox/base/error.hpp"
 #include "lox/io/convert.hpp"
+#include "lox/io/storage.hpp"
 #include "lox/run/journal.hpp"
 
 #include <cerrno>
@@ -72,8 +73,8 @@ Checkpoint reopen(const fs::path& partial, const Checkpoint& aligned) {
 void copy_carried_files(const Checkpoint& from, const Checkpoint& to) {
   std::unordered_map<std::string, const CarriedFile*> by_name;
   for (const CarriedFile& file : from.carried) by_name.emplace(file.name, &file);
-  Storage source(from, Storage::Access::read);
-  Storage target(to, Storage::Access::write);
+  FileStorage source(from, FileStorage::Access::read);
+  FileStorage target(to, FileStorage::Access::write);
   for (const CarriedFile& file : to.carried) {
     const auto match = by_name.find(file.name);
     if (match == by_name.end() || file.extent.bytes == 0) continue;

@@ -5,6 +5,7 @@
 // findings, and hdf5_apart_fuzz, which opens files as the program does, shows that we survive it.
 #include "lox/io/carried.hpp"
 #include "lox/io/hdf5.hpp"
+#include "lox/io/storage.hpp"
 
 #include <algorithm>
 
@@ -28,7 +29,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
           check_carried_name(shard.name, file.path());
           fuzz::expect(shard.name.find('/') == std::string::npos, "a shard is a plain name");
         }
-        Storage storage(model, Storage::Access::read);
+        FileStorage storage(model, FileStorage::Access::read);
         std::vector<std::byte> start;
         for (const TensorInfo& tensor : model.tensors) {
           if (tensor.dataset.empty() && tensor.extent.bytes > 0) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "lox/io/checkpoint.hpp"
+#include "lox/io/storage.hpp"
 
 #include "io/models.hpp"
 
@@ -48,7 +49,7 @@ TEST(Storage, ReadsAndWritesWithinExtentsOnly) {
   testing::put(scratch / "f", "0123456789");
   Checkpoint model;
   model.files = {scratch / "f"};
-  Storage storage(model, Storage::Access::write);
+  FileStorage storage(model, FileStorage::Access::write);
   const Extent extent{0, 2, 4};
   std::string bytes(2, '\0');
   storage.read(extent, 1, std::as_writable_bytes(std::span(bytes)));
@@ -69,7 +70,7 @@ TEST(Storage, KeepsAFewFilesOpenHoweverManyThereAre) {
     model.files.push_back(scratch / std::to_string(i));
     testing::put(model.files.back(), std::string(1, static_cast<char>(i % 100)));
   }
-  Storage storage(model, Storage::Access::read);
+  FileStorage storage(model, FileStorage::Access::read);
   for (int i = 0; i < 600; ++i) {
     std::byte byte{};
     storage.read(Extent{i, 0, 1}, 0, std::span(&byte, 1));
@@ -88,8 +89,8 @@ TEST(Storage, CopiesExtentsOfTheSameSize) {
   Checkpoint to;
   to.files = {scratch / "b"};
   {
-    Storage source(from, Storage::Access::read);
-    Storage target(to, Storage::Access::write);
+    FileStorage source(from, FileStorage::Access::read);
+    FileStorage target(to, FileStorage::Access::write);
     copy_extent(source, {0, 1, 3}, target, {0, 4, 3});
     expect_error(ExitCode::internal, [&] { copy_extent(source, {0, 1, 3}, target, {0, 4, 4}); }, {"3", "4"});
   }

@@ -3,6 +3,7 @@
 
 #include "lox/io/hdf5_layout.hpp"
 #include "lox/io/model_directory.hpp"
+#include "lox/io/storage.hpp"
 
 #include <array>
 #include <csignal>
@@ -16,6 +17,8 @@ namespace lox {
 namespace {
 
 using testing::expect_error;
+using testing::copy_tensor;
+using testing::find_tensor;
 using testing::get;
 using testing::put;
 using testing::put_odd_model;
@@ -23,14 +26,14 @@ using testing::Scratch;
 using Shape = std::vector<hsize_t>;
 
 std::string bytes_of(const Checkpoint& model, const TensorInfo& tensor) {
-  Storage storage(model, Storage::Access::read);
+  FileStorage storage(model, FileStorage::Access::read);
   std::string bytes(tensor.extent.bytes, '\0');
   storage.read(tensor, 0, std::as_writable_bytes(std::span(bytes)));
   return bytes;
 }
 
 std::string bytes_of(const Checkpoint& model, const std::string& name) {
-  const TensorInfo* const tensor = model.find(name);
+  const TensorInfo* const tensor = find_tensor(model, name);
   if (tensor == nullptr) return "no such tensor";
   return bytes_of(model, *tensor);
 }
@@ -38,8 +41,8 @@ std::string bytes_of(const Checkpoint& model, const std::string& name) {
 /// Copies a model as `convert` does.
 Checkpoint copy(const Checkpoint& from, const fs::path& path, Format format) {
   Checkpoint to = create_checkpoint(from, path, format);
-  Storage source(from, Storage::Access::read);
-  Storage target(to, Storage::Access::write);
+  FileStorage source(from, FileStorage::Access::read);
+  FileStorage target(to, FileStorage::Access::write);
   for (std::size_t i = 0; i < to.tensors.size(); ++i)
     copy_tensor(source, from.tensors[i], target, to.tensors[i]);
   for (std::size_t i = 0; i < to.carried.size(); ++i) {
@@ -107,7 +110,7 @@ TEST(Hdf5, LargeTensorsAreAligned) {
   const Checkpoint back = open_checkpoint(scratch / "x.h5");
   EXPECT_TRUE(back.shards.empty());  // they were made up
   for (int i = 0; i < 4; ++i) {
-    EXPECT_EQ(back.find(std::to_string(i))->extent.offset,
+    EXPECT_EQ(find_tensor(back, std::to_string(i))->extent.offset,
               made.tensors[static_cast<std::size_t>(i)].extent.offset);
   }
 }
@@ -138,8 +141,8 @@ TEST(Hdf5, OpensAfterAKillWhileItIsWritten) {
     const pid_t child = ::fork();
     if (child == 0) {
       const Checkpoint made = create_checkpoint(in, path, Format::hdf5);
-      Storage source(in, Storage::Access::read);
-      Storage target(made, Storage::Access::write);
+      FileStorage source(in, FileStorage::Access::read);
+      FileStorage target(made, FileStorage::Access::write);
       for (std::size_t i = 0; i < written; ++i) copy_tensor(source, in.tensors[i], target, made.tensors[i]);
       ::kill(::getpid(), SIGKILL);
     }
@@ -263,7 +266,7 @@ TEST(ForeignHdf5, ChunkedCompressedAndBigEndianComeThroughTheLibrary) {
     SCOPED_TRACE(tensor.name);
     EXPECT_FALSE(tensor.dataset.empty());
     EXPECT_EQ(bytes_of(model, tensor), all);
-    Storage storage(model, Storage::Access::read);
+    FileStorage storage(model, FileStorage::Access::read);
     for (std::size_t first = 0; first < all.size(); first += 97) {
       for (const std::size_t count : {std::size_t{1}, std::size_t{36}, std::size_t{256}, std::size_t{509}}) {
         std::string part(std::min(count, all.size() - first), '\0');
@@ -288,11 +291,11 @@ TEST(ForeignHdf5, Bfloat16HasManyForms) {
   H5Tclose(opaque);
   const Checkpoint model = file.open();
   for (const char* const name : {"opaque", "numpy", "unsigned", "turned"}) {
-    EXPECT_EQ(model.find(name)->dtype, DType::BF16) << name;
+    EXPECT_EQ(find_tensor(model, name)->dtype, DType::BF16) << name;
     EXPECT_EQ(bytes_of(model, name), raw(bits)) << name;
   }
-  EXPECT_EQ(model.find("plain")->dtype, DType::U16);
-  EXPECT_EQ(model.find("fp8")->dtype, DType::F8_E4M3);
+  EXPECT_EQ(find_tensor(model, "plain")->dtype, DType::U16);
+  EXPECT_EQ(find_tensor(model, "fp8")->dtype, DType::F8_E4M3);
 }
 
 TEST(ForeignHdf5, TypesWithoutACounterpartAreRefused) {

@@ -2,6 +2,7 @@
 #include "lox/io/model_directory.hpp"
 
 #include "lox/io/carried.hpp"
+#include "lox/io/storage.hpp"
 
 #include <gmock/gmock.h>
 
@@ -12,6 +13,7 @@ namespace {
 
 using testing::expect_error;
 using testing::framed;
+using testing::find_tensor;
 using testing::get;
 using testing::put;
 using testing::put_odd_model;
@@ -54,10 +56,10 @@ TEST(ModelDirectory, ReadsShardsIndexAndOtherFiles) {
   EXPECT_THAT(carried_names(model),
               ::testing::ElementsAre("code/deep/model.py", "config.json", "empty.txt",
                                      "model.safetensors.index.json", "pytorch_model.bin", "кофе ☕.txt"));
-  const TensorInfo* const tensor = model.find("..");
+  const TensorInfo* const tensor = find_tensor(model, "..");
   ASSERT_NE(tensor, nullptr);
   EXPECT_EQ(tensor->dtype, DType::C64);
-  Storage storage(model, Storage::Access::read);
+  FileStorage storage(model, FileStorage::Access::read);
   std::string bytes(16, '\0');
   storage.read(*tensor, 0, std::as_writable_bytes(std::span(bytes)));
   EXPECT_EQ(bytes, testing::pattern(50, 2).substr(8, 16));

@@ -3,10 +3,12 @@
 // Small models on disk for the tests of this folder.
 #include "lox/base/error.hpp"
 #include "lox/base/file.hpp"
+#include "lox/io/storage.hpp"
 
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "support/expect_error.hpp"
 #include "support/scratch.hpp"
@@ -70,6 +72,21 @@ inline void put_odd_model(const fs::path& folder) {
   put(folder / "кофе ☕.txt", "x");
   put(folder / "code" / "deep" / "model.py", "pass");
   put(folder / "pytorch_model.bin", pattern(1000, 3));
+}
+
+/// The tensor of this name; nullptr if there is none.
+inline const TensorInfo* find_tensor(const Checkpoint& model, std::string_view name) {
+  for (const TensorInfo& tensor : model.tensors) {
+    if (tensor.name == name) return &tensor;
+  }
+  return nullptr;
+}
+
+/// The bytes of a tensor, wherever they come from, to the place of the same size in another checkpoint.
+inline void copy_tensor(Storage& from, const TensorInfo& source, Storage& to, const TensorInfo& target) {
+  std::vector<std::byte> bytes(source.extent.bytes);
+  from.read(source, 0, bytes);
+  to.write(target.extent, 0, bytes);
 }
 
 }  // namespace lox::testing

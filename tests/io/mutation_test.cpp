@@ -3,6 +3,7 @@
 // time.
 #include "lox/base/random.hpp"
 #include "lox/io/checkpoint.hpp"
+#include "lox/io/storage.hpp"
 
 #include <algorithm>
 
@@ -51,7 +52,7 @@ bool survives(const fs::path& path) {
   const std::uint64_t size = fs::is_directory(path) ? UINT64_MAX : fs::file_size(path);
   try {
     const Checkpoint model = open_checkpoint(path);
-    Storage storage(model, Storage::Access::read);
+    FileStorage storage(model, FileStorage::Access::read);
     std::vector<std::byte> bytes;
     for (const TensorInfo& tensor : model.tensors) {
       EXPECT_TRUE(!tensor.dataset.empty() || tensor.extent.bytes <= size);

@@ -4,6 +4,7 @@
 #include "lox/base/error.hpp"
 #include "lox/base/file.hpp"
 #include "lox/io/checkpoint.hpp"
+#include "lox/io/storage.hpp"
 #include "lox/run/record.hpp"
 
 #include <string>
@@ -29,7 +30,7 @@ inline Checkpoint put_model(const fs::path& path, char fill = 0) {
                           static_cast<std::uint64_t>(dtype_bits(tensor.dtype)) / 8;
   }
   const Checkpoint made = create_checkpoint(like, path, Format::safetensors_file);
-  Storage storage(made, Storage::Access::write);
+  FileStorage storage(made, FileStorage::Access::write);
   for (const TensorInfo& tensor : made.tensors) {
     const std::vector<std::byte> bytes(tensor.extent.bytes, static_cast<std::byte>(fill));
     storage.write(tensor.extent, 0, bytes);

@@ -4,13 +4,7 @@
 #include "lox/base/file.hpp"
 #include "lox/base/mpi.hpp"
 
-#include <cstddef>
 #include <cstdint>
-#include <map>
-#include <memory>
-#include <mutex>
-#include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -70,8 +64,6 @@ struct Checkpoint {
   /// HDF5 file, a model made from nothing): then it is made up where it is needed, in shards of 5 GB.
   std::vector<Shard> shards;
 
-  /// nullptr if there is none. Looks at one tensor after the other: to match whole models, make a map.
-  const TensorInfo* find(const std::string& name) const;
   std::uint64_t bytes() const;  ///< of all tensors
   /// The table as JSON and back, to hand it to other ranks. Shard headers stay behind.
   std::string to_text() const;
@@ -92,39 +84,5 @@ Checkpoint open_checkpoint(const fs::path& path);
 /// `path` must not exist. What was made is removed again if making it fails.
 Checkpoint create_checkpoint(const Checkpoint& like, const fs::path& path, Format format,
                              Space space = Space::reserved);
-
-/// The open files of a checkpoint. Positioned, thread-safe reads and writes; files are opened on first use.
-class Storage {
- public:
-  enum class Access { read, write };
-  Storage(const Checkpoint& checkpoint, Access access);
-  ~Storage();
-  Storage(const Storage&) = delete;
-  Storage& operator=(const Storage&) = delete;
-
-  /// Bytes [first, first + to.size()) of a tensor.
-  void read(const TensorInfo& tensor, std::uint64_t first, std::span<std::byte> to);
-  /// These bytes will be read soon: a hint for the disk.
-  void will_read(const TensorInfo& tensor, std::uint64_t first, std::uint64_t bytes);
-  void read(const Extent& extent, std::uint64_t first, std::span<std::byte> to);
-  void write(const Extent& extent, std::uint64_t first, std::span<const std::byte> from);
-  /// All bytes written to the file of this extent so far are on disk when it returns.
-  void sync(const Extent& extent);
-
- private:
-  std::shared_ptr<File> file(int index);
-  const Checkpoint& checkpoint_;
-  Access access_;
-  std::mutex mutex_;
-  std::map<int, std::shared_ptr<File>> files_;
-};
-
-/// Bytes moved at a time by the copies below.
-inline constexpr std::uint64_t copy_piece = std::uint64_t{64} << 20;
-
-/// Copies the bytes of an extent in one checkpoint to the extent of the same size in another, in pieces.
-void copy_extent(Storage& from, const Extent& source, Storage& to, const Extent& target);
-/// The same for a tensor, wherever its bytes come from.
-void copy_tensor(Storage& from, const TensorInfo& source, Storage& to, const TensorInfo& target);
 
 }  // namespace lox

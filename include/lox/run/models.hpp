@@ -2,7 +2,8 @@
 #pragma once
 #include "lox/base/buffer.hpp"
 #include "lox/base/checksum.hpp"
-#include "lox/io/checkpoint.hpp"
+#include "lox/io/storage.hpp"
+#include "lox/io/storage.hpp"
 #include "lox/linalg/delta.hpp"
 #include "lox/plan/plan.hpp"
 
@@ -54,9 +55,9 @@ class ModelFiles {
  private:
   const Models& models_;
   const Plan& plan_;
-  Storage base_;
-  Storage aligned_;
-  Storage output_;
+  FileStorage base_;
+  FileStorage aligned_;
+  FileStorage output_;
 };
 
 /// Bytes that an item moves, for progress: what it reads and what it writes.

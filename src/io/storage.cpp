@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+#include "lox/io/storage.hpp"
+
+#include "lox/base/error.hpp"
+#include "lox/io/hdf5.hpp"
+
+#include <algorithm>
+#include <vector>
+
+namespace lox {
+namespace {
+
+/// Files a storage keeps open: models may carry more files than a process may open.
+constexpr std::size_t most_open_files = 256;
+
+void check_range(const Extent& extent, std::uint64_t first, std::uint64_t count) {
+  if (first > extent.bytes || count > extent.bytes - first) {
+    fail(ExitCode::internal, "bytes {} to {} of an extent of {}", first, first + count, extent.bytes);
+  }
+}
+
+}  // namespace
+
+std::shared_ptr<File> FileStorage::file(int index) {
+  const std::lock_guard lock(mutex_);
+  const auto found = files_.find(index);
+  if (found != files_.end()) return found->second;
+  const fs::path& path = checkpoint_.files.at(static_cast<std::size_t>(index));
+  auto file =
+      std::make_shared<File>(access_ == Access::read ? File::open_read(path) : File::open_write(path));
+  if (files_.size() >= most_open_files) files_.erase(files_.begin());
+  return files_.emplace(index, std::move(file)).first->second;
+}
+
+void FileStorage::read(const TensorInfo& tensor, std::uint64_t first, std::span<std::byte> to) {
+  if (tensor.dataset.empty()) return read(tensor.extent, first, to);
+  check_range(tensor.extent, first, to.size());
+  read_hdf5_dataset(checkpoint_.files.at(static_cast<std::size_t>(tensor.extent.file)), tensor, first, to);
+}
+
+void FileStorage::will_read(const TensorInfo& tensor, std::uint64_t first, std::uint64_t bytes) {
+  if (!tensor.dataset.empty()) return;
+  file(tensor.extent.file)->will_read(tensor.extent.offset + first, bytes);
+}
+void FileStorage::read(const Extent& extent, std::uint64_t first, std::span<std::byte> to) {
+  check_range(extent, first, to.size());
+  if (!to.empty()) file(extent.file)->read(extent.offset + first, to);
+}
+
+void FileStorage::write(const Extent& extent, std::uint64_t first, std::span<const std::byte> from) {
+  check_range(extent, first, from.size());
+  if (!from.empty()) file(extent.file)->write(extent.offset + first, from);
+}
+
+void FileStorage::sync(const Extent& extent) {
+  file(extent.file)->sync();
+}
+
+void copy_extent(Storage& from, const Extent& source, Storage& to, const Extent& target) {
+  if (source.bytes != target.bytes) {
+    fail(ExitCode::internal, "copying {} bytes to a place of {}", source.bytes, target.bytes);
+  }
+  std::vector<std::byte> buffer(std::min(source.bytes, copy_piece));
+  for (std::uint64_t first = 0; first < source.bytes; first += buffer.size()) {
+    const auto piece = std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), source.bytes - first));
+    from.read(source, first, piece);
+    to.write(target, first, piece);
+  }
+}
+
+}  // namespace lox
