@@ -71,6 +71,12 @@ int dtype_bits(DType dtype) {
   return table[static_cast<std::size_t>(dtype)].bits;
 }
 
+std::size_t element_bytes(DType dtype) {
+  const int bits = dtype_bits(dtype);
+  if (bits % 8 != 0) fail(ExitCode::internal, "elements of {} are no whole bytes", dtype_name(dtype));
+  return static_cast<std::size_t>(bits) / 8;
+}
+
 bool is_editable(DType dtype) {
   return dtype == DType::BF16 || dtype == DType::F16 || dtype == DType::F32 || dtype == DType::F64;
 }

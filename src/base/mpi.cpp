@@ -3,6 +3,7 @@
 
 #include "lox/base/error.hpp"
 #include "lox/base/file.hpp"
+#include "lox/base/site.hpp"
 
 #include <algorithm>
 #include <array>
@@ -18,19 +19,10 @@ void check_mpi(int result, const char* call) {
   fail(ExitCode::internal, "{}: {}", call, std::string(text.data(), static_cast<std::size_t>(length)));
 }
 
-namespace {
-
-int environment_number(const char* name) {
-  const char* const text = std::getenv(name);
-  return text == nullptr ? 0 : std::atoi(text);
-}
-
-}  // namespace
-
 MpiSession::MpiSession(int* argc, char*** argv) {
   int provided = 0;
   check_mpi(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
-  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  check_mpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
 }
 
 MpiSession::~MpiSession() {
@@ -40,10 +32,8 @@ MpiSession::~MpiSession() {
 }
 
 void refuse_launcher_mismatch() {
-  int size = 1;
-  MPI_Comm_size(MPI_COMM_WORLD, &size);
-  const int tasks = environment_number("SLURM_STEP_NUM_TASKS");
-  if (size == 1 && tasks > 1) {
+  const int tasks = slurm().step_tasks;
+  if (Comm::world().size() == 1 && tasks > 1) {
     fail(ExitCode::usage,
          "srun started {} tasks but MPI sees a world of 1: launcher and MPI do not match, and {} copies "
          "would write "
@@ -127,35 +117,37 @@ void agree(const Comm& comm, const std::optional<Error>& mine) {
   throw SharedError(static_cast<ExitCode>(std::atoi(text.c_str())), text.substr(text.find(' ') + 1));
 }
 
-void on_root(const Comm& comm, const std::function<void()>& action) {
+void together(const Comm& comm, const std::function<void()>& action) {
   std::optional<Error> failure;
-  if (comm.is_root()) {
-    try {
-      action();
-    } catch (const Error& error) {
-      failure = error;
-    } catch (const std::exception& error) {
-      failure = Error(ExitCode::internal, error.what());
-    }
+  try {
+    action();
+  } catch (const Error& error) {
+    failure = error;
+  } catch (const std::exception& error) {
+    failure = Error(ExitCode::internal, error.what());
   }
   agree(comm, failure);
 }
 
-NodeRanks node_ranks(const Comm& comm) {
+void on_root(const Comm& comm, const std::function<void()>& action) {
+  together(comm, [&] {
+    if (comm.is_root()) action();
+  });
+}
+
+int ranks_of_node(const Comm& comm) {
   MPI_Comm node = MPI_COMM_NULL;
   check_mpi(MPI_Comm_split_type(comm.get(), MPI_COMM_TYPE_SHARED, comm.rank(), MPI_INFO_NULL, &node),
             "MPI_Comm_split_type");
-  NodeRanks ranks;
-  MPI_Comm_rank(node, &ranks.rank);
-  MPI_Comm_size(node, &ranks.size);
-  MPI_Comm_free(&node);
-  return ranks;
+  const int size = Comm(node).size();
+  check_mpi(MPI_Comm_free(&node), "MPI_Comm_free");
+  return size;
 }
 
 std::string mpi_library_version() {
   std::array<char, MPI_MAX_LIBRARY_VERSION_STRING> text{};
   int length = 0;
-  MPI_Get_library_version(text.data(), &length);
+  check_mpi(MPI_Get_library_version(text.data(), &length), "MPI_Get_library_version");
   std::string version(text.data(), static_cast<std::size_t>(length));
   return version.substr(0, version.find(','));
 }

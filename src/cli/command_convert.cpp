@@ -3,7 +3,7 @@
 #include "lox/base/timer.hpp"
 #include "lox/base/units.hpp"
 #include "lox/cli/options.hpp"
-#include "lox/io/convert.hpp"
+#include "lox/task/convert.hpp"
 
 namespace po = boost::program_options;
 

@@ -2,7 +2,7 @@
 #include "lox/base/log.hpp"
 #include "lox/base/mpi.hpp"
 #include "lox/cli/options.hpp"
-#include "lox/run/harden.hpp"
+#include "lox/task/harden.hpp"
 
 namespace po = boost::program_options;
 

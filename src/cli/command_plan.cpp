@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
+#include "lox/base/site.hpp"
 #include "lox/base/units.hpp"
 #include "lox/cli/options.hpp"
-#include "lox/io/checkpoint.hpp"
+#include "lox/io/output.hpp"
 #include "lox/plan/cost.hpp"
 #include "lox/plan/forecast.hpp"
-#include "lox/plan/memory.hpp"
+#include "lox/task/pair.hpp"
 
 #include <cmath>
 #include <map>
@@ -30,18 +31,18 @@ struct Group {
   Cost cost;  ///< of one
 };
 
-std::string shape_of(const WorkItem& item) {
-  return item.action == Action::copy ? "-" : fmt::format("{} x {}", item.rows, item.cols);
+std::string shape_of(const Item& item) {
+  return item.action == Action::copy ? "-" : fmt::format("{} x {}", item.matrix.rows, item.matrix.cols);
 }
 
-std::string method_of(const WorkItem& item) {
+std::string method_of(const Item& item) {
   return item.action == Action::copy ? "copy" : std::string(method_name(item.method));
 }
 
 void print_table(const PlannedJob& job) {
   // Largest first: shape, method and place make a group.
   std::map<std::tuple<double, std::string, std::string, std::string>, Group> groups;
-  for (const WorkItem& item : job.plan.items) {
+  for (const Item& item : job.plan.items) {
     const Cost cost = item.where == Where::grid ? grid_cost(item, job.resources.ranks) : local_cost(item);
     const double order = item.action == Action::copy ? 0 : -cost.flops;
     Group& group = groups[{order, shape_of(item), method_of(item), std::string(where_name(item.where))}];
@@ -66,7 +67,7 @@ void print_table(const PlannedJob& job) {
   }
   fmt::print("\n{:14}{}\n", "ranks", job.resources.ranks);
   fmt::print("{:14}{} a rank needed, {} there\n", "memory", format_bytes(static_cast<double>(memory)),
-             format_bytes(static_cast<double>(job.resources.memory)));
+             format_bytes(static_cast<double>(*job.resources.memory)));
   fmt::print("{:14}{} read, {} written\n", "bytes", format_bytes(static_cast<double>(f.bytes_read)),
              format_bytes(static_cast<double>(f.bytes_written)));
   fmt::print("{:14}{}\n", "disk", format_bytes(static_cast<double>(f.disk)));
@@ -77,20 +78,21 @@ void print_table(const PlannedJob& job) {
 
 void print_json(const PlannedJob& job) {
   nlohmann::ordered_json items = nlohmann::ordered_json::array();
-  for (const WorkItem& item : job.plan.items) {
+  for (const Item& item : job.plan.items) {
     const Cost cost = item.where == Where::grid ? grid_cost(item, job.resources.ranks) : local_cost(item);
-    nlohmann::ordered_json entry{{"name", job.aligned.tensors[static_cast<std::size_t>(item.tensor)].name},
-                                 {"matrix", item.matrix},
-                                 {"action", action_name(item.action)},
-                                 {"where", where_name(item.where)},
-                                 {"memory", cost.memory + program_memory},
-                                 {"flops", cost.flops},
-                                 {"bytes_read", cost.bytes_read},
-                                 {"bytes_written", cost.bytes_written},
-                                 {"seconds", cost.seconds}};
+    nlohmann::ordered_json entry{
+        {"name", job.aligned.tensors[static_cast<std::size_t>(item.matrix.tensor(aligned_model))].name},
+        {"matrix", item.matrix.number},
+        {"action", action_name(item.action)},
+        {"where", where_name(item.where)},
+        {"memory", cost.memory + program_memory},
+        {"flops", cost.flops},
+        {"bytes_read", cost.bytes_read},
+        {"bytes_written", cost.bytes_written},
+        {"seconds", cost.seconds}};
     if (item.action == Action::edit) {
-      entry["rows"] = item.rows;
-      entry["cols"] = item.cols;
+      entry["rows"] = item.matrix.rows;
+      entry["cols"] = item.matrix.cols;
       entry["method"] = method_name(item.method);
     }
     if (item.where == Where::local) entry["rank"] = item.rank;
@@ -105,7 +107,7 @@ void print_json(const PlannedJob& job) {
                      {"seconds", rank.seconds}});
   }
   const nlohmann::ordered_json all{{"ranks", job.resources.ranks},
-                                   {"memory_per_rank", job.resources.memory},
+                                   {"memory_per_rank", *job.resources.memory},
                                    {"totals",
                                     {{"bytes_read", job.forecast.bytes_read},
                                      {"bytes_written", job.forecast.bytes_written},
@@ -147,7 +149,7 @@ void print_sbatch(const PlannedJob& planned, const Job& job, int ranks_per_node,
       "[ $code -ne 75 ] || scontrol requeue \"$SLURM_JOB_ID\"\n"
       "exit $code\n",
       nodes, on_node, cpus, std::ceil(node_memory), minutes, quoted(job.base), quoted(job.aligned),
-      quoted(job.output), job.k, job.coef);
+      quoted(job.output), job.solve.k, job.coef);
 }
 
 }  // namespace
@@ -178,14 +180,11 @@ ExitCode run_plan(const Arguments& arguments) {
   if (ranks < 1) fail(ExitCode::usage, "--ranks {} is not a number of ranks", ranks);
   const Job& job = job_options.job;
   PlannedJob planned;
-  planned.resources = {ranks, job.memory != 0 ? job.memory : available_memory(ranks)};
-  const Checkpoint base = open_checkpoint(job.base);
-  planned.aligned = open_checkpoint(job.aligned);
-  refuse_quantised(base);
-  refuse_quantised(planned.aligned);
-  std::erase_if(planned.aligned.carried,
-                [](const CarriedFile& file) { return is_foreign_weights(file.name); });
-  planned.plan = make_plan(base, planned.aligned, job, planned.resources);
+  planned.resources = {ranks,
+                       job.run.memory ? *job.run.memory : memory_share(std::min(ranks, ranks_per_node))};
+  Pair pair = open_pair(job, Log(Log::Level::silent));
+  planned.plan = make_plan(pair.base, pair.aligned, job, planned.resources);
+  planned.aligned = std::move(pair.aligned);
   planned.forecast = forecast(planned.plan, planned.aligned, ranks);
   if (sbatch) {
     print_sbatch(planned, job, ranks_per_node, cpus);

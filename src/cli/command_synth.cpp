@@ -3,7 +3,7 @@
 #include "lox/base/units.hpp"
 #include "lox/cli/options.hpp"
 #include "lox/plan/shapes.hpp"
-#include "lox/run/synth.hpp"
+#include "lox/task/synth.hpp"
 
 namespace po = boost::program_options;
 

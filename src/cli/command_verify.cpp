@@ -2,7 +2,7 @@
 #include "lox/base/log.hpp"
 #include "lox/base/mpi.hpp"
 #include "lox/cli/options.hpp"
-#include "lox/run/verify.hpp"
+#include "lox/task/verify.hpp"
 
 namespace po = boost::program_options;
 
@@ -24,10 +24,10 @@ ExitCode run_verify(const Arguments& arguments) {
   options.add()("base", po::value(&base)->value_name("CKPT"), "model before alignment")(
       "aligned", po::value(&aligned)->value_name("CKPT"), "model after alignment")(
       "hardened", po::value(&hardened)->value_name("CKPT"), "the result to check")(
-      "k", po::value(&job.k)->default_value(job.k), "as given to harden")(
+      "k", po::value(&job.solve.k)->default_value(job.solve.k), "as given to harden")(
       "coef", po::value(&job.coef)->default_value(job.coef), "as given to harden")(
-      "include", po::value(&job.include)->value_name("REGEX"), "as given to harden")(
-      "exclude", po::value(&job.exclude)->value_name("REGEX"), "as given to harden")(
+      "include", po::value(&job.selection.include)->value_name("REGEX"), "as given to harden")(
+      "exclude", po::value(&job.selection.exclude)->value_name("REGEX"), "as given to harden")(
       "sample", po::value(&sample)->default_value(sample)->value_name("N"), "matrices to check; 0: all")(
       "quiet", po::bool_switch(&quiet), "say nothing but what is wrong");
   po::variables_map values;

@@ -23,7 +23,7 @@ void choose_threads(const Comm& comm) {
   cpu_set_t mask;
   CPU_ZERO(&mask);
   const int allowed = sched_getaffinity(0, sizeof(mask), &mask) == 0 ? CPU_COUNT(&mask) : 1;
-  const int share = processors() / node_ranks(comm).size;
+  const int share = processors() / ranks_of_node(comm);
   set_threads(std::max(1, std::min(allowed, share)));
 }
 

@@ -105,20 +105,22 @@ void JobOptions::add_to(Options& options) {
   options.add()("base", path(job.base)->value_name("CKPT"), "model before alignment")(
       "aligned", path(job.aligned)->value_name("CKPT"), "model after alignment")(
       "output", path(job.output)->value_name("CKPT"), "the hardened model; its format follows from the name")(
-      "k", po::value(&job.k)->default_value(job.k), "rank of the part that is extrapolated; 0: full rank")(
+      "k", po::value(&job.solve.k)->default_value(job.solve.k),
+      "rank of the part that is extrapolated; 0: full rank")(
       "coef", po::value(&job.coef)->default_value(job.coef), "how much of it is added to the aligned model")(
       "svd", po::value(&svd)->default_value(svd)->value_name("METHOD"), "krylov or exact")(
-      "tolerance", po::value(&job.tolerance)->default_value(job.tolerance, "1e-4")->value_name("TOL"),
+      "tolerance",
+      po::value(&job.solve.tolerance)->default_value(job.solve.tolerance, "1e-4")->value_name("TOL"),
       "bound on the residuals of the singular triplets")(
       "grid", po::value(&grid)->default_value(grid)->value_name("WHEN"),
       "auto, never or always: solve a matrix by all ranks together")(
       "memory", po::value(&memory)->value_name("BYTES"),
       "memory of a rank, e.g. 8GiB; default: what is there")(
-      "include", po::value(&job.include)->value_name("REGEX"),
-      "edit only tensors whose name matches (repeatable)")("exclude",
-                                                           po::value(&job.exclude)->value_name("REGEX"),
-                                                           "copy tensors whose name matches (repeatable)")(
-      "proof", po::value(&job.proof)->default_value(job.proof)->value_name("EPS"),
+      "include", po::value(&job.selection.include)->value_name("REGEX"),
+      "edit only tensors whose name matches (repeatable)")(
+      "exclude", po::value(&job.selection.exclude)->value_name("REGEX"),
+      "copy tensors whose name matches (repeatable)")(
+      "proof", po::value(&job.solve.proof)->default_value(job.solve.proof)->value_name("EPS"),
       "no singular value above (1 + EPS) s_k may be missing, but for a probability of 1e-9")(
       "seed", po::value(&seed)->default_value(seed)->value_name("N"),
       "of the random start of the SVD; 'random': drawn when the job begins")(
@@ -126,7 +128,7 @@ void JobOptions::add_to(Options& options) {
       "overwrite", po::bool_switch(&job.overwrite), "replace an existing output")(
       "time-limit", po::value(&time_limit)->value_name("TIME"),
       "stop in good order before it is over, e.g. 2h; default: the Slurm job's end, if known")(
-      "recheck", po::bool_switch(&job.recheck),
+      "recheck", po::bool_switch(&job.run.recheck),
       "before going on, compare what is finished with its checksums")(
       "config", po::value<std::string>()->value_name("JOBFILE"),
       "INI file of these options; the command line wins");
@@ -134,29 +136,31 @@ void JobOptions::add_to(Options& options) {
 
 void JobOptions::finish() {
   if (svd == "krylov") {
-    job.svd = Method::krylov;
+    job.solve.svd = Method::krylov;
   } else if (svd == "exact") {
-    job.svd = Method::exact;
+    job.solve.svd = Method::exact;
   } else {
     fail(ExitCode::usage, "--svd '{}' is neither krylov nor exact", svd);
   }
   if (grid == "auto") {
-    job.grid = GridUse::automatic;
+    job.run.grid = GridUse::automatic;
   } else if (grid == "never") {
-    job.grid = GridUse::never;
+    job.run.grid = GridUse::never;
   } else if (grid == "always") {
-    job.grid = GridUse::always;
+    job.run.grid = GridUse::always;
   } else {
     fail(ExitCode::usage, "--grid '{}' is none of auto, never, always", grid);
   }
   if (seed == "random") {
     job.random_seed = true;
-  } else if (const auto [end, error] = std::from_chars(seed.data(), seed.data() + seed.size(), job.seed);
+  } else if (const auto [end, error] =
+                 std::from_chars(seed.data(), seed.data() + seed.size(), job.solve.seed);
              error != std::errc() || end != seed.data() + seed.size()) {
     fail(ExitCode::usage, "--seed '{}' is neither a whole number from 0 to 2^64 - 1 nor 'random'", seed);
   }
-  if (!time_limit.empty()) job.time_limit = parse_seconds(time_limit, "--time-limit");
-  if (!memory.empty()) job.memory = parse_bytes(memory, "--memory");
+  if (!time_limit.empty()) job.run.time_limit = parse_seconds(time_limit, "--time-limit");
+  if (!memory.empty()) job.run.memory = parse_bytes(memory, "--memory");
+  job.solve.weight = job.coef;
   for (fs::path* path : {&job.base, &job.aligned, &job.output}) {
     if (!path->empty() && !path->has_filename()) *path = path->parent_path();  // a slash at the end
   }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "lox/io/storage.hpp"
 
+#include "lox/base/buffer.hpp"
 #include "lox/base/error.hpp"
 #include "lox/io/hdf5.hpp"
 
 #include <algorithm>
-#include <vector>
 
 namespace lox {
 namespace {
@@ -56,15 +56,16 @@ void FileStorage::sync(const Extent& extent) {
   file(extent.file)->sync();
 }
 
-void copy_extent(Storage& from, const Extent& source, Storage& to, const Extent& target) {
-  if (source.bytes != target.bytes) {
-    fail(ExitCode::internal, "copying {} bytes to a place of {}", source.bytes, target.bytes);
-  }
-  std::vector<std::byte> buffer(std::min(source.bytes, copy_piece));
-  for (std::uint64_t first = 0; first < source.bytes; first += buffer.size()) {
-    const auto piece = std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), source.bytes - first));
-    from.read(source, first, piece);
-    to.write(target, first, piece);
+void copy_bytes(const ReadBytes& read, Storage& to, const Extent& target, std::uint64_t first,
+                std::uint64_t last, const SeeBytes& written) {
+  constexpr std::uint64_t at_once = std::uint64_t{32} << 20;
+  if (first >= last) return;
+  Buffer buffer(std::min(last - first, at_once), File::page_shift(target.offset + first));
+  for (std::uint64_t at = first; at < last; at += at_once) {
+    const std::span<std::byte> piece = buffer.bytes().first(std::min(last - at, at_once));
+    read(at, piece);
+    to.write(target, at, piece);
+    if (written) written(at, piece);
   }
 }
 

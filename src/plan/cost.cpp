@@ -3,6 +3,7 @@
 
 #include "lox/base/file.hpp"
 #include "lox/linalg/process_grid.hpp"
+#include "lox/plan/job.hpp"
 
 #include <algorithm>
 
@@ -25,15 +26,15 @@ struct Sizes {
   double columns;  ///< of all panels of the Krylov method together
 };
 
-Sizes sizes_of(const WorkItem& item) {
+Sizes sizes_of(const Item& item) {
   Sizes s{};
-  s.m = static_cast<double>(item.rows);
-  s.n = static_cast<double>(item.cols);
+  s.m = static_cast<double>(item.matrix.rows);
+  s.n = static_cast<double>(item.matrix.cols);
   s.least = std::min(s.m, s.n);
   s.entries = s.m * s.n;
   s.aligned_bytes = s.entries * dtype_bits(item.dtype) / 8;
   s.base_bytes = s.entries * dtype_bits(item.base_dtype) / 8;
-  s.k = item.k == 0 ? s.least : std::min(static_cast<double>(item.k), s.least);
+  s.k = item.k == full_rank ? s.least : std::min(static_cast<double>(item.k), s.least);
   s.block = static_cast<double>(krylov_block);
   // The basis with a block ahead, a copy of its better half in a restart, the triplets that wait for a
   // probe's end and those measured, the blocks in hand.
@@ -41,7 +42,7 @@ Sizes sizes_of(const WorkItem& item) {
   return s;
 }
 
-Cost copy_cost(const WorkItem& item) {
+Cost copy_cost(const Item& item) {
   Cost cost;
   cost.memory = std::min<std::uint64_t>(item.bytes, std::uint64_t{32} << 20) + File::direct_piece;
   cost.bytes_read = cost.bytes_written = item.bytes;
@@ -51,12 +52,12 @@ Cost copy_cost(const WorkItem& item) {
 
 }  // namespace
 
-WorkItem by_exact_method(WorkItem item) {
+Item by_exact_method(Item item) {
   item.method = Method::exact;
   return item;
 }
 
-Cost local_cost(const WorkItem& item) {
+Cost local_cost(const Item& item) {
   if (item.action == Action::copy) return copy_cost(item);
   const Sizes s = sizes_of(item);
   Cost cost;
@@ -85,10 +86,10 @@ Cost local_cost(const WorkItem& item) {
   return cost;
 }
 
-Cost grid_cost(const WorkItem& item, int ranks) {
+Cost grid_cost(const Item& item, int ranks) {
   if (item.action == Action::copy) return copy_cost(item);
   const Sizes s = sizes_of(item);
-  const GridShape grid = choose_grid(ranks, item.cols, item.rows);
+  const GridShape grid = choose_grid(ranks, item.matrix.cols, item.matrix.rows);
   const double active = grid.size();
   const double all = ranks;
   Cost cost;

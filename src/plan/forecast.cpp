@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "lox/plan/forecast.hpp"
 
-#include "lox/base/error.hpp"
-#include "lox/base/units.hpp"
 #include "lox/plan/cost.hpp"
 
 #include <algorithm>
@@ -21,7 +19,7 @@ Forecast forecast(const Plan& plan, const Checkpoint& aligned, int ranks) {
     rank.flops += cost.flops;
     rank.seconds += cost.seconds;
   };
-  for (const WorkItem& item : plan.items) {
+  for (const Item& item : plan.items) {
     if (item.where == Where::local) {
       const auto rank = static_cast<std::size_t>(item.rank);
       const Cost cost = local_cost(item);
@@ -41,17 +39,6 @@ Forecast forecast(const Plan& plan, const Checkpoint& aligned, int ranks) {
   all.disk = aligned.bytes();
   for (const CarriedFile& file : aligned.carried) all.disk += file.extent.bytes;
   return all;
-}
-
-void check_space(const fs::path& output, std::uint64_t bytes) {
-  const std::uint64_t room = free_space(output);
-  // Headers, the journal and the report come on top.
-  const std::uint64_t needed = bytes + (std::uint64_t{16} << 20);
-  if (needed > room) {
-    fail(ExitCode::io,
-         "{}: the output needs {}, but its file system has {} free; free some, or choose another --output",
-         output, format_bytes(static_cast<double>(needed)), format_bytes(static_cast<double>(room)));
-  }
 }
 
 }  // namespace lox

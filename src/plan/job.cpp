@@ -32,33 +32,33 @@ void check_job(const Job& job) {
   if (job.base.empty()) fail(ExitCode::usage, "--base is missing: the checkpoint before alignment");
   if (job.aligned.empty()) fail(ExitCode::usage, "--aligned is missing: the checkpoint after alignment");
   if (job.output.empty()) fail(ExitCode::usage, "--output is missing: where the hardened checkpoint goes");
-  if (job.k < 0)
-    fail(ExitCode::usage, "--k {} is negative; give the rank to extrapolate, or 0 for full rank", job.k);
+  const Index k = job.solve.k;
+  if (k < 0) fail(ExitCode::usage, "--k {} is negative; give the rank to extrapolate, or 0 for full rank", k);
   if (!std::isfinite(job.coef)) fail(ExitCode::usage, "--coef {} is not a finite number", job.coef);
   if (job.coef < 0) {
     fail(ExitCode::usage, "--coef {} is negative: that would weaken the alignment, and lox only hardens",
          job.coef);
   }
   if (std::abs(job.coef) > 1e6) fail(ExitCode::usage, "--coef {} is beyond 1e6", job.coef);
-  if (!(job.tolerance > 0 && job.tolerance < 1)) {
-    fail(ExitCode::usage, "--tolerance {} is not between 0 and 1", job.tolerance);
+  if (!(job.solve.tolerance > 0 && job.solve.tolerance < 1)) {
+    fail(ExitCode::usage, "--tolerance {} is not between 0 and 1", job.solve.tolerance);
   }
-  if (!(job.proof >= 0.01 && job.proof <= 100)) {
-    fail(ExitCode::usage, "--proof {} is not between 0.01 and 100", job.proof);
+  if (!(job.solve.proof >= 0.01 && job.solve.proof <= 100)) {
+    fail(ExitCode::usage, "--proof {} is not between 0.01 and 100", job.solve.proof);
   }
-  check_patterns(job.include, "--include");
-  check_patterns(job.exclude, "--exclude");
+  check_patterns(job.selection.include, "--include");
+  check_patterns(job.selection.exclude, "--exclude");
 }
 
 nlohmann::json job_parameters(const Job& job) {
-  return {{"k", job.k},
+  return {{"k", job.solve.k},
           {"coef", job.coef},
-          {"svd", method_name(job.svd)},
-          {"tolerance", job.tolerance},
-          {"proof", job.proof},
-          {"include", job.include},
-          {"exclude", job.exclude},
-          {"seed", job.seed}};
+          {"svd", method_name(job.solve.svd)},
+          {"tolerance", job.solve.tolerance},
+          {"proof", job.solve.proof},
+          {"include", job.selection.include},
+          {"exclude", job.selection.exclude},
+          {"seed", job.solve.seed}};
 }
 
 fs::path report_path(const Job& job) {

@@ -3,7 +3,6 @@
 
 #include "lox/base/error.hpp"
 #include "lox/base/units.hpp"
-#include "lox/io/storage.hpp"
 #include "lox/linalg/dist_svd.hpp"
 #include "lox/plan/cost.hpp"
 
@@ -12,71 +11,16 @@
 #include <queue>
 #include <regex>
 #include <string>
-#include <unordered_map>
-
-#include <nlohmann/json.hpp>
 
 namespace lox {
 namespace {
 
-std::string shape_text(const std::vector<std::int64_t>& shape) {
-  std::string text = "[";
-  for (std::size_t i = 0; i < shape.size(); ++i) text += (i > 0 ? ", " : "") + std::to_string(shape[i]);
-  return text + "]";
-}
-
-/// The tensor of the other model with the same name, or a sentence about what is missing.
-std::vector<int> pair_tensors(const Checkpoint& base, const Checkpoint& aligned) {
-  std::unordered_map<std::string, int> by_name;
-  for (std::size_t i = 0; i < base.tensors.size(); ++i)
-    by_name.emplace(base.tensors[i].name, static_cast<int>(i));
-  std::vector<int> base_of;
-  for (const TensorInfo& tensor : aligned.tensors) {
-    const auto found = by_name.find(tensor.name);
-    if (found == by_name.end()) {
-      fail(ExitCode::bad_input,
-           "{}: tensor '{}' is not in the base model {}; both must be checkpoints of one model", aligned.path,
-           tensor.name, base.path);
-    }
-    base_of.push_back(found->second);
-    by_name.erase(found);
-  }
-  if (!by_name.empty()) {
-    // The first in the base's order, so that the message does not depend on hashing.
-    const auto missing = std::min_element(by_name.begin(), by_name.end(),
-                                          [](const auto& x, const auto& y) { return x.second < y.second; });
-    fail(ExitCode::bad_input,
-         "{}: tensor '{}' is not in the aligned model {}; both must be checkpoints of one model", base.path,
-         missing->first, aligned.path);
-  }
-  return base_of;
-}
-
-void check_pair(const Checkpoint& aligned, const TensorInfo& ours, const Checkpoint& base,
-                const TensorInfo& theirs) {
-  const std::string where = aligned.path.string();
-  const std::string name = ours.name;
-  if (ours.shape != theirs.shape) {
-    const bool more_rows = ours.shape.size() == theirs.shape.size() && !ours.shape.empty() &&
-                           ours.shape.front() != theirs.shape.front() &&
-                           std::equal(ours.shape.begin() + 1, ours.shape.end(), theirs.shape.begin() + 1);
-    fail(ExitCode::bad_input, "{}: tensor '{}' has shape {}, but {} in the base model {}{}", where, name,
-         shape_text(ours.shape), shape_text(theirs.shape), base.path,
-         more_rows ? " (was the vocabulary extended? resize the base model's embeddings the same way first)"
-                   : "");
-  }
-  if (ours.dtype != theirs.dtype && !(is_editable(ours.dtype) && is_editable(theirs.dtype))) {
-    fail(ExitCode::bad_input, "{}: tensor '{}' has dtype {}, but {} in the base model {}", where, name,
-         dtype_name(ours.dtype), dtype_name(theirs.dtype), base.path);
-  }
-}
-
-/// Which tensors the user's patterns leave to edit.
-class Selection {
+/// The compiled patterns of a selection.
+class Patterns {
  public:
-  explicit Selection(const Job& job) {
-    for (const std::string& pattern : job.include) include_.emplace_back(pattern);
-    for (const std::string& pattern : job.exclude) exclude_.emplace_back(pattern);
+  explicit Patterns(const Selection& selection) {
+    for (const std::string& pattern : selection.include) include_.emplace_back(pattern);
+    for (const std::string& pattern : selection.exclude) exclude_.emplace_back(pattern);
   }
   bool takes(const std::string& name) const {
     const auto matches = [&](const std::regex& regex) { return std::regex_search(name, regex); };
@@ -93,91 +37,50 @@ bool is_matrix(const TensorInfo& tensor) {
   return tensor.shape.size() >= 2 && tensor.elements() > 0;
 }
 
-}  // namespace
-
-std::string_view action_name(Action action) {
-  return action == Action::copy ? "copied" : "edited";
-}
-std::string_view where_name(Where where) {
-  return where == Where::local ? "local" : "grid";
-}
-
-Method method_for(const WorkItem& item) {
-  if (item.k == 0 || item.k >= std::min(item.rows, item.cols)) return Method::full;  // Delta_k = Delta
-  const bool exact = item.where == Where::grid ? prefers_exact_on_grid(item.rows, item.cols)
-                                               : prefers_exact(item.rows, item.cols, item.k);
-  return exact ? Method::exact : item.svd;
-}
-
-double deal(std::vector<WorkItem>& items, int ranks) {
+/// The time when the last rank has done its local items, dealt longest first to the least loaded one.
+/// `assign` is told each item's rank.
+template <class Assign>
+double deal_items(const std::vector<Item>& items, int ranks, Assign assign) {
   using Load = std::pair<double, int>;  // seconds, rank: equal loads go to the lower rank
   std::priority_queue<Load, std::vector<Load>, std::greater<>> loads;
   for (int rank = 0; rank < ranks; ++rank) loads.emplace(0.0, rank);
   double longest = 0;
-  for (WorkItem& item : items) {
-    if (item.where == Where::grid) continue;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    if (items[i].where == Where::grid) continue;
     auto [load, rank] = loads.top();
     loads.pop();
-    item.rank = rank;
-    load += item.seconds + (load == 0 ? item.first_read : 0);
+    assign(i, rank);
+    load += items[i].seconds + (load == 0 ? items[i].first_read : 0);
     loads.emplace(load, rank);
     longest = std::max(longest, load);
   }
   return longest;
 }
 
-void choose_grid_items(std::vector<WorkItem>& items, GridUse use, const Resources& resources) {
-  const auto send = [&](WorkItem& item) {
-    item.where = Where::grid;
-    item.method = method_for(item);
-    item.seconds = grid_cost(item, resources.ranks).seconds;
-  };
-  const auto fits_alone = [&](const WorkItem& item) {
-    return resources.memory == 0 || local_cost(item).memory + program_memory <= resources.memory;
-  };
-  if (use == GridUse::never) return;
-  for (WorkItem& item : items) {
-    if (item.action != Action::edit) continue;
-    if (use == GridUse::always || (!fits_alone(item) && resources.ranks > 1)) send(item);
-  }
-  if (use == GridUse::always || resources.ranks == 1) return;
-  constexpr std::size_t at_most = 64;
-  double best = deal(items, resources.ranks) * 0.95;
-  double on_grid = 0;
-  std::vector<WorkItem> trial = items;
-  std::vector<WorkItem> chosen = items;
-  std::size_t tried = 0;
-  for (WorkItem& item : trial) {
-    if (item.action == Action::copy || item.where == Where::grid) continue;
-    if (++tried > at_most) break;
-    send(item);
-    on_grid += item.seconds;
-    const double total = on_grid + deal(trial, resources.ranks);
-    if (total < best) {
-      best = total;
-      chosen = trial;
-    }
-  }
-  items = std::move(chosen);
+Item on_grid(Item item, int ranks) {
+  item.where = Where::grid;
+  item.method = method_for(item);
+  item.seconds = grid_cost(item, ranks).seconds;
+  return item;
 }
 
-namespace {
-
-WorkItem make_item(const TensorInfo& tensor, const TensorInfo& partner, int index, const Job& job,
-                   bool edit) {
-  WorkItem item;
-  item.tensor = index;
+Item make_item(const std::vector<NamedModel>& models, const std::vector<int>& tensors,
+               const SolveOptions& solve, bool edit) {
+  const TensorInfo& tensor = models[aligned_model].table->tensors[static_cast<std::size_t>(tensors[0])];
+  Item item;
+  item.matrix.tensors = tensors;
   item.bytes = tensor.extent.bytes;
   if (edit) {
     item.action = Action::edit;
-    item.rows = tensor.shape[tensor.shape.size() - 2];
-    item.cols = tensor.shape.back();
+    item.matrix.rows = tensor.shape[tensor.shape.size() - 2];
+    item.matrix.cols = tensor.shape.back();
     item.dtype = tensor.dtype;
-    item.base_dtype = partner.dtype;
-    item.bytes = static_cast<std::uint64_t>(item.rows * item.cols * dtype_bits(tensor.dtype) / 8);
-    item.k = job.k;
-    item.svd = job.svd;
-    item.proof = job.proof;
+    item.base_dtype = models[base_model].table->tensors[static_cast<std::size_t>(tensors[base_model])].dtype;
+    item.bytes =
+        static_cast<std::uint64_t>(item.matrix.rows * item.matrix.cols * dtype_bits(tensor.dtype) / 8);
+    item.k = solve.k;
+    item.svd = solve.svd;
+    item.proof = solve.proof;
     item.method = method_for(item);
   }
   const Cost cost = local_cost(item);
@@ -186,83 +89,115 @@ WorkItem make_item(const TensorInfo& tensor, const TensorInfo& partner, int inde
   return item;
 }
 
-void refuse_what_does_not_fit(const Checkpoint& aligned, const Plan& plan, const Job& job,
+void refuse_what_does_not_fit(const Checkpoint& aligned, const Plan& plan, GridUse use,
                               const Resources& resources) {
-  if (resources.memory == 0) return;
-  for (const WorkItem& item : plan.items) {
+  if (!resources.memory) return;
+  for (const Item& item : plan.items) {
     const bool grid = item.where == Where::grid;
     const std::uint64_t needed =
         program_memory + (grid ? grid_cost(item, resources.ranks) : local_cost(item)).memory;
-    if (needed <= resources.memory) continue;
-    const char* const help = !grid && job.grid == GridUse::never && resources.ranks > 1
+    if (needed <= *resources.memory) continue;
+    const char* const help = !grid && use == GridUse::never && resources.ranks > 1
                                  ? "let the ranks share it (--grid auto), or give each rank more (--memory)"
                                  : "use more ranks, on more nodes, or give each rank more (--memory)";
     fail(ExitCode::bad_input, "tensor '{}' needs {} a rank {}, but a rank has {}; {}",
-         aligned.tensors[static_cast<std::size_t>(item.tensor)].name,
+         aligned.tensors[static_cast<std::size_t>(item.matrix.tensor(aligned_model))].name,
          format_bytes(static_cast<double>(needed)),
          grid ? fmt::format("on a grid of {} ranks", resources.ranks) : "on one rank",
-         format_bytes(static_cast<double>(resources.memory)), help);
+         format_bytes(static_cast<double>(*resources.memory)), help);
   }
 }
 
 }  // namespace
 
-Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job,
-               const Resources& resources) {
-  Plan plan;
-  plan.base_of = pair_tensors(base, aligned);
-  const Selection selection(job);
-  std::int64_t edited = 0;
-  for (std::size_t t = 0; t < aligned.tensors.size(); ++t) {
-    const TensorInfo& tensor = aligned.tensors[t];
-    const TensorInfo& partner = base.tensors[static_cast<std::size_t>(plan.base_of[t])];
-    check_pair(aligned, tensor, base, partner);
-    const bool edit = is_editable(tensor.dtype) && is_matrix(tensor) && selection.takes(tensor.name);
-    WorkItem item = make_item(tensor, partner, static_cast<int>(t), job, edit);
-    const std::int64_t matrices = edit ? tensor.elements() / (item.rows * item.cols) : 1;
-    for (item.matrix = 0; item.matrix < matrices; ++item.matrix) plan.items.push_back(item);
-    edited += edit ? 1 : 0;
+Method method_for(const Item& item) {
+  const auto [rows, cols] = std::pair(item.matrix.rows, item.matrix.cols);
+  if (item.k == full_rank || item.k >= std::min(rows, cols)) return Method::full;  // Delta_k = Delta
+  const bool exact =
+      item.where == Where::grid ? prefers_exact_on_grid(rows, cols) : prefers_exact(rows, cols, item.k);
+  return exact ? Method::exact : item.svd;
+}
+
+double deal(std::vector<Item>& items, int ranks) {
+  return deal_items(items, ranks, [&](std::size_t i, int rank) { items[i].rank = rank; });
+}
+
+void choose_grid_items(std::vector<Item>& items, GridUse use, const Resources& resources) {
+  const auto fits_alone = [&](const Item& item) {
+    return !resources.memory || local_cost(item).memory + program_memory <= *resources.memory;
+  };
+  if (use == GridUse::never) return;
+  for (Item& item : items) {
+    if (item.action != Action::edit) continue;
+    if (use == GridUse::always || (resources.ranks > 1 && !fits_alone(item))) {
+      item = on_grid(item, resources.ranks);
+    }
   }
-  if (edited == 0) {
-    fail(ExitCode::bad_input, "{}: no tensor is left to edit{}", aligned.path,
-         job.include.empty() && job.exclude.empty()
+  if (use == GridUse::always || resources.ranks == 1) return;
+  // Send the longest local items one by one, and remember after how many the end came soonest.
+  constexpr std::size_t at_most = 64;
+  const auto ignore = [](std::size_t, int) {};
+  std::vector<std::size_t> sent;
+  double local_seconds = 0;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    if (items[i].where == Where::grid) continue;
+    local_seconds += items[i].seconds;
+    if (items[i].action == Action::edit && sent.size() < at_most) sent.push_back(i);
+  }
+  double best = deal_items(items, resources.ranks, ignore) * 0.95;
+  double grid_seconds = 0;
+  std::size_t chosen = 0;
+  std::vector<Item> trial = items;
+  for (std::size_t count = 1; count <= sent.size(); ++count) {
+    Item& item = trial[sent[count - 1]];
+    local_seconds -= item.seconds;
+    item = on_grid(item, resources.ranks);
+    grid_seconds += item.seconds;
+    // No way to deal ends sooner than an even share: most trials need not be dealt.
+    if (grid_seconds + 0.999999 * local_seconds / resources.ranks >= best) continue;
+    const double total = grid_seconds + deal_items(trial, resources.ranks, ignore);
+    if (total >= best) continue;
+    best = total;
+    chosen = count;
+  }
+  for (std::size_t i = 0; i < chosen; ++i) items[sent[i]] = std::move(trial[sent[i]]);
+}
+
+std::vector<Item> make_items(const std::vector<NamedModel>& models, const Selection& selection,
+                             const SolveOptions& solve) {
+  const Pairing pairing = pair_models(models);
+  const Patterns patterns(selection);
+  const Checkpoint& first = *models.front().table;
+  std::vector<Item> items;
+  bool any = false;
+  for (std::size_t t = 0; t < pairing.size(); ++t) {
+    const TensorInfo& tensor = first.tensors[t];
+    const bool edit = is_editable(tensor.dtype) && is_matrix(tensor) && patterns.takes(tensor.name);
+    Item item = make_item(models, pairing[t], solve, edit);
+    const std::int64_t matrices = edit ? tensor.elements() / (item.matrix.rows * item.matrix.cols) : 1;
+    for (item.matrix.number = 0; item.matrix.number < matrices; ++item.matrix.number) items.push_back(item);
+    any = any || edit;
+  }
+  if (!any) {
+    fail(ExitCode::bad_input, "{}: no tensor is left to edit{}", first.path,
+         selection.include.empty() && selection.exclude.empty()
              ? "; lox edits floating tensors of two or more dimensions"
              : "; look at --include and --exclude, or list the names with 'lox inspect'");
   }
-  std::stable_sort(plan.items.begin(), plan.items.end(),
-                   [](const WorkItem& x, const WorkItem& y) { return x.seconds > y.seconds; });
-  choose_grid_items(plan.items, job.grid, resources);
-  std::stable_partition(plan.items.begin(), plan.items.end(),
-                        [](const WorkItem& item) { return item.where == Where::grid; });
-  deal(plan.items, resources.ranks);
-  refuse_what_does_not_fit(aligned, plan, job, resources);
-  return plan;
+  return items;
 }
 
-void refuse_quantised(const Checkpoint& model) {
-  for (const TensorInfo& tensor : model.tensors) {
-    if (is_low_precision_float(tensor.dtype) && is_matrix(tensor)) {
-      fail(ExitCode::bad_input,
-           "{}: tensor '{}' is {}, a quantised weight that means nothing without its scales; convert the "
-           "model to BF16 "
-           "first",
-           model.path, tensor.name, dtype_name(tensor.dtype));
-    }
-  }
-  const auto config = std::find_if(model.carried.begin(), model.carried.end(),
-                                   [](const CarriedFile& file) { return file.name == "config.json"; });
-  if (config == model.carried.end() || config->extent.bytes > (std::uint64_t{16} << 20)) return;
-  std::string text(config->extent.bytes, '\0');
-  FileStorage storage(model, FileStorage::Access::read);
-  storage.read(config->extent, 0, std::as_writable_bytes(std::span(text)));
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
-  if (json.is_object() && json.contains("quantization_config") && !json["quantization_config"].is_null()) {
-    fail(ExitCode::bad_input,
-         "{}: config.json has a quantization_config: the weights are quantised, and editing them without "
-         "their scales "
-         "would be wrong; convert the model to BF16 first",
-         model.path);
-  }
+Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job,
+               const Resources& resources) {
+  Plan plan{make_items({{"aligned", &aligned}, {"base", &base}}, job.selection, job.solve)};
+  std::stable_sort(plan.items.begin(), plan.items.end(),
+                   [](const Item& x, const Item& y) { return x.seconds > y.seconds; });
+  choose_grid_items(plan.items, job.run.grid, resources);
+  std::stable_partition(plan.items.begin(), plan.items.end(),
+                        [](const Item& item) { return item.where == Where::grid; });
+  deal(plan.items, resources.ranks);
+  refuse_what_does_not_fit(aligned, plan, job.run.grid, resources);
+  return plan;
 }
 
 }  // namespace lox

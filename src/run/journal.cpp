@@ -24,12 +24,6 @@ std::size_t whole_lines(const std::string& text) {
 
 }  // namespace
 
-fs::path Journal::directory(const fs::path& output) {
-  fs::path path = output;
-  path += ".journal";
-  return path;
-}
-
 Journal::Journal(const fs::path& directory, int rank) : file_(File::open_append(rank_file(directory, rank))) {
   const std::string text = read_text(file_.path(), largest_file);
   if (whole_lines(text) < text.size()) file_.truncate(whole_lines(text));
@@ -37,9 +31,9 @@ Journal::Journal(const fs::path& directory, int rank) : file_(File::open_append(
   sync_directory(directory);
 }
 
-void Journal::append(const std::vector<TensorRecord>& records) {
+void Journal::append(const std::vector<Record>& records) {
   std::string lines;
-  for (const TensorRecord& record : records) lines += record_to_json(record).dump() + "\n";
+  for (const Record& record : records) lines += record_to_json(record).dump() + "\n";
   file_.append(lines);
   file_.sync();
   if (file_.links() == 0) {
@@ -48,8 +42,8 @@ void Journal::append(const std::vector<TensorRecord>& records) {
   }
 }
 
-std::vector<TensorRecord> Journal::parse(const std::string& text) {
-  std::vector<TensorRecord> records;
+std::vector<Record> Journal::parse(const std::string& text) {
+  std::vector<Record> records;
   const std::size_t end = whole_lines(text);
   for (std::size_t start = 0; start < end;) {
     const std::size_t newline = text.find('\n', start);
@@ -66,15 +60,15 @@ std::vector<TensorRecord> Journal::parse(const std::string& text) {
   return records;
 }
 
-std::vector<TensorRecord> Journal::load(const fs::path& directory) {
+std::vector<Record> Journal::load(const fs::path& directory) {
   std::vector<fs::path> files;
   for (const fs::directory_entry& entry : fs::directory_iterator(directory)) {
     if (entry.path().extension() == ".jsonl") files.push_back(entry.path());
   }
   std::sort(files.begin(), files.end());
-  std::vector<TensorRecord> records;
+  std::vector<Record> records;
   for (const fs::path& file : files) {
-    for (TensorRecord& record : parse(read_text(file, largest_file))) records.push_back(std::move(record));
+    for (Record& record : parse(read_text(file, largest_file))) records.push_back(std::move(record));
   }
   return records;
 }

@@ -28,7 +28,7 @@ double seconds(steady_clock::duration span) {
 
 }  // namespace
 
-Progress::Progress(const Comm& comm, const Log& log, Counts total, Counts done)
+RankProgress::RankProgress(const Comm& comm, const Log& log, Counts total, Counts done)
     : comm_(comm),
       log_(log),
       total_(total),
@@ -38,54 +38,59 @@ Progress::Progress(const Comm& comm, const Log& log, Counts total, Counts done)
       printed_(start_),
       live_(isatty(STDERR_FILENO) != 0) {}
 
-void Progress::update(Counts mine) {
+void RankProgress::update(Counts mine) {
   mine_ = mine;
   urgency_ = std::max(urgency_, lox::stop_urgency());
   receive();
   const auto now = steady_clock::now();
-  if (urgency_ > told_ || (!comm_.is_root() && now - sent_ >= between_messages)) send(false);
+  if (urgency_ > urgency_sent_ || (!comm_.is_root() && now - sent_ >= between_messages)) send(false);
   if (comm_.is_root() &&
       now - printed_ >= (live_ ? steady_clock::duration(between_live_lines) : between_log_lines)) {
     print(false);
   }
 }
 
-void Progress::send(bool last) {
+void RankProgress::send(bool last) {
   Message message{static_cast<std::int64_t>(mine_.bytes - sent_counts_.bytes),
                   mine_.items - sent_counts_.items, urgency_, last ? 1 : 0};
-  told_ = urgency_;
+  urgency_sent_ = urgency_;
   sent_ = steady_clock::now();
+  const auto send_to = [&](int rank) {
+    check_mpi(MPI_Send(message.data(), static_cast<int>(message.size()), MPI_INT64_T, rank, tag, comm_.get()),
+              "MPI_Send");
+  };
   if (!comm_.is_root()) {
     sent_counts_ = mine_;
-    MPI_Send(message.data(), static_cast<int>(message.size()), MPI_INT64_T, 0, tag, comm_.get());
+    send_to(0);
     return;
   }
   for (int rank = 1; rank < comm_.size(); ++rank) {
-    MPI_Send(message.data(), static_cast<int>(message.size()), MPI_INT64_T, rank, tag, comm_.get());
+    send_to(rank);
   }
 }
 
-void Progress::receive() {
+void RankProgress::receive() {
   for (;;) {
     int waiting = 0;
     MPI_Status status;
-    MPI_Iprobe(MPI_ANY_SOURCE, tag, comm_.get(), &waiting, &status);
+    check_mpi(MPI_Iprobe(MPI_ANY_SOURCE, tag, comm_.get(), &waiting, &status), "MPI_Iprobe");
     if (waiting == 0) return;
     Message message{};
-    MPI_Recv(message.data(), static_cast<int>(message.size()), MPI_INT64_T, status.MPI_SOURCE, tag,
-             comm_.get(), MPI_STATUS_IGNORE);
+    check_mpi(MPI_Recv(message.data(), static_cast<int>(message.size()), MPI_INT64_T, status.MPI_SOURCE, tag,
+                       comm_.get(), MPI_STATUS_IGNORE),
+              "MPI_Recv");
     urgency_ = std::max(urgency_, static_cast<int>(message[2]));
     if (comm_.is_root()) {
       others_.bytes += static_cast<std::uint64_t>(message[0]);
       others_.items += message[1];
       finished_ += static_cast<int>(message[3]);
     } else {
-      told_ = urgency_;  // it came from rank 0, which knows
+      urgency_sent_ = urgency_;  // it came from rank 0, which knows
     }
   }
 }
 
-void Progress::finish(Counts mine) {
+void RankProgress::finish(Counts mine) {
   update(mine);
   if (!comm_.is_root()) send(true);
   while (comm_.is_root() && finished_ + 1 < comm_.size()) {
@@ -99,21 +104,22 @@ void Progress::finish(Counts mine) {
   if (comm_.is_root()) print(true);
 }
 
-void Progress::print(bool last) {
+std::string progress_line(Counts total, Counts earlier, Counts now, double seconds, bool last) {
+  const auto bytes = static_cast<double>(now.bytes);
+  const double done = static_cast<double>(earlier.bytes) + bytes;
+  const double all = std::max(1.0, static_cast<double>(total.bytes));
+  const std::string left = bytes > 0 ? format_seconds((all - done) / bytes * seconds) + " left" : "";
+  return fmt::format("{:3.0f}%  {}/{} tensors  {} of {}  {}/s  {}", 100 * done / all,
+                     earlier.items + now.items, total.items, format_bytes(done), format_bytes(all),
+                     format_bytes(bytes / std::max(seconds, 1e-3)),
+                     last ? "in " + format_seconds(seconds) : left);
+}
+
+void RankProgress::print(bool last) {
   printed_ = steady_clock::now();
   if (!log_.speaks()) return;
-  const double bytes = static_cast<double>(mine_.bytes + others_.bytes);
-  const double done = static_cast<double>(earlier_.bytes) + bytes;
-  const double all = std::max(1.0, static_cast<double>(total_.bytes));
-  const double passed = seconds(printed_ - start_);
-  const double left = bytes > 0 ? (all - done) / bytes * passed : -1;
-  const std::string line =
-      fmt::format("{:3.0f}%  {}/{} tensors  {} of {}  {}/s  {}", 100 * done / all,
-                  earlier_.items + mine_.items + others_.items, total_.items, format_bytes(done),
-                  format_bytes(all), format_bytes(bytes / std::max(passed, 1e-3)),
-                  last       ? "in " + format_seconds(passed)
-                  : left < 0 ? ""
-                             : format_seconds(left) + " left");
+  const Counts now{mine_.bytes + others_.bytes, mine_.items + others_.items};
+  const std::string line = progress_line(total_, earlier_, now, seconds(printed_ - start_), last);
   if (!live_) {
     log_.info("{}", line);
   } else {

@@ -4,91 +4,106 @@
 #include "lox/base/error.hpp"
 
 #include <array>
+#include <map>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
 namespace lox {
 namespace {
 
+using nlohmann::json;
+
 template <class Value, std::size_t n>
-Value from_name(const std::array<Value, n>& values, std::string_view (*name)(Value),
-                const std::string& text) {
+Value from_name(const std::array<Value, n>& values, std::string_view (*name)(Value), const json& text) {
+  const auto word = text.get<std::string>();
   for (const Value value : values) {
-    if (name(value) == text) return value;
+    if (name(value) == word) return value;
   }
-  fail(ExitCode::bad_input, "'{}' is not a word of the journal", text);
+  fail(ExitCode::bad_input, "'{}' is not a word of the journal", word);
+}
+
+json spectrum_to_json(const Spectrum& s) {
+  return {{"where", where_name(s.where)},
+          {"method", method_name(s.method)},
+          {"k", s.k},
+          {"sigma", s.sigma},
+          {"certificate", {s.certificate.residual, s.certificate.orthogonality}},
+          {"missed", {s.missed.epsilon, s.missed.probability}},
+          {"settled", s.settled},
+          {"iterations", s.iterations},
+          {"delta_norm", s.delta_norm}};
+}
+
+Spectrum spectrum_from_json(const json& from) {
+  Spectrum s;
+  s.where = from_name(std::array{Where::local, Where::grid}, where_name, from.at("where"));
+  s.method =
+      from_name(std::array{Method::krylov, Method::exact, Method::full}, method_name, from.at("method"));
+  s.k = from.at("k").get<std::int64_t>();
+  s.sigma = from.at("sigma").get<std::vector<double>>();
+  s.certificate = {from.at("certificate").at(0).get<double>(), from.at("certificate").at(1).get<double>()};
+  s.missed = {from.at("missed").at(0).get<double>(), from.at("missed").at(1).get<double>()};
+  s.settled = from.at("settled").get<bool>();
+  s.iterations = from.at("iterations").get<int>();
+  s.delta_norm = from.at("delta_norm").get<double>();
+  return s;
 }
 
 }  // namespace
 
-nlohmann::json pieces_to_json(const std::vector<Piece>& pieces) {
-  nlohmann::json json = nlohmann::json::array();
-  for (const Piece& piece : pieces) json.push_back({piece.first, piece.bytes, piece.xxh3});
-  return json;
+json pieces_to_json(const std::vector<Piece>& pieces) {
+  json list = json::array();
+  for (const Piece& p : pieces) list.push_back({p.target, p.tensor, p.first, p.bytes, p.xxh3});
+  return list;
 }
 
-std::vector<Piece> pieces_from_json(const nlohmann::json& json) {
+std::vector<Piece> pieces_from_json(const json& from) {
   std::vector<Piece> pieces;
-  for (const nlohmann::json& piece : json) {
-    pieces.push_back({piece.at(0).get<std::uint64_t>(), piece.at(1).get<std::uint64_t>(),
-                      piece.at(2).get<std::uint64_t>()});
+  for (const json& p : from) {
+    pieces.push_back({p.at(0).get<int>(), p.at(1).get<int>(), p.at(2).get<std::uint64_t>(),
+                      p.at(3).get<std::uint64_t>(), p.at(4).get<std::uint64_t>()});
   }
   return pieces;
 }
 
-nlohmann::json record_to_json(const TensorRecord& r) {
-  nlohmann::json json{{"name", r.name},
-                      {"matrix", r.matrix},
-                      {"action", action_name(r.action)},
-                      {"seconds", {r.seconds_read, r.seconds_svd, r.seconds_write}},
-                      {"bytes", {r.bytes_read, r.bytes_written}},
-                      {"pieces", pieces_to_json(r.pieces)},
-                      {"entries", r.entries},
-                      {"k", r.k}};
-  if (r.action == Action::edit) {
-    json["method"] = method_name(r.method);
-    json["where"] = where_name(r.where);
-    json["sigma"] = r.sigma;
-    json["certificate"] = {r.certificate.residual, r.certificate.orthogonality};
-    json["missed"] = {r.missed.epsilon, r.missed.probability};
-    json["settled"] = r.settled;
-    json["iterations"] = r.iterations;
-    json["delta_norm"] = r.delta_norm;
-    json["edit_norm"] = r.edit_norm;
-    json["realised_dot"] = r.realised_dot;
-    json["changed"] = r.changed;
-  }
-  return json;
+json record_to_json(const Record& r) {
+  json edits = json::array();
+  for (const Edit& edit : r.edits) edits.push_back({edit.norm, edit.realised_dot, edit.changed});
+  return {{"name", r.key.name},
+          {"matrix", r.key.matrix},
+          {"action", action_name(r.key.action)},
+          {"entries", r.key.entries},
+          {"spectrum", spectrum_to_json(r.spectrum)},
+          {"edits", std::move(edits)},
+          {"seconds", {r.timing.read, r.timing.svd, r.timing.write}},
+          {"bytes", {r.timing.bytes_read, r.timing.bytes_written}},
+          {"pieces", pieces_to_json(r.pieces)}};
 }
 
-TensorRecord record_from_json(const nlohmann::json& json) {
-  TensorRecord r;
-  r.name = json.at("name").get<std::string>();
-  r.matrix = json.at("matrix").get<std::int64_t>();
-  r.action =
-      from_name(std::array{Action::copy, Action::edit}, action_name, json.at("action").get<std::string>());
-  r.entries = json.at("entries").get<std::int64_t>();
-  r.k = json.at("k").get<std::int64_t>();
-  r.seconds_read = json.at("seconds").at(0).get<double>();
-  r.seconds_svd = json.at("seconds").at(1).get<double>();
-  r.seconds_write = json.at("seconds").at(2).get<double>();
-  r.bytes_read = json.at("bytes").at(0).get<std::uint64_t>();
-  r.bytes_written = json.at("bytes").at(1).get<std::uint64_t>();
-  r.pieces = pieces_from_json(json.at("pieces"));
-  if (r.action == Action::copy) return r;
-  r.method = from_name(std::array{Method::krylov, Method::exact, Method::full}, method_name,
-                       json.at("method").get<std::string>());
-  r.where = from_name(std::array{Where::local, Where::grid}, where_name, json.at("where").get<std::string>());
-  r.sigma = json.at("sigma").get<std::vector<double>>();
-  r.certificate = {json.at("certificate").at(0).get<double>(), json.at("certificate").at(1).get<double>()};
-  r.missed = {json.at("missed").at(0).get<double>(), json.at("missed").at(1).get<double>()};
-  r.settled = json.at("settled").get<bool>();
-  r.iterations = json.at("iterations").get<int>();
-  r.delta_norm = json.at("delta_norm").get<double>();
-  r.edit_norm = json.at("edit_norm").get<double>();
-  r.realised_dot = json.at("realised_dot").get<double>();
-  r.changed = json.at("changed").get<std::int64_t>();
+Record record_from_json(const json& from) {
+  Record r;
+  r.key = {from.at("name").get<std::string>(), from.at("matrix").get<std::int64_t>(),
+           from_name(std::array{Action::copy, Action::edit}, action_name, from.at("action")),
+           from.at("entries").get<std::int64_t>()};
+  r.spectrum = spectrum_from_json(from.at("spectrum"));
+  for (const json& edit : from.at("edits")) {
+    r.edits.push_back({edit.at(0).get<double>(), edit.at(1).get<double>(), edit.at(2).get<std::int64_t>()});
+  }
+  const json& seconds = from.at("seconds");
+  const json& bytes = from.at("bytes");
+  r.timing = {seconds.at(0).get<double>(), seconds.at(1).get<double>(), seconds.at(2).get<double>(),
+              bytes.at(0).get<std::uint64_t>(), bytes.at(1).get<std::uint64_t>()};
+  r.pieces = pieces_from_json(from.at("pieces"));
   return r;
+}
+
+std::vector<Record> latest(std::vector<Record> records) {
+  std::map<std::pair<std::string, std::int64_t>, std::size_t> last;
+  for (std::size_t i = 0; i < records.size(); ++i) last[{records[i].key.name, records[i].key.matrix}] = i;
+  std::vector<Record> kept;
+  for (const auto& [key, i] : last) kept.push_back(std::move(records[i]));
+  return kept;
 }
 
 }  // namespace lox

@@ -16,7 +16,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         boost::program_options::variables_map values;
         fuzz::expect(options.parse({"--config", file.path()}, values), "a job file does not ask for help");
         job.finish();
-        fuzz::expect(job.job.k >= 0 && job.job.coef >= 0 && job.job.tolerance > 0,
+        fuzz::expect(job.job.solve.k >= 0 && job.job.coef >= 0 && job.job.solve.tolerance > 0,
                      "a job that is taken makes sense");
       },
       {ExitCode::usage});

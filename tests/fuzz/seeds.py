@@ -30,11 +30,13 @@ INDEXES = [
     {"weight_map": {"a": "/etc/x.safetensors"}},
     {"weight_map": {}},
 ]
-COPIED = {"name": "model.norm.weight", "matrix": 0, "action": "copy", "seconds": [0.5, 0, 1e-3], "bytes": [64, 64],
-          "pieces": [[0, 64, 12345678901234567890]], "entries": 32, "k": 0}
-EDITED = {**COPIED, "name": "layers.0.q.weight", "matrix": 1, "action": "edit", "method": "krylov", "where": "grid",
-          "sigma": [3.5, 2.25, 1e-7], "certificate": [1e-5, 1e-7], "missed": [0.3, 1e-9], "settled": True, "iterations": 5, "delta_norm": 4.0, "edit_norm": 5.0,
-          "realised_dot": 24.5, "changed": 17, "k": 3, "pieces": [[0, 32, 1], [32, 32, 2]]}
+SPECTRUM = {"where": "grid", "method": "krylov", "k": 3, "sigma": [3.5, 2.25, 1e-7], "certificate": [1e-5, 1e-7],
+            "missed": [0.3, 1e-9], "settled": True, "iterations": 5, "delta_norm": 4.0}
+COPIED = {"name": "model.norm.weight", "matrix": 0, "action": "copied", "entries": 32,
+          "spectrum": {**SPECTRUM, "k": 0, "sigma": [], "delta_norm": 0}, "edits": [], "seconds": [0.5, 0, 1e-3],
+          "bytes": [64, 64], "pieces": [[0, 4, 0, 64, 12345678901234567890]]}
+EDITED = {**COPIED, "name": "layers.0.q.weight", "matrix": 1, "action": "edited", "spectrum": SPECTRUM,
+          "edits": [[5.0, 24.5, 17]], "pieces": [[0, 7, 0, 32, 1], [0, 7, 32, 32, 2]]}
 JOBS = [
     "base = Llama-2-7b-hf\naligned = Llama-2-7b-chat-hf\noutput = out\n",
     "base=b\naligned=a\noutput=o.h5\nk = 6\ncoef=1.25\nsvd = krylov\ntolerance = 1e-4\ngrid=auto\nmemory = 8GiB\n"
@@ -51,7 +53,7 @@ WORDS = {
     "index": ['"weight_map"', '"metadata"', ".safetensors", "../", "\\u0000", "\\u002f"],
     "hdf5": ["TREE", "SNOD", "HEAP", "OHDR", "FRHP", "BTHD", "lox_format", "tensors", "files", "layout",
              "dtype", "name"],
-    "journal": [f'"{key}"' for key in EDITED] + ['"exact"', '"full"', '"local"', "18446744073709551615", "1e308", "\n"],
+    "journal": [f'"{key}"' for key in (*EDITED, *SPECTRUM)] + ['"exact"', '"full"', '"local"', "18446744073709551615", "1e308", "\n"],
     "job": ["base=", "aligned=", "output=", "k=", "coef=", "svd=", "tolerance=", "grid=", "memory=", "include=",
             "exclude=", "seed=", "report=", "overwrite=", "recheck=", "time-limit=", "config=", "help=", "inf",
             "1e999"],

@@ -80,21 +80,26 @@ TEST(Storage, KeepsAFewFilesOpenHoweverManyThereAre) {
   EXPECT_LT(open, 400);
 }
 
-TEST(Storage, CopiesExtentsOfTheSameSize) {
+TEST(Storage, CopiesARange) {
   const Scratch scratch;
-  testing::put(scratch / "a", "0123456789");
   testing::put(scratch / "b", "----------");
-  Checkpoint from;
-  from.files = {scratch / "a"};
   Checkpoint to;
   to.files = {scratch / "b"};
+  std::string seen;
   {
-    FileStorage source(from, FileStorage::Access::read);
     FileStorage target(to, FileStorage::Access::write);
-    copy_extent(source, {0, 1, 3}, target, {0, 4, 3});
-    expect_error(ExitCode::internal, [&] { copy_extent(source, {0, 1, 3}, target, {0, 4, 4}); }, {"3", "4"});
+    const auto read = [](std::uint64_t first, std::span<std::byte> bytes) {
+      for (std::byte& byte : bytes) byte = static_cast<std::byte>('0' + first++);
+    };
+    const auto written = [&](std::uint64_t first, std::span<const std::byte> bytes) {
+      seen += fmt::format("{}+{}", first, bytes.size());
+    };
+    copy_bytes(read, target, {0, 4, 5}, 1, 4, written);
+    copy_bytes(read, target, {0, 4, 5}, 2, 2, written);
+    expect_error(ExitCode::internal, [&] { copy_bytes(read, target, {0, 4, 5}, 4, 6); }, {"6", "5"});
   }
-  EXPECT_EQ(testing::get(scratch / "b"), "----123---");
+  EXPECT_EQ(testing::get(scratch / "b"), "-----123--");
+  EXPECT_EQ(seen, "1+3");
 }
 
 }  // namespace

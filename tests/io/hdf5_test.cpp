@@ -17,6 +17,7 @@ namespace lox {
 namespace {
 
 using testing::expect_error;
+using testing::copy_extent;
 using testing::copy_tensor;
 using testing::find_tensor;
 using testing::get;

@@ -89,4 +89,31 @@ inline void copy_tensor(Storage& from, const TensorInfo& source, Storage& to, co
   to.write(target.extent, 0, bytes);
 }
 
+/// The same for an extent.
+inline void copy_extent(Storage& from, const Extent& source, Storage& to, const Extent& target) {
+  copy_bytes([&](std::uint64_t first, std::span<std::byte> bytes) { from.read(source, first, bytes); }, to, target, 0,
+             target.bytes);
+}
+
+/// A model of two small matrices, a batch of two, and a vector, as one safetensors file; each byte of it is
+/// `fill`.
+inline Checkpoint put_model(const fs::path& path, char fill = 0) {
+  Checkpoint like;
+  like.tensors = {{"a", DType::BF16, {4, 6}, {}, ""},
+                  {"b", DType::F32, {3, 5}, {}, ""},
+                  {"experts", DType::BF16, {2, 3, 4}, {}, ""},
+                  {"norm", DType::BF16, {6}, {}, ""}};
+  for (TensorInfo& tensor : like.tensors) {
+    tensor.extent.bytes = static_cast<std::uint64_t>(tensor.elements()) *
+                          static_cast<std::uint64_t>(dtype_bits(tensor.dtype)) / 8;
+  }
+  const Checkpoint made = create_checkpoint(like, path, Format::safetensors_file);
+  FileStorage storage(made, FileStorage::Access::write);
+  for (const TensorInfo& tensor : made.tensors) {
+    const std::vector<std::byte> bytes(tensor.extent.bytes, static_cast<std::byte>(fill));
+    storage.write(tensor.extent, 0, bytes);
+  }
+  return open_checkpoint(path);
+}
+
 }  // namespace lox::testing

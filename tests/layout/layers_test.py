@@ -12,7 +12,9 @@ BELOW = {
     "linalg": {"base"},
     "plan": {"base", "io", "linalg"},
     "run": {"base", "io", "linalg", "plan"},
-    "cli": {"base", "io", "linalg", "plan", "run"},
+    "report": {"base", "io", "linalg", "plan", "run"},
+    "task": {"base", "io", "linalg", "plan", "run", "report"},
+    "cli": {"base", "io", "linalg", "plan", "run", "report", "task"},
 }
 # Sources without a header of their own: the commands, which command.hpp declares.
 HEADERLESS = re.compile(r"(cli/(command_\w+|commands|main)|base/checksum_avx2)\.cpp")

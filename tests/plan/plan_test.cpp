@@ -24,26 +24,26 @@ Checkpoint model_of(const std::string& shape, std::int64_t layers = -1) {
   return model;
 }
 
-WorkItem item_of(Index rows, Index cols, double seconds) {
-  WorkItem item;
+Item item_of(Index rows, Index cols, double seconds) {
+  Item item;
   item.action = Action::edit;
-  item.rows = rows;
-  item.cols = cols;
+  item.matrix.rows = rows;
+  item.matrix.cols = cols;
   item.k = 6;
   item.seconds = seconds;
   return item;
 }
 
-std::ptrdiff_t on_grid(const std::vector<WorkItem>& items) {
-  return std::count_if(items.begin(), items.end(), [](const WorkItem& i) { return i.where == Where::grid; });
+std::ptrdiff_t on_grid(const std::vector<Item>& items) {
+  return std::count_if(items.begin(), items.end(), [](const Item& i) { return i.where == Where::grid; });
 }
 
 TEST(Deal, GivesTheLongestToTheLeastLoaded) {
-  std::vector<WorkItem> items;
+  std::vector<Item> items;
   for (const double seconds : {7.0, 6.0, 5.0, 4.0, 3.0, 2.0}) items.push_back(item_of(100, 100, seconds));
   EXPECT_EQ(deal(items, 3), 9);
   std::vector<int> ranks;
-  for (const WorkItem& item : items) ranks.push_back(item.rank);
+  for (const Item& item : items) ranks.push_back(item.rank);
   EXPECT_EQ(ranks, (std::vector<int>{0, 1, 2, 2, 1, 0}));
 }
 
@@ -51,8 +51,8 @@ TEST(Deal, EveryItemHasARankWithinBounds) {
   Job job;
   const Checkpoint model = model_of("mixtral-8x7b");
   for (const int ranks : {1, 2, 7, 64, 5000}) {
-    const Plan plan = make_plan(model, model, job, {ranks, 0});
-    for (const WorkItem& item : plan.items) {
+    const Plan plan = make_plan(model, model, job, {ranks, {}});
+    for (const Item& item : plan.items) {
       EXPECT_GE(item.rank, 0);
       EXPECT_LT(item.rank, ranks);
     }
@@ -60,22 +60,22 @@ TEST(Deal, EveryItemHasARankWithinBounds) {
 }
 
 TEST(GridChoice, ManyEqualItemsStayLocal) {
-  std::vector<WorkItem> items(64, item_of(4096, 4096, 0));
-  for (WorkItem& item : items) item.seconds = local_cost(item).seconds;
-  choose_grid_items(items, GridUse::automatic, {8, 0});
+  std::vector<Item> items(64, item_of(4096, 4096, 0));
+  for (Item& item : items) item.seconds = local_cost(item).seconds;
+  choose_grid_items(items, GridUse::automatic, {8, {}});
   EXPECT_EQ(on_grid(items), 0);
 }
 
 TEST(GridChoice, OneLongItemThatWouldLeaveTheOthersIdleIsShared) {
-  std::vector<WorkItem> items{item_of(131072, 8192, 0)};
+  std::vector<Item> items{item_of(131072, 8192, 0)};
   for (int i = 0; i < 8; ++i) items.push_back(item_of(2048, 2048, 0));
-  for (WorkItem& item : items) item.seconds = local_cost(item).seconds;
-  choose_grid_items(items, GridUse::automatic, {8, 0});
+  for (Item& item : items) item.seconds = local_cost(item).seconds;
+  choose_grid_items(items, GridUse::automatic, {8, {}});
   EXPECT_EQ(on_grid(items), 1);
   EXPECT_EQ(items.front().where, Where::grid);
   // The finishing time predicted with it is at least a twentieth shorter than without.
-  std::vector<WorkItem> local = items;
-  for (WorkItem& item : local) {
+  std::vector<Item> local = items;
+  for (Item& item : local) {
     item.where = Where::local;
     item.seconds = local_cost(item).seconds;
   }
@@ -83,9 +83,9 @@ TEST(GridChoice, OneLongItemThatWouldLeaveTheOthersIdleIsShared) {
 }
 
 TEST(GridChoice, WhatDoesNotFitARankIsShared) {
-  std::vector<WorkItem> items{item_of(16384, 8192, 0)};
+  std::vector<Item> items{item_of(16384, 8192, 0)};
   for (int i = 0; i < 8; ++i) items.push_back(item_of(1024, 1024, 0));
-  for (WorkItem& item : items) item.seconds = local_cost(item).seconds;
+  for (Item& item : items) item.seconds = local_cost(item).seconds;
   const std::uint64_t memory = program_memory + local_cost(items[1]).memory + (1 << 20);
   choose_grid_items(items, GridUse::automatic, {2, memory});
   EXPECT_EQ(items[0].where, Where::grid);
@@ -93,10 +93,10 @@ TEST(GridChoice, WhatDoesNotFitARankIsShared) {
 }
 
 TEST(GridChoice, NeverAndAlwaysForceIt) {
-  std::vector<WorkItem> items{item_of(131072, 8192, 100), item_of(64, 64, 0.1)};
+  std::vector<Item> items{item_of(131072, 8192, 100), item_of(64, 64, 0.1)};
   choose_grid_items(items, GridUse::never, {8, 1});
   EXPECT_EQ(on_grid(items), 0);
-  choose_grid_items(items, GridUse::always, {1, 0});
+  choose_grid_items(items, GridUse::always, {1, {}});
   EXPECT_EQ(on_grid(items), 2);
 }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/journal.hpp"
 
-#include "lox/run/workspace.hpp"
-
 #include <algorithm>
 #include <map>
 
-#include "run/models.hpp"
+#include "run/records.hpp"
+#include "support/expect_error.hpp"
+#include "support/scratch.hpp"
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
@@ -15,24 +15,24 @@ namespace {
 
 using testing::Scratch;
 
-std::vector<TensorRecord> some_records() {
+std::vector<Record> some_records() {
   return {testing::edited("layers.0.q"), testing::copied("line\nbreak"), testing::edited("experts", 1),
           testing::edited("слой.вес"), testing::copied("norm")};
 }
 
-std::string lines_of(const std::vector<TensorRecord>& records) {
+std::string lines_of(const std::vector<Record>& records) {
   std::string text;
-  for (const TensorRecord& record : records) text += record_to_json(record).dump() + "\n";
+  for (const Record& record : records) text += record_to_json(record).dump() + "\n";
   return text;
 }
 
 TEST(Journal, CutAtEveryByte) {
-  const std::vector<TensorRecord> records = some_records();
+  const std::vector<Record> records = some_records();
   const std::string text = lines_of(records);
   for (std::size_t cut = 0; cut <= text.size(); ++cut) {
     const std::string left = text.substr(0, cut);
     const auto whole = static_cast<std::size_t>(std::count(left.begin(), left.end(), '\n'));
-    const std::vector<TensorRecord> found = Journal::parse(left);
+    const std::vector<Record> found = Journal::parse(left);
     ASSERT_EQ(found.size(), whole) << "cut at " << cut;
     for (std::size_t i = 0; i < whole; ++i) {
       ASSERT_EQ(record_to_json(found[i]), record_to_json(records[i])) << "cut at " << cut;
@@ -44,7 +44,7 @@ TEST(Journal, CutAtEveryByte) {
 /// lines.
 TEST(Journal, AppendedToAfterACutAtEveryByte) {
   const Scratch scratch;
-  const std::vector<TensorRecord> records{testing::copied("one"), testing::edited("two")};
+  const std::vector<Record> records{testing::copied("one"), testing::edited("two")};
   const std::string text = lines_of(records);
   const fs::path file = scratch / "rank-00003.jsonl";
   for (std::size_t cut = 0; cut <= text.size(); ++cut) {
@@ -52,9 +52,9 @@ TEST(Journal, AppendedToAfterACutAtEveryByte) {
     testing::put(file, left);
     const auto whole = static_cast<std::size_t>(std::count(left.begin(), left.end(), '\n'));
     Journal(scratch.path(), 3).append({testing::copied("next")});
-    const std::vector<TensorRecord> found = Journal::load(scratch.path());
+    const std::vector<Record> found = Journal::load(scratch.path());
     ASSERT_EQ(found.size(), whole + 1) << "cut at " << cut;
-    ASSERT_EQ(found.back().name, "next");
+    ASSERT_EQ(found.back().key.name, "next");
     ASSERT_EQ(testing::get(file),
               lines_of({records.begin(), records.begin() + static_cast<std::ptrdiff_t>(whole)}) +
                   lines_of({testing::copied("next")}));
@@ -63,13 +63,13 @@ TEST(Journal, AppendedToAfterACutAtEveryByte) {
 
 /// A torn start instead of a torn end: a file system may lose a block in the middle.
 TEST(Journal, WithoutItsFirstBytes) {
-  const std::vector<TensorRecord> records = some_records();
+  const std::vector<Record> records = some_records();
   const std::string text = lines_of(records);
   for (std::size_t cut = 0; cut <= text.size(); ++cut) {
-    const std::vector<TensorRecord> found = Journal::parse(text.substr(cut));
+    const std::vector<Record> found = Journal::parse(text.substr(cut));
     std::size_t whole = 0;
     std::size_t start = 0;
-    for (const TensorRecord& record : records) {
+    for (const Record& record : records) {
       whole += start >= cut ? 1 : 0;
       start += record_to_json(record).dump().size() + 1;
     }
@@ -78,15 +78,15 @@ TEST(Journal, WithoutItsFirstBytes) {
 }
 
 TEST(Journal, GarbageBetweenLinesIsSkipped) {
-  const std::vector<TensorRecord> records = some_records();
+  const std::vector<Record> records = some_records();
   for (const std::string& garbage :
        {std::string("\n"), std::string("garbage\n"), std::string("{}\n"), std::string("[1,2]\n"),
         std::string("null\n"), std::string("{\"name\":\"layers.0.q\"}\n"), std::string(4096, '\0') + "\n",
         std::string("\xff\xfe\n"), std::string("{\"name\":\n"), std::string(100000, '[') + "\n",
         std::string("1e999\n")}) {
     std::string text;
-    for (const TensorRecord& record : records) text += garbage + lines_of({record});
-    const std::vector<TensorRecord> found = Journal::parse(text + garbage);
+    for (const Record& record : records) text += garbage + lines_of({record});
+    const std::vector<Record> found = Journal::parse(text + garbage);
     ASSERT_EQ(found.size(), records.size()) << garbage.substr(0, 20);
     EXPECT_EQ(lines_of(found), lines_of(records));
   }
@@ -134,13 +134,14 @@ TEST(Journal, TellsThatItWasRemoved) {
 }
 
 TEST(Journal, LatestRecordOfAnItemCounts) {
-  TensorRecord later = testing::edited("a");
-  later.iterations = 99;
-  const std::vector<TensorRecord> kept =
+  Record later = testing::edited("a");
+  later.spectrum.iterations = 99;
+  const std::vector<Record> kept =
       latest({testing::edited("a"), testing::edited("a", 1), testing::copied("b"), later});
   ASSERT_EQ(kept.size(), 3U);
   std::map<std::pair<std::string, std::int64_t>, int> iterations;
-  for (const TensorRecord& record : kept) iterations[{record.name, record.matrix}] = record.iterations;
+  for (const Record& record : kept)
+    iterations[{record.key.name, record.key.matrix}] = record.spectrum.iterations;
   EXPECT_EQ((iterations[{"a", 0}]), 99);
   EXPECT_EQ((iterations[{"a", 1}]), 7);
 }

@@ -1,52 +1,60 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/record.hpp"
 
+#include "lox/base/checksum.hpp"
+
 #include <array>
 #include <limits>
 
-#include "run/models.hpp"
+#include "run/records.hpp"
+#include "support/expect_error.hpp"
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
 namespace lox {
 namespace {
 
-void expect_same(const TensorRecord& x, const TensorRecord& y) {
-  EXPECT_EQ(x.name, y.name);
-  EXPECT_EQ(x.matrix, y.matrix);
-  EXPECT_EQ(x.action, y.action);
-  EXPECT_EQ(x.method, y.method);
-  EXPECT_EQ(x.where, y.where);
-  EXPECT_EQ(x.k, y.k);
-  EXPECT_EQ(x.sigma, y.sigma);
-  EXPECT_EQ(x.certificate, y.certificate);
-  EXPECT_EQ(x.missed, y.missed);
-  EXPECT_EQ(x.settled, y.settled);
-  EXPECT_EQ(x.iterations, y.iterations);
-  EXPECT_EQ(x.delta_norm, y.delta_norm);
-  EXPECT_EQ(x.edit_norm, y.edit_norm);
-  EXPECT_EQ(x.realised_dot, y.realised_dot);
-  EXPECT_EQ(x.entries, y.entries);
-  EXPECT_EQ(x.changed, y.changed);
-  EXPECT_EQ(x.seconds_read, y.seconds_read);
-  EXPECT_EQ(x.seconds_svd, y.seconds_svd);
-  EXPECT_EQ(x.seconds_write, y.seconds_write);
-  EXPECT_EQ(x.bytes_read, y.bytes_read);
-  EXPECT_EQ(x.bytes_written, y.bytes_written);
+void expect_same(const Record& x, const Record& y) {
+  EXPECT_EQ(x.key.name, y.key.name);
+  EXPECT_EQ(x.key.matrix, y.key.matrix);
+  EXPECT_EQ(x.key.action, y.key.action);
+  EXPECT_EQ(x.key.entries, y.key.entries);
+  EXPECT_EQ(x.spectrum.method, y.spectrum.method);
+  EXPECT_EQ(x.spectrum.where, y.spectrum.where);
+  EXPECT_EQ(x.spectrum.k, y.spectrum.k);
+  EXPECT_EQ(x.spectrum.sigma, y.spectrum.sigma);
+  EXPECT_EQ(x.spectrum.certificate, y.spectrum.certificate);
+  EXPECT_EQ(x.spectrum.missed, y.spectrum.missed);
+  EXPECT_EQ(x.spectrum.settled, y.spectrum.settled);
+  EXPECT_EQ(x.spectrum.iterations, y.spectrum.iterations);
+  EXPECT_EQ(x.spectrum.delta_norm, y.spectrum.delta_norm);
+  ASSERT_EQ(x.edits.size(), y.edits.size());
+  for (std::size_t i = 0; i < x.edits.size(); ++i) {
+    EXPECT_EQ(x.edits[i].norm, y.edits[i].norm);
+    EXPECT_EQ(x.edits[i].realised_dot, y.edits[i].realised_dot);
+    EXPECT_EQ(x.edits[i].changed, y.edits[i].changed);
+  }
+  EXPECT_EQ(x.timing.read, y.timing.read);
+  EXPECT_EQ(x.timing.svd, y.timing.svd);
+  EXPECT_EQ(x.timing.write, y.timing.write);
+  EXPECT_EQ(x.timing.bytes_read, y.timing.bytes_read);
+  EXPECT_EQ(x.timing.bytes_written, y.timing.bytes_written);
   ASSERT_EQ(x.pieces.size(), y.pieces.size());
   for (std::size_t i = 0; i < x.pieces.size(); ++i) {
+    EXPECT_EQ(x.pieces[i].target, y.pieces[i].target);
+    EXPECT_EQ(x.pieces[i].tensor, y.pieces[i].tensor);
     EXPECT_EQ(x.pieces[i].first, y.pieces[i].first);
     EXPECT_EQ(x.pieces[i].bytes, y.pieces[i].bytes);
     EXPECT_EQ(x.pieces[i].xxh3, y.pieces[i].xxh3);
   }
 }
 
-TensorRecord round_trip(const TensorRecord& record) {
+Record round_trip(const Record& record) {
   return record_from_json(nlohmann::json::parse(record_to_json(record).dump()));
 }
 
 TEST(Record, RoundTrip) {
-  for (const TensorRecord& record : {testing::edited("a"), testing::edited("b", 5), testing::copied("c")}) {
+  for (const Record& record : {testing::edited("a"), testing::edited("b", 5), testing::copied("c")}) {
     expect_same(round_trip(record), record);
   }
 }
@@ -54,9 +62,9 @@ TEST(Record, RoundTrip) {
 TEST(Record, RoundTripOfEveryWord) {
   for (const Method method : {Method::krylov, Method::exact, Method::full}) {
     for (const Where where : {Where::local, Where::grid}) {
-      TensorRecord record = testing::edited("a");
-      record.method = method;
-      record.where = where;
+      Record record = testing::edited("a");
+      record.spectrum.method = method;
+      record.spectrum.where = where;
       expect_same(round_trip(record), record);
     }
   }
@@ -65,19 +73,19 @@ TEST(Record, RoundTripOfEveryWord) {
 TEST(Record, RoundTripOfOddNamesAndExtremeNumbers) {
   for (const std::string& name :
        {std::string(), std::string("a\nb\t\"\\/"), std::string("слой ☃"), std::string("\x01\x7f")}) {
-    TensorRecord record = testing::edited(name);
-    record.certificate.residual = std::numeric_limits<double>::denorm_min();
-    record.delta_norm = std::numeric_limits<double>::max();
-    record.entries = std::numeric_limits<std::int64_t>::max();
-    record.bytes_read = UINT64_MAX;
-    const TensorRecord again = round_trip(record);
+    Record record = testing::edited(name);
+    record.spectrum.certificate.residual = std::numeric_limits<double>::denorm_min();
+    record.spectrum.delta_norm = std::numeric_limits<double>::max();
+    record.key.entries = std::numeric_limits<std::int64_t>::max();
+    record.timing.bytes_read = UINT64_MAX;
+    const Record again = round_trip(record);
     expect_same(again, record);
     EXPECT_EQ(record_to_json(again).dump().find('\n'), std::string::npos) << "a record is one line";
   }
 }
 
 TEST(Record, WhatLacksAFieldIsRefused) {
-  for (const TensorRecord& record : {testing::edited("a"), testing::copied("b")}) {
+  for (const Record& record : {testing::edited("a"), testing::copied("b")}) {
     const nlohmann::json whole = record_to_json(record);
     for (const auto& [key, value] : whole.items()) {
       nlohmann::json less = whole;
@@ -85,7 +93,7 @@ TEST(Record, WhatLacksAFieldIsRefused) {
       EXPECT_ANY_THROW(record_from_json(less)) << key;
       nlohmann::json other = whole;
       other[key] = nullptr;
-      if (key != "pieces") {
+      if (key != "pieces" && key != "edits") {
         EXPECT_ANY_THROW(record_from_json(other)) << key;
       }
     }
@@ -95,7 +103,7 @@ TEST(Record, WhatLacksAFieldIsRefused) {
 TEST(Record, UnknownWordsAreRefused) {
   for (const char* key : {"action", "method", "where"}) {
     nlohmann::json json = record_to_json(testing::edited("a"));
-    json[key] = "magic";
+    (json.contains(key) ? json : json["spectrum"])[key] = "magic";
     testing::expect_error(ExitCode::bad_input, [&] { record_from_json(json); }, {"magic"});
   }
 }

@@ -71,12 +71,13 @@ void agree(const Comm& comm, const std::optional<Error>& mine);
 /// SharedError. Collective.
 void on_root(const Comm& comm, const std::function<void()>& action);
 
-/// Ranks of `comm` that share this machine, and this rank's place among them. Collective.
-struct NodeRanks {
-  int rank = 0;
-  int size = 1;
-};
-NodeRanks node_ranks(const Comm& comm);
+/// Runs `action`, which must not be collective itself, on every rank; if it throws on any, all ranks throw
+/// the error of the lowest such rank as SharedError. What fails outside of it fails on one rank alone, and
+/// main ends the others with MPI_Abort: they may be waiting for it. Collective.
+void together(const Comm& comm, const std::function<void()>& action);
+
+/// How many ranks of `comm` share this node. Collective.
+int ranks_of_node(const Comm& comm);
 
 /// How the parts of the world are called: "Open MPI v4.1.4, ...".
 std::string mpi_library_version();

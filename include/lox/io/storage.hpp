@@ -3,6 +3,7 @@
 #include "lox/io/checkpoint.hpp"
 
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -10,8 +11,9 @@
 
 namespace lox {
 
-/// The bytes of a checkpoint's tensors and carried files. Positioned, thread-safe reads and writes that move every byte
-/// or throw Error(io). An interface, so that tests can put memory, or a disk that fails, in the place of files.
+/// The bytes of a checkpoint's tensors and carried files. Positioned, thread-safe reads and writes that move
+/// every byte or throw Error(io). An interface, so that tests can put memory, or a disk that fails, in the
+/// place of files.
 class Storage {
  public:
   virtual ~Storage() = default;
@@ -46,10 +48,13 @@ class FileStorage final : public Storage {
   std::map<int, std::shared_ptr<File>> files_;
 };
 
-/// Bytes moved at a time where bytes are copied.
-inline constexpr std::uint64_t copy_piece = std::uint64_t{64} << 20;
+/// Fills bytes from position `first` on of what is copied.
+using ReadBytes = std::function<void(std::uint64_t first, std::span<std::byte> to)>;
+/// Sees bytes that have been written from position `first` on.
+using SeeBytes = std::function<void(std::uint64_t first, std::span<const std::byte> bytes)>;
 
-/// Copies the bytes of an extent in one checkpoint to the extent of the same size in another, in pieces.
-void copy_extent(Storage& from, const Extent& source, Storage& to, const Extent& target);
+/// Copies bytes [first, last) of a place, in pieces of 32 MiB.
+void copy_bytes(const ReadBytes& read, Storage& to, const Extent& target, std::uint64_t first,
+                std::uint64_t last, const SeeBytes& written = {});
 
 }  // namespace lox

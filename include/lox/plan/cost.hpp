@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-#include "lox/plan/work_item.hpp"
+#include "lox/plan/item.hpp"
 
 #include <cstdint>
 
@@ -18,12 +18,12 @@ struct Cost {
 };
 
 /// The same item, solved by the exact method.
-WorkItem by_exact_method(WorkItem item);
+Item by_exact_method(Item item);
 
 /// By one rank alone. The memory formula is in docs/architecture.md and kept by a test.
-Cost local_cost(const WorkItem& item);
+Cost local_cost(const Item& item);
 /// By `ranks` ranks together; figures are per rank.
-Cost grid_cost(const WorkItem& item, int ranks);
+Cost grid_cost(const Item& item, int ranks);
 
 /// What a rank holds beside its items: MPI, the libraries, tables.
 constexpr std::uint64_t program_memory = std::uint64_t{128} << 20;

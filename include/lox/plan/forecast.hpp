@@ -24,7 +24,4 @@ struct Forecast {
 };
 Forecast forecast(const Plan& plan, const Checkpoint& aligned, int ranks);
 
-/// Throws Error(io) if the file system of `output` has not the room that `bytes` more need.
-void check_space(const fs::path& output, std::uint64_t bytes);
-
 }  // namespace lox

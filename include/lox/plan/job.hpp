@@ -4,6 +4,7 @@
 #include "lox/linalg/svd.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,36 +12,55 @@
 
 namespace lox {
 
+/// As k: Delta itself, without an SVD.
+inline constexpr Index full_rank = 0;
+
+/// What is asked of the SVD of every delta: this decides the factors, and nothing else does.
+struct SolveOptions {
+  Index k = 6;  ///< or full_rank
+  Method svd = Method::krylov;
+  double tolerance = 1e-4;  ///< for the certificate
+  double proof = 0.5;       ///< no singular value above (1 + proof) s_k may be missing
+  std::uint64_t seed = 0;
+  double weight = 1.25;  ///< the largest that the factors will be multiplied with: how exact they must be
+};
+
+/// Which matrices are edited: regular expressions that match anywhere in a tensor's name.
+struct Selection {
+  std::vector<std::string> include;  ///< empty: all
+  std::vector<std::string> exclude;
+};
+
 /// When a matrix is solved by all ranks together.
 enum class GridUse { automatic, never, always };
+
+/// How a run uses the machine. Nothing of it changes what is written, but for the last bits of grid items.
+struct RunOptions {
+  GridUse grid = GridUse::automatic;
+  std::optional<std::uint64_t> memory;  ///< bytes a rank may use; else what is there
+  std::optional<double> time_limit;  ///< seconds from the start; else until the Slurm job's end, if it tells
+  bool recheck = false;  ///< of a resumed output: compare finished tensors with their checksums first
+};
 
 /// What the user asked `harden` to do: the options of the command line and the job file.
 struct Job {
   fs::path base;
   fs::path aligned;
   fs::path output;
-  std::int64_t k = 6;  ///< 0: full rank
+  SolveOptions solve;
+  Selection selection;
+  RunOptions run;
   double coef = 1.25;
-  Method svd = Method::krylov;
-  double tolerance = 1e-4;
-  double proof = 0.5;  ///< no singular value above (1 + proof) s_k may be missing
-  GridUse grid = GridUse::automatic;
-  std::uint64_t memory = 0;  ///< bytes a rank may use; 0: find out
-  std::vector<std::string> include;
-  std::vector<std::string> exclude;
-  std::uint64_t seed = 0;
-  bool random_seed = false;  ///< `seed` is to be drawn when the job begins
+  bool random_seed = false;  ///< the seed is to be drawn when the job begins
   fs::path report;           ///< empty: <output>.report.json
   bool overwrite = false;
-  bool recheck = false;   ///< of a resumed output: compare finished tensors with their checksums first
-  double time_limit = 0;  ///< seconds from the start; 0: from the Slurm job, if it tells
 };
 
 /// Throws Error(usage) naming the option that makes no sense.
 void check_job(const Job& job);
 
 /// The parameters that decide the numbers of the result, by their option names; goes into the report and,
-/// with the inputs' identity, into the job's fingerprint.
+/// with the inputs' identity, into the output's.
 nlohmann::json job_parameters(const Job& job);
 
 fs::path report_path(const Job& job);

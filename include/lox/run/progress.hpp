@@ -8,23 +8,32 @@
 
 namespace lox {
 
-/// What all ranks have done, told on rank 0: a live line on a terminal, a plain line every few seconds in a
-/// log file. Ranks send their counts in small messages that rank 0 takes when it comes by; nobody waits. The
-/// same messages carry the wish to stop, so that a signal that reaches one rank stops all.
+/// How much of a run is done.
+struct Counts {
+  std::uint64_t bytes = 0;
+  std::int64_t items = 0;
+};
+
+/// Who is told how far a run is, and asked whether it should end early.
 class Progress {
  public:
-  struct Counts {
-    std::uint64_t bytes = 0;
-    std::int64_t items = 0;
-  };
-
-  /// `total` and what earlier runs have `done` already, of all ranks.
-  Progress(const Comm& comm, const Log& log, Counts total, Counts done);
-
-  /// This rank's counts so far. Sends, receives, prints; cheap enough to be called often.
-  void update(Counts mine);
+  virtual ~Progress() = default;
+  /// This rank's counts so far. Cheap enough to be called often.
+  virtual void update(Counts mine) = 0;
   /// The urgency of the wish to stop, of any rank (see base/stop).
-  int stop_urgency() const { return urgency_; }
+  virtual int stop_urgency() const = 0;
+};
+
+/// What all ranks have done, shown on rank 0: a live line on a terminal, a plain line every few seconds in a
+/// log file. Ranks send their counts in small messages that rank 0 takes when it comes by; nobody waits. The
+/// same messages carry the wish to stop, so that a signal that reaches one rank stops all.
+class RankProgress final : public Progress {
+ public:
+  /// `total` and what earlier runs have `done` already, of all ranks.
+  RankProgress(const Comm& comm, const Log& log, Counts total, Counts done);
+
+  void update(Counts mine) override;
+  int stop_urgency() const override { return urgency_; }
   /// Waits until every rank has come here, printing on. Collective.
   void finish(Counts mine);
 
@@ -40,13 +49,17 @@ class Progress {
   Counts mine_;
   Counts others_;
   int urgency_ = 0;
-  int told_ = 0;      ///< the urgency that others know from us
-  int finished_ = 0;  ///< ranks that will send no more, on rank 0
+  int urgency_sent_ = 0;  ///< the urgency that others know from us
+  int finished_ = 0;      ///< ranks that will send no more, on rank 0
   std::chrono::steady_clock::time_point start_;
   std::chrono::steady_clock::time_point sent_;
   std::chrono::steady_clock::time_point printed_;
   Counts sent_counts_;
   bool live_ = false;
 };
+
+/// A line about what is done: share, items, bytes, speed, and the time that is left, or that passed if
+/// `last`.
+std::string progress_line(Counts total, Counts earlier, Counts now, double seconds, bool last);
 
 }  // namespace lox

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-#include "lox/base/checksum.hpp"
-#include "lox/plan/plan.hpp"
+#include "lox/plan/item.hpp"
 
 #include <cstdint>
 #include <string>
@@ -11,45 +10,69 @@
 
 namespace lox {
 
-/// Checksum (XXH3, 64 bits) of output bytes [first, first + bytes) of a tensor.
-struct Piece {
-  std::uint64_t first = 0;
-  std::uint64_t bytes = 0;
-  std::uint64_t xxh3 = 0;
-};
-
-/// What became of one work item: a line of the journal, an entry of the report.
-struct TensorRecord {
+/// Which item a record is of.
+struct RecordKey {
   std::string name;
   std::int64_t matrix = 0;  ///< which one of the tensor's batch
   Action action = Action::copy;
-  Method method = Method::krylov;
+  std::int64_t entries = 0;
+};
+
+/// What was found of a matrix' Delta.
+struct Spectrum {
   Where where = Where::local;
+  Method method = Method::krylov;
   std::int64_t k = 0;  ///< min(k, rows, cols), of full rank min(rows, cols); 0: not a matrix, or not selected
   std::vector<double> sigma;  ///< s_1 .. s_k
   Certificate certificate;
   Missed missed;
   bool settled = true;  ///< the error of Delta_k is below what rounding shows; it is not where s_k = s_k+1
   int iterations = 0;
-  double delta_norm = 0;    ///< |Delta|_F
-  double edit_norm = 0;     ///< coef * |Delta_k|_F
-  double realised_dot = 0;  ///< <W_out - W_aligned, edit>
-  std::int64_t entries = 0;
+  double delta_norm = 0;  ///< |Delta|_F
+};
+
+/// What became of a matrix in one target.
+struct Edit {
+  double norm = 0;           ///< coef * |Delta_k|_F
+  double realised_dot = 0;   ///< <W_out - W_aligned, edit>
   std::int64_t changed = 0;  ///< entries that differ from the aligned ones
-  double seconds_read = 0;
-  double seconds_svd = 0;
-  double seconds_write = 0;
+};
+
+struct Timing {
+  double read = 0;  ///< seconds
+  double svd = 0;
+  double write = 0;
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;
-  std::vector<Piece> pieces;  ///< of the output, covering the item
+};
+
+/// Checksum (XXH3, 64 bits) of bytes [first, first + bytes) of a tensor of a target's table.
+struct Piece {
+  int target = 0;
+  int tensor = 0;
+  std::uint64_t first = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t xxh3 = 0;
+};
+
+/// What became of one work item: a line of the journal, a part of the report.
+struct Record {
+  RecordKey key;
+  Spectrum spectrum;
+  std::vector<Edit> edits;  ///< by target; none if nothing was edited
+  Timing timing;
+  std::vector<Piece> pieces;  ///< all that was written of the item
 };
 
 nlohmann::json pieces_to_json(const std::vector<Piece>& pieces);
 /// Throws nlohmann::json::exception if the text is something else.
 std::vector<Piece> pieces_from_json(const nlohmann::json& json);
 
-nlohmann::json record_to_json(const TensorRecord& record);
+nlohmann::json record_to_json(const Record& record);
 /// Throws nlohmann::json::exception or Error(bad_input) if the text is not a record.
-TensorRecord record_from_json(const nlohmann::json& json);
+Record record_from_json(const nlohmann::json& json);
+
+/// One record an item: the last that was written.
+std::vector<Record> latest(std::vector<Record> records);
 
 }  // namespace lox

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include "lox/base/dtype.hpp"
+#include "lox/linalg/svd.hpp"
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace lox {
+
+enum class Action { copy, edit };
+std::string_view action_name(Action action);
+
+enum class Where { local, grid };
+std::string_view where_name(Where where);
+
+/// The models of a pairing. The first one leads: outputs have its tensors, in its order.
+enum Role : std::size_t { aligned_model = 0, base_model = 1 };
+
+/// One matrix in every model of a pairing: a tensor, or one of the batch that a tensor of more than two dimensions is.
+struct MatrixRef {
+  std::vector<int> tensors;  ///< by Role: its tensor's index in that model
+  std::int64_t number = 0;   ///< which one of the batch
+  Index rows = 0;            ///< 0 x 0: a tensor that is only copied
+  Index cols = 0;
+
+  int tensor(Role role) const { return tensors[role]; }
+};
+
+/// One piece of work: a tensor to copy, or a matrix to edit.
+struct Item {
+  MatrixRef matrix;
+  Action action = Action::copy;
+  std::uint64_t bytes = 0;  ///< of the output
+  // Of a matrix to edit:
+  DType dtype = DType::BF16;      ///< of the leading model and the output
+  DType base_dtype = DType::BF16;
+  Index k = 0;                  ///< as asked for; full_rank: all of it
+  Method svd = Method::krylov;  ///< as asked for
+  double proof = 0.5;           ///< as asked for
+  int tried = 0;                ///< iterations of the Krylov method that did not reach the tolerance
+  // Decided by the plan:
+  Where where = Where::local;
+  Method method = Method::krylov;
+  int rank = 0;           ///< who does it, if local
+  double seconds = 0;     ///< estimate, of the ranks that do it
+  double first_read = 0;  ///< seconds more if a rank begins with it: reading with nothing to solve
+};
+
+/// Bytes that an item moves in all ranks together, for progress.
+std::uint64_t bytes_moved(const Item& item);
+
+}  // namespace lox

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include "lox/io/checkpoint.hpp"
+
+#include <string_view>
+#include <vector>
+
+namespace lox {
+
+/// A checkpoint and what it is called in messages: "base", "aligned".
+struct NamedModel {
+  std::string_view name;
+  const Checkpoint* table;
+};
+
+/// The tensors of several checkpoints of one model, matched by name: for each tensor of the first model, in
+/// its order, the tensor's index in every model.
+using Pairing = std::vector<std::vector<int>>;
+
+/// Throws Error(bad_input) naming the tensor that a model lacks or has too many, or whose shape, or dtype
+/// where it cannot be edited, is another.
+Pairing pair_models(const std::vector<NamedModel>& models);
+
+}  // namespace lox

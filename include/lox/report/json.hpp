@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include "lox/report/report.hpp"
+
+#include <string>
+
+namespace lox {
+
+/// The report for programs, keys in the order of docs/usage.md.
+nlohmann::ordered_json report_to_json(const Report& report);
+
+/// A report from its JSON, of this lox or an earlier one: what an earlier one did not tell is left as it is
+/// in an empty report, but `missed`, which is then infinite. Throws nlohmann::json::exception or
+/// Error(bad_input) if it is something else.
+Report report_from_json(const nlohmann::ordered_json& json);
+
+}  // namespace lox

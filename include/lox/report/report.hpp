@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include "lox/io/checkpoint.hpp"
+#include "lox/run/record.hpp"
+#include "lox/run/times.hpp"
+
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+namespace lox {
+
+/// The numbers of one matrix, or sums and worst cases of a batch of them.
+struct Measures {
+  Spectrum spectrum;
+  Edit edit;
+  double energy = 0;    ///< share of |Delta|^2 in its top k singular values
+  double realised = 0;  ///< share of the edit that survives rounding
+  double changed = 0;   ///< share of entries that differ from the aligned model's
+};
+
+/// One matrix of a batch.
+struct MatrixEntry {
+  Action action = Action::copy;
+  Measures measures;
+};
+
+/// What became of one tensor.
+struct TensorEntry {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  std::string dtype;
+  Action action = Action::copy;
+  bool unchanged = false;  ///< a matrix whose Delta is zero
+  Measures measures;
+  Timing timing;
+  std::vector<MatrixEntry> batch;  ///< of a tensor of more than two dimensions
+};
+
+/// What a run was like.
+struct RunTotals {
+  double seconds = 0;
+  WorkTimes work;                    ///< summed over ranks
+  std::uint64_t peak_rss_bytes = 0;  ///< the largest of any rank
+  int ranks = 1;
+};
+
+/// What was done, and how well: what docs/usage.md calls the report.
+struct Report {
+  std::string lox;             ///< version
+  nlohmann::ordered_json job;  ///< parameters and paths, by option names
+  std::int64_t edited = 0;
+  std::int64_t copied = 0;
+  std::uint64_t bytes_read = 0;
+  std::uint64_t bytes_written = 0;
+  RunTotals run;
+  std::vector<TensorEntry> tensors;
+};
+
+/// From the records of all finished items; entries in the order of the model's tensors. `target`: whose
+/// edits.
+Report make_report(nlohmann::ordered_json job, const Checkpoint& model, const std::vector<Record>& records,
+                   const RunTotals& run, std::size_t target = 0);
+
+}  // namespace lox

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include "lox/base/buffer.hpp"
+#include "lox/base/checksum.hpp"
+#include "lox/io/storage.hpp"
+#include "lox/linalg/delta.hpp"
+#include "lox/plan/item.hpp"
+
+namespace lox {
+
+/// What both models hold in some rows of a matrix.
+struct PairContent {
+  Content aligned;
+  Content base;
+  void add(const PairContent& other);
+};
+
+/// Some rows of a matrix: the aligned bytes, the delta, and what was found on the way.
+struct RowSlab {
+  Buffer aligned;
+  Buffer delta;  ///< floats
+  DeltaSummary summary;
+  PairContent content;
+  std::uint64_t bytes_read = 0;
+};
+
+/// A model to be read: its table and its bytes.
+struct OpenModel {
+  const Checkpoint* table;
+  Storage* storage;
+};
+
+/// First byte of a row of a matrix in its tensor.
+std::uint64_t row_offset(const MatrixRef& matrix, DType dtype, Index row);
+
+/// Reads rows of matrices from a pair of models. Thread-safe.
+class RowReader {
+ public:
+  /// `models`: by Role.
+  explicit RowReader(std::vector<OpenModel> models) : models_(std::move(models)) {}
+
+  const TensorInfo& tensor(const MatrixRef& matrix, Role role) const;
+
+  /// Rows [first, first + count) of the delta and of the aligned model. The base is subtracted piece by piece
+  /// and never held. Throws Error(bad_input) for NaN and Inf, naming model, tensor and index. `target`: the
+  /// position in a file that the aligned rows will be written to; memory is laid out so that they can be
+  /// written from where they are.
+  RowSlab read(const MatrixRef& matrix, Index first, Index count, std::uint64_t target = 0) const;
+  /// The aligned rows alone.
+  Buffer read_aligned(const MatrixRef& matrix, Index first, Index count, std::uint64_t target = 0) const;
+  /// Bytes of a whole tensor of the aligned model.
+  void read_bytes(const MatrixRef& matrix, std::uint64_t first, std::span<std::byte> to) const;
+
+ private:
+  std::vector<OpenModel> models_;
+};
+
+}  // namespace lox

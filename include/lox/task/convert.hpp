@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include "lox/base/mpi.hpp"
+#include "lox/io/checkpoint.hpp"
+
+namespace lox {
+
+/// Writes the model at `source` to `target` in the format of its path, lossless. Work is shared among the
+/// ranks. Collective. Returns bytes of tensors and files copied by all ranks.
+std::uint64_t convert(const Comm& comm, const fs::path& source, const fs::path& target, bool overwrite);
+
+}  // namespace lox

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include "lox/base/log.hpp"
+#include "lox/plan/job.hpp"
+#include "lox/plan/plan.hpp"
+
+namespace lox {
+
+/// The two models that a job reads.
+struct Pair {
+  Checkpoint base;
+  Checkpoint aligned;
+};
+
+/// Opens both models; throws Error(bad_input) if one is quantised. Files of weights in another form are left
+/// out of the aligned model, with a warning each: an edited model would hand them on without the edit.
+Pair open_pair(const Job& job, const Log& log);
+
+}  // namespace lox

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include "lox/base/log.hpp"
+#include "lox/base/mpi.hpp"
+#include "lox/plan/plan.hpp"
+
+#include <nlohmann/json.hpp>
+
+namespace lox {
+
+/// What every long task does at its start and end.
+
+/// The job, its seed drawn from the operating system if it was asked to be: an unfinished output keeps its
+/// own. Collective.
+Job with_drawn_seed(const Comm& comm, const Job& asked);
+
+/// Bytes that a rank may use: the least of all ranks, since the plan must be the same everywhere. Collective.
+std::uint64_t rank_memory(const Comm& comm, const RunOptions& run);
+
+/// When to stop at the latest: by the option, else by the Slurm job's own end.
+void set_time_limit(const RunOptions& run);
+
+/// What an administrator asks: where, with what, on how much. Collective.
+void log_header(const Comm& comm, const Log& log, const Resources& resources);
+
+/// Bad input, or a result that cannot be certified: no use to go on, and nothing to resume.
+bool is_fault_of_data(const Error& error);
+
+/// The job as a report tells it: parameters, then paths.
+nlohmann::ordered_json reported_job(const Job& job);
+
+}  // namespace lox

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+#include "lox/base/site.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdlib>
+#include <fstream>
+#include <limits>
+#include <string_view>
+#include <unistd.h>
+
+namespace lox {
+namespace {
+
+constexpr std::uint64_t unlimited = std::numeric_limits<std::uint64_t>::max();
+
+/// The value of a variable; empty if it is not set.
+std::string variable_text(const char* name) {
+  const char* const value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+/// The number at its beginning; 0 if there is none.
+template <class Number>
+Number variable(const char* name) {
+  const std::string text = variable_text(name);
+  Number value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
+/// A line "NAME: N kB" of a file of /proc, in bytes; 0 if there is none.
+std::uint64_t proc_value(const char* path, std::string_view name) {
+  std::ifstream file(path);
+  std::string word;
+  while (file >> word) {
+    std::uint64_t kib = 0;
+    if (word == name && file >> kib) return kib * 1024;
+  }
+  return 0;
+}
+
+std::uint64_t free_memory() {
+  const std::uint64_t bytes = proc_value("/proc/meminfo", "MemAvailable:");
+  return bytes > 0 ? bytes : unlimited;
+}
+
+std::uint64_t slurm_limit() {
+  constexpr std::uint64_t mib = std::uint64_t{1} << 20;
+  if (const auto per_node = variable<std::uint64_t>("SLURM_MEM_PER_NODE"); per_node > 0)
+    return per_node * mib;
+  const auto of_cpus =
+      variable<std::uint64_t>("SLURM_MEM_PER_CPU") * variable<std::uint64_t>("SLURM_CPUS_ON_NODE");
+  return of_cpus > 0 ? of_cpus * mib : unlimited;
+}
+
+/// The tightest limit of this process's cgroup (version 2) and those above it.
+std::uint64_t cgroup_limit() {
+  std::ifstream file("/proc/self/cgroup");
+  std::string line;
+  std::uint64_t limit = unlimited;
+  while (std::getline(file, line)) {
+    if (!line.starts_with("0::")) continue;
+    std::string path = line.substr(3);
+    while (!path.empty()) {
+      std::ifstream value("/sys/fs/cgroup" + path + "/memory.max");
+      std::uint64_t bytes = 0;
+      if (value >> bytes) limit = std::min(limit, bytes);
+      path = path == "/" ? "" : path.substr(0, path.rfind('/'));
+    }
+  }
+  return limit;
+}
+
+}  // namespace
+
+Slurm slurm() {
+  Slurm job;
+  job.job = variable_text("SLURM_JOB_ID");
+  job.node_list = variable_text("SLURM_JOB_NODELIST");
+  job.restarts = variable<int>("SLURM_RESTART_COUNT");
+  job.step_tasks = variable<int>("SLURM_STEP_NUM_TASKS");
+  job.end_time = variable<double>("SLURM_JOB_END_TIME");
+  return job;
+}
+
+std::uint64_t node_memory() {
+  return std::min({free_memory(), slurm_limit(), cgroup_limit(), std::uint64_t{1} << 50}) / 10 * 9;
+}
+
+std::uint64_t memory_share(int ranks) {
+  return node_memory() / static_cast<std::uint64_t>(std::max(ranks, 1));
+}
+
+std::uint64_t peak_memory() {
+  // Not getrusage: its maximum survives exec, and so may be that of whoever started the program.
+  return proc_value("/proc/self/status", "VmHWM:");
+}
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "?";
+}
+
+}  // namespace lox

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+#include "lox/io/identity.hpp"
+
+#include "lox/base/checksum.hpp"
+#include "lox/base/error.hpp"
+
+#include <iterator>
+#include <span>
+
+#include <nlohmann/json.hpp>
+
+namespace lox {
+namespace {
+
+using nlohmann::json;
+
+/// Every name is followed by its length, so that no two tables have one text.
+std::string table_text(const Checkpoint& model) {
+  std::string text = fmt::format("{} {}\n", identity_version, static_cast<int>(model.format));
+  const auto to = std::back_inserter(text);
+  const auto add = [&](const std::string& name, const Extent& extent) {
+    fmt::format_to(to, "{} {} {} {} {} ", name, name.size(), extent.file, extent.offset, extent.bytes);
+  };
+  for (const TensorInfo& tensor : model.tensors) {
+    add(tensor.name, tensor.extent);
+    fmt::format_to(to, "{} {} {}\n", dtype_name(tensor.dtype), fmt::join(tensor.shape, ","), tensor.dataset);
+  }
+  for (const CarriedFile& file : model.carried) {
+    add(file.name, file.extent);
+    text += '\n';
+  }
+  for (const Shard& shard : model.shards) fmt::format_to(to, "{} {}\n", shard.name, shard.name.size());
+  return text;
+}
+
+}  // namespace
+
+json identity_of(const Checkpoint& model) {
+  json files = json::array();
+  for (const fs::path& path : model.files) {
+    files.push_back({{"file", printable(path.native(), SIZE_MAX)},
+                     {"bytes", fs::file_size(path)},
+                     {"modified", fs::last_write_time(path).time_since_epoch().count()}});
+  }
+  const std::string table = table_text(model);
+  return {{"path", printable(normal_path(model.path).native(), SIZE_MAX)},
+          {"files", std::move(files)},
+          {"headers", checksum(std::as_bytes(std::span(table)))}};
+}
+
+std::string first_difference(const json& now, const json& before, const std::string& at) {
+  if (now == before) return "";
+  if (now.is_object() && before.is_object()) {
+    for (const auto& [key, value] : now.items()) {
+      const std::string inner =
+          first_difference(value, before.value(key, json()), at.empty() ? key : at + "." + key);
+      if (!inner.empty()) return inner;
+    }
+  }
+  const auto text = [](const json& value) {
+    return printable(value.dump(-1, ' ', false, json::error_handler_t::replace));
+  };
+  return fmt::format("{} is {} now, but was {}", at.empty() ? "it" : at, text(now), text(before));
+}
+
+void check_unchanged(const std::string& name, const Checkpoint& model, const json& identity) {
+  json now;
+  try {
+    now = identity_of(model);
+  } catch (const fs::filesystem_error& error) {
+    fail(ExitCode::io, "the {} model vanished while lox ran: {}", name, error.what());
+  }
+  const std::string changed = first_difference(now, identity, name);
+  if (!changed.empty()) {
+    fail(ExitCode::io, "the {} model was changed while lox ran: {}; the output mixes two models, start again",
+         name, changed.c_str());
+  }
+}
+
+}  // namespace lox

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+#include "lox/plan/pairing.hpp"
+
+#include "lox/base/error.hpp"
+
+#include <algorithm>
+#include <string>
+#include <unordered_map>
+
+namespace lox {
+namespace {
+
+std::string shape_text(const std::vector<std::int64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
+void check_pair(const NamedModel& first, const TensorInfo& ours, const NamedModel& other,
+                const TensorInfo& theirs) {
+  if (ours.shape != theirs.shape) {
+    const bool more_rows = ours.shape.size() == theirs.shape.size() && !ours.shape.empty() &&
+                           ours.shape.front() != theirs.shape.front() &&
+                           std::equal(ours.shape.begin() + 1, ours.shape.end(), theirs.shape.begin() + 1);
+    fail(ExitCode::bad_input, "{}: tensor '{}' has shape {}, but {} in the {} model {}{}", first.table->path,
+         ours.name, shape_text(ours.shape), shape_text(theirs.shape), other.name, other.table->path,
+         more_rows ? " (was the vocabulary extended? resize the base model's embeddings the same way first)"
+                   : "");
+  }
+  if (ours.dtype != theirs.dtype && !(is_editable(ours.dtype) && is_editable(theirs.dtype))) {
+    fail(ExitCode::bad_input, "{}: tensor '{}' has dtype {}, but {} in the {} model {}", first.table->path,
+         ours.name, dtype_name(ours.dtype), dtype_name(theirs.dtype), other.name, other.table->path);
+  }
+}
+
+[[noreturn]] void fail_lacking(const NamedModel& has, const std::string& tensor, const NamedModel& lacks) {
+  fail(ExitCode::bad_input,
+       "{}: tensor '{}' is not in the {} model {}; both must be checkpoints of one model", has.table->path,
+       tensor, lacks.name, lacks.table->path);
+}
+
+/// Adds the index of each tensor in one more model.
+void add_model(const NamedModel& first, const NamedModel& other, Pairing& pairing) {
+  std::unordered_map<std::string_view, int> by_name;
+  const std::vector<TensorInfo>& theirs = other.table->tensors;
+  for (std::size_t i = 0; i < theirs.size(); ++i) by_name.emplace(theirs[i].name, static_cast<int>(i));
+  std::vector<bool> used(theirs.size());
+  for (std::size_t i = 0; i < pairing.size(); ++i) {
+    const TensorInfo& tensor = first.table->tensors[i];
+    const auto found = by_name.find(tensor.name);
+    if (found == by_name.end()) fail_lacking(first, tensor.name, other);
+    const auto index = static_cast<std::size_t>(found->second);
+    check_pair(first, tensor, other, theirs[index]);
+    pairing[i].push_back(found->second);
+    used[index] = true;
+  }
+  const auto unused = std::find(used.begin(), used.end(), false);
+  if (unused != used.end()) {
+    fail_lacking(other, theirs[static_cast<std::size_t>(unused - used.begin())].name, first);
+  }
+}
+
+}  // namespace
+
+Pairing pair_models(const std::vector<NamedModel>& models) {
+  Pairing pairing(models.front().table->tensors.size());
+  for (std::size_t i = 0; i < pairing.size(); ++i) pairing[i] = {static_cast<int>(i)};
+  for (std::size_t other = 1; other < models.size(); ++other) add_model(models[0], models[other], pairing);
+  return pairing;
+}
+
+}  // namespace lox

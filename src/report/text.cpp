@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT
+#include "lox/report/text.hpp"
+
+#include "lox/base/error.hpp"
+#include "lox/base/units.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <string_view>
+
+namespace lox {
+namespace {
+
+/// Tensors of one kind in all layers: the layer's number in the name becomes a star.
+std::string kind_of(const std::string& name) {
+  std::string kind;
+  for (std::size_t i = 0; i < name.size(); ++i) {
+    const bool digit = name[i] >= '0' && name[i] <= '9';
+    const bool starts = i == 0 || name[i - 1] == '.';
+    if (digit && (starts || kind.ends_with('*'))) {
+      if (!kind.ends_with('*')) kind += '*';
+    } else {
+      kind += name[i];
+    }
+  }
+  return kind;
+}
+
+struct Kind {
+  std::int64_t count = 0;
+  double relative = 0;  ///< sums, of what is shown as a mean
+  double energy = 0;
+  double realised = 0;
+  double changed = 0;
+  double certificate = 0;  ///< worst
+  double missed = 0;       ///< worst
+  std::string methods;
+
+  void add(const Measures& m) {
+    ++count;
+    relative += m.edit.norm / std::max(m.spectrum.delta_norm, 1e-300);
+    energy += m.energy;
+    realised += m.realised;
+    changed += m.changed;
+    certificate = std::max(certificate, m.spectrum.certificate.residual);
+    missed = std::max(missed, m.spectrum.missed.epsilon);
+    const std::string method =
+        fmt::format("{}/{}", method_name(m.spectrum.method), where_name(m.spectrum.where));
+    if (methods.find(method) == std::string::npos) methods += (methods.empty() ? "" : " ") + method;
+  }
+};
+
+/// Above what nothing is missing, in units of s_k.
+std::string bound_text(double epsilon) {
+  if (std::isinf(epsilon)) return "?";
+  return epsilon > 0 ? fmt::format("{:.2f} s_k", 1 + epsilon) : "-";
+}
+
+constexpr std::string_view legend =
+    "\nenergy      share of |delta|^2 in its top k singular values\n"
+    "edit/delta  size of the edit against the whole delta\n"
+    "realised    share of the edit that survives rounding to the dtype\n"
+    "changed     share of entries that differ from the aligned model\n"
+    "certificate worst residual of the singular triplets, each relative to its singular value\n"
+    "missed      no singular value above this is missing among the k, but for a probability of 1e-9 a "
+    "matrix\n";
+
+std::string bytes_text(std::uint64_t bytes) {
+  return format_bytes(static_cast<double>(bytes));
+}
+
+}  // namespace
+
+std::string report_table(const Report& report) {
+  std::vector<std::string> order;
+  std::map<std::string, Kind> kinds;
+  std::size_t width = 6;
+  for (const TensorEntry& tensor : report.tensors) {
+    if (tensor.action != Action::edit) continue;
+    const std::string name = printable(kind_of(tensor.name));
+    if (!kinds.contains(name)) order.push_back(name);
+    kinds[name].add(tensor.measures);
+    width = std::max(width, name.size());
+  }
+  std::string text =
+      fmt::format("{:{}}  {:>5}  {:>7}  {:>10}  {:>9}  {:>8}  {:>11}  {:>7}  method\n", "tensor", width,
+                  "count", "energy", "edit/delta", "realised", "changed", "certificate", "missed");
+  for (const std::string& name : order) {
+    const Kind& kind = kinds[name];
+    const auto n = static_cast<double>(kind.count);
+    text += fmt::format("{:{}}  {:5}  {:6.1f}%  {:10.2f}  {:8.1f}%  {:7.1f}%  {:11.1e}  {:>7}  {}\n", name,
+                        width, kind.count, 100 * kind.energy / n, kind.relative / n, 100 * kind.realised / n,
+                        100 * kind.changed / n, kind.certificate, bound_text(kind.missed), kind.methods);
+  }
+  text += fmt::format(
+      "\nk = {}, coef = {}: {} tensors edited, {} copied, {} in {} on {} ranks, peak memory of a rank {}\n",
+      report.job.at("k").dump(), report.job.at("coef").dump(), report.edited, report.copied,
+      bytes_text(report.bytes_written), format_seconds(report.run.seconds), report.run.ranks,
+      bytes_text(report.run.peak_rss_bytes));
+  return text.append(legend);
+}
+
+void log_efficiency(const Log& log, const Report& report, std::uint64_t memory) {
+  const WorkTimes& work = report.run.work;
+  const double all = std::max(report.run.seconds * report.run.ranks, 1e-9);
+  const auto share = [&](double seconds) { return 100 * seconds / all; };
+  const auto bytes = static_cast<double>(report.bytes_read + report.bytes_written);
+  log.info(
+      "ranks: {:.0f}% solving, {:.0f}% waiting for files, {:.0f}% idle at the end; beside it {:.0f}% "
+      "reading, {:.0f}% "
+      "writing; {}/s moved",
+      share(work.solving), share(work.waiting), share(work.idle), share(work.reading), share(work.writing),
+      format_bytes(bytes / std::max(report.run.seconds, 1e-9)));
+  log.info("peak memory of a rank {} of {} ({:.0f}%)", bytes_text(report.run.peak_rss_bytes),
+           bytes_text(memory),
+           100 * static_cast<double>(report.run.peak_rss_bytes) / std::max(1.0, static_cast<double>(memory)));
+}
+
+void log_summary(const Log& log, const Report& report) {
+  double worst = 0;
+  double realised = 0;
+  double edit = 0;
+  double epsilon = 0;
+  double probability = 0;
+  std::int64_t unsettled = 0;
+  for (const TensorEntry& tensor : report.tensors) {
+    if (tensor.action == Action::copy) continue;
+    const Spectrum& spectrum = tensor.measures.spectrum;
+    worst = std::max(worst, spectrum.certificate.residual);
+    epsilon = std::max(epsilon, spectrum.missed.epsilon);
+    probability += spectrum.missed.probability;
+    unsettled += spectrum.settled ? 0 : 1;
+    const double squared = tensor.measures.edit.norm * tensor.measures.edit.norm;
+    realised += tensor.measures.realised * squared;
+    edit += squared;
+  }
+  log.info("hardened {} tensors, copied {} ({} read, {} written)", report.edited, report.copied,
+           bytes_text(report.bytes_read), bytes_text(report.bytes_written));
+  log.info("worst certificate {:.1e}, {:.1f}% of the edit survives rounding", worst,
+           edit > 0 ? 100 * realised / edit : 0.0);
+  const std::string seed = report.job.at("seed").dump();
+  if (probability > 0) {
+    log.info(
+        "no singular value above {:.2f} s_k is missing in any matrix, but for a probability of {:.0e}; seed "
+        "{}",
+        1 + epsilon, probability, seed);
+  } else {
+    log.info("the k largest singular values of every matrix are found for certain; seed {}", seed);
+  }
+  if (unsettled > 0) {
+    log.info("{} tensors have s_k = s_k+1 as far as arithmetic tells: the last digits of their edit are open",
+             unsettled);
+  }
+}
+
+}  // namespace lox

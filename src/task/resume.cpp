@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT
+#include "lox/task/resume.hpp"
+
+#include "lox/base/buffer.hpp"
+#include "lox/base/checksum.hpp"
+#include "lox/io/storage.hpp"
+#include "lox/run/journal.hpp"
+
+#include <set>
+#include <string_view>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+namespace lox {
+namespace {
+
+std::string to_lines(const std::vector<Record>& records) {
+  std::string lines;
+  for (const Record& record : records) lines += record_to_json(record).dump() + "\n";
+  return lines;
+}
+
+bool is_intact(const Piece& piece, const Checkpoint& output, Storage& storage) {
+  if (piece.tensor < 0 || static_cast<std::size_t>(piece.tensor) >= output.tensors.size()) return false;
+  const Extent& extent = output.tensors[static_cast<std::size_t>(piece.tensor)].extent;
+  if (piece.first > extent.bytes || piece.bytes > extent.bytes - piece.first) return false;
+  Buffer buffer(piece.bytes);
+  storage.read(extent, piece.first, buffer.bytes());
+  return checksum(buffer.bytes()) == piece.xxh3;
+}
+
+}  // namespace
+
+std::vector<Record> broadcast_records(const Comm& comm, std::vector<Record> records) {
+  const std::string lines = comm.broadcast(comm.is_root() ? to_lines(records) : "");
+  return comm.is_root() ? std::move(records) : Journal::parse(lines);
+}
+
+std::vector<Record> gather_records(const Comm& comm, const std::vector<Record>& mine) {
+  std::vector<Record> all;
+  for (const std::string& lines : comm.gather(to_lines(mine))) {
+    for (Record& record : Journal::parse(lines)) all.push_back(std::move(record));
+  }
+  return all;
+}
+
+void drop_finished(std::vector<Item>& items, const Checkpoint& aligned, const std::vector<Record>& finished) {
+  std::set<std::pair<std::string_view, std::int64_t>> keys;
+  for (const Record& record : finished) keys.emplace(record.key.name, record.key.matrix);
+  std::erase_if(items, [&](const Item& item) {
+    const auto tensor = static_cast<std::size_t>(item.matrix.tensor(aligned_model));
+    return keys.contains({aligned.tensors[tensor].name, item.matrix.number});
+  });
+}
+
+std::vector<Record> recheck(const Comm& comm, const Checkpoint& output, std::vector<Record> finished,
+                            const Log& log) {
+  FileStorage storage(output, FileStorage::Access::read);
+  std::vector<double> bad(finished.size(), 0.0);
+  together(comm, [&] {
+    for (std::size_t i = 0; i < finished.size(); ++i) {
+      if (static_cast<int>(i % static_cast<std::size_t>(comm.size())) != comm.rank()) continue;
+      for (const Piece& piece : finished[i].pieces) {
+        if (!is_intact(piece, output, storage)) bad[i] = 1;
+      }
+    }
+  });
+  comm.sum(bad);
+  std::vector<Record> good;
+  for (std::size_t i = 0; i < finished.size(); ++i) {
+    if (bad[i] == 0) {
+      good.push_back(std::move(finished[i]));
+    } else {
+      log.warn("tensor '{}' matrix {} is not what was written; it will be done again", finished[i].key.name,
+               finished[i].key.matrix);
+    }
+  }
+  log.info("rechecked {} finished items, {} to do again", finished.size(), finished.size() - good.size());
+  return good;
+}
+
+}  // namespace lox

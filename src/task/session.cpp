@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+#include "lox/task/session.hpp"
+
+#include "lox/base/site.hpp"
+#include "lox/base/stop.hpp"
+#include "lox/base/units.hpp"
+#include "lox/base/version.hpp"
+#include "lox/io/output.hpp"
+#include "lox/linalg/libraries.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+#include <random>
+
+namespace lox {
+namespace {
+
+/// The seed of the unfinished output, if its job differs from this one in nothing else.
+std::optional<std::uint64_t> unfinished_seed(const Job& job) {
+  const std::optional<nlohmann::json> identity = unfinished_identity(job.output);
+  if (!identity || !identity->is_object()) return std::nullopt;
+  const nlohmann::json theirs = identity->value("job", nlohmann::json());
+  if (!theirs.is_object()) return std::nullopt;
+  const nlohmann::json seed = theirs.value("seed", nlohmann::json());
+  if (!seed.is_number_unsigned()) return std::nullopt;
+  Job same = job;
+  same.solve.seed = seed.get<std::uint64_t>();
+  return job_parameters(same) == theirs ? std::optional(same.solve.seed) : std::nullopt;
+}
+
+}  // namespace
+
+Job with_drawn_seed(const Comm& comm, const Job& asked) {
+  Job job = asked;
+  if (!asked.random_seed) return job;
+  on_root(comm, [&] {
+    std::random_device entropy;  // of the operating system
+    const std::uint64_t drawn = (std::uint64_t{entropy()} << 32) | entropy();
+    job.solve.seed = unfinished_seed(job).value_or(drawn);
+  });
+  job.solve.seed = std::stoull(comm.broadcast(std::to_string(job.solve.seed)));
+  return job;
+}
+
+std::uint64_t rank_memory(const Comm& comm, const RunOptions& run) {
+  const int ranks = ranks_of_node(comm);
+  const std::uint64_t mine = run.memory ? *run.memory : memory_share(ranks);
+  return static_cast<std::uint64_t>(-comm.max(-static_cast<double>(mine)));
+}
+
+void set_time_limit(const RunOptions& run) {
+  const double now =
+      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  if (run.time_limit) {
+    set_deadline(now + *run.time_limit);
+  } else if (const double end = slurm().end_time; end > 0) {
+    set_deadline(end);
+  }
+}
+
+void log_header(const Comm& comm, const Log& log, const Resources& resources) {
+  const int nodes = std::max(1, comm.size() / std::max(1, ranks_of_node(comm)));
+  const Slurm job = slurm();
+  std::string where = fmt::format("{} ranks x {} threads", comm.size(), max_threads());
+  if (!job.node_list.empty()) {
+    where += to_line(" on {}, Slurm job {}", job.node_list, job.job);
+    if (job.restarts > 0) where += fmt::format(" (restart {})", job.restarts);
+  } else {
+    where += fmt::format(" on {} node{}", nodes, nodes > 1 ? "s" : "");
+  }
+  log.info("version {}: {}, up to {} of memory a rank", version(), where,
+           format_bytes(static_cast<double>(resources.memory.value_or(0))));
+}
+
+bool is_fault_of_data(const Error& error) {
+  return error.code() == ExitCode::bad_input || error.code() == ExitCode::not_certified;
+}
+
+nlohmann::ordered_json reported_job(const Job& job) {
+  nlohmann::ordered_json told = nlohmann::ordered_json::parse(job_parameters(job).dump());
+  told["base"] = printable(job.base.native(), SIZE_MAX);
+  told["aligned"] = printable(job.aligned.native(), SIZE_MAX);
+  told["output"] = printable(job.output.native(), SIZE_MAX);
+  return told;
+}
+
+}  // namespace lox

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+#include "lox/task/synth.hpp"
+
+#include "lox/base/buffer.hpp"
+#include "lox/base/half.hpp"
+#include "lox/base/random.hpp"
+#include "lox/base/simd.hpp"
+#include "lox/io/output.hpp"
+#include "lox/io/safetensors.hpp"
+#include "lox/io/storage.hpp"
+#include "lox/linalg/matrix.hpp"
+#include "lox/plan/shapes.hpp"
+
+#include <cmath>
+#include <optional>
+
+namespace lox {
+namespace {
+
+constexpr float weight_deviation = 0.02F;
+constexpr float noise_deviation = 1e-4F;  // of the full-rank part of the delta
+constexpr Index delta_rank = 24;
+
+/// Entries [first, first + count) of a base weight.
+LOX_SIMD void fill_base(std::uint64_t key, std::uint64_t first, std::size_t count, std::uint16_t* to) {
+  for (std::size_t i = 0; i < count; ++i) to[i] = float_to_bf16(weight_deviation * normal_at(key, first + i));
+}
+
+/// The same plus the delta's low-rank part (given) and noise.
+LOX_SIMD void fill_aligned(std::uint64_t key, std::uint64_t noise_key, std::uint64_t first, std::size_t count,
+                           const float* low_rank, std::uint16_t* to) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const float base = bf16_to_float(float_to_bf16(weight_deviation * normal_at(key, first + i)));
+    to[i] = float_to_bf16(base + low_rank[i] + noise_deviation * normal_at(noise_key, first + i));
+  }
+}
+
+/// n x delta_rank of variance 1 / n: nearly orthonormal for large n.
+Panel random_factor(std::uint64_t key, Index n) {
+  Panel factor(n, delta_rank);
+  const float scale = 1.0F / std::sqrt(static_cast<float>(n));
+  for (Index i = 0; i < factor.size(); ++i) {
+    factor.data()[i] = scale * normal_at(key, static_cast<std::uint64_t>(i));
+  }
+  return factor;
+}
+
+class Generator {
+ public:
+  explicit Generator(const SynthOptions& options) : options_(options) {}
+
+  /// Writes a tensor in pieces of whole rows.
+  void write(const TensorInfo& tensor, Storage& storage) const {
+    const bool vector = tensor.shape.size() < 2;
+    const Index cols = tensor.shape.back();
+    const Index rows = tensor.elements() / cols;
+    const std::uint64_t key = stream_key(options_.seed, tensor.name);
+    Panel left;
+    Panel right;
+    if (options_.aligned && !vector) {
+      left = random_factor(mix64(key + 1), rows);
+      right = random_factor(mix64(key + 2), cols);
+      // The noise's own largest singular value is about deviation * (sqrt(m) + sqrt(n)); the planted ones
+      // fall from eight times that to below it.
+      const float edge =
+          noise_deviation * (std::sqrt(static_cast<float>(rows)) + std::sqrt(static_cast<float>(cols)));
+      for (Index r = 0; r < delta_rank; ++r) left.col(r) *= 8 * edge / static_cast<float>(r + 1);
+    }
+    const Index at_once = std::max<Index>(1, (Index{4} << 20) / cols);
+    Buffer buffer(static_cast<std::size_t>(std::min(at_once, rows) * cols) * 2);
+    auto* const values = reinterpret_cast<std::uint16_t*>(buffer.data());
+    RowMajorMatrix low_rank;
+    for (Index first = 0; first < rows; first += at_once) {
+      const Index count = std::min(at_once, rows - first);
+      if (left.size() > 0) low_rank.noalias() = left.middleRows(first, count) * right.transpose();
+#pragma omp parallel for schedule(static)
+      for (Index row = 0; row < count; ++row) {
+        const auto start = static_cast<std::uint64_t>((first + row) * cols);
+        std::uint16_t* const to = values + row * cols;
+        if (vector) {
+          for (Index i = 0; i < cols; ++i) {
+            to[i] =
+                float_to_bf16(1 + weight_deviation * normal_at(key, start + static_cast<std::uint64_t>(i)));
+          }
+        } else if (options_.aligned) {
+          fill_aligned(key, mix64(key + 3), start, static_cast<std::size_t>(cols),
+                       low_rank.data() + row * cols, to);
+        } else {
+          fill_base(key, start, static_cast<std::size_t>(cols), to);
+        }
+      }
+      storage.write(tensor.extent, static_cast<std::uint64_t>(first * cols) * 2,
+                    buffer.bytes().first(static_cast<std::size_t>(count * cols) * 2));
+    }
+  }
+
+ private:
+  const SynthOptions& options_;
+};
+
+}  // namespace
+
+std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
+  const ModelShape& shape = model_shape(options.shape);
+  std::optional<Output> output;
+  Checkpoint table;
+  on_root(comm, [&] {
+    Checkpoint like;
+    like.format = Format::safetensors_directory;
+    like.tensors = model_tensors(shape, options.layers);
+    for (TensorInfo& tensor : like.tensors)
+      tensor.extent.bytes = static_cast<std::uint64_t>(tensor.elements()) * 2;
+    like.shards = make_shards(like.tensors, shard_limit);
+    std::vector<std::pair<std::string, std::string>> files{
+        {"config.json", model_config(shape, options.layers)}};
+    if (like.shards.size() > 1) {
+      files.emplace_back("model.safetensors.index.json", make_safetensors_index(like.shards));
+    }
+    for (const auto& [name, text] : files) like.carried.push_back({name, {0, 0, text.size()}});
+    output = Output::create(options.target, {options.overwrite, {}}, like,
+                            options.headers_only ? Space::sparse : Space::reserved);
+    table = output->table();
+    FileStorage storage(table, FileStorage::Access::write);
+    for (const CarriedFile& file : table.carried) {
+      for (const auto& [name, text] : files) {
+        if (name == file.name) storage.write(file.extent, 0, std::as_bytes(std::span(text)));
+      }
+    }
+  });
+  broadcast(comm, table);
+  const Generator generator(options);
+  const std::uint64_t total = table.bytes();
+  together(comm, [&] {
+    FileStorage storage(table, FileStorage::Access::write);
+    std::uint64_t given = 0;  // tensors go to ranks by bytes, in order
+    for (const TensorInfo& tensor : table.tensors) {
+      const auto owner = static_cast<int>(given * static_cast<std::uint64_t>(comm.size()) / (total + 1));
+      given += tensor.extent.bytes;
+      if (owner == comm.rank() && !options.headers_only) generator.write(tensor, storage);
+    }
+  });
+  on_root(comm, [&] { output->publish(); });
+  return total;
+}
+
+}  // namespace lox

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: MIT
+#include "lox/io/output.hpp"
+
+#include "lox/io/identity.hpp"
+
+#include <chrono>
+#include <unistd.h>
+
+#include "io/models.hpp"
+#include <gtest/gtest.h>
+
+namespace lox {
+namespace {
+
+using nlohmann::json;
+using State = Output::State;
+
+class OutputTest : public ::testing::Test {
+ protected:
+  OutputTest() {
+    testing::put_model(in_, 2);
+    like_ = open_checkpoint(in_);
+  }
+
+  Output open(bool overwrite = false) {
+    return Output::open(out_, {overwrite, {in_}}, like_, identity_, {{"items", 5}});
+  }
+  /// What a job leaves that was killed after its first item.
+  void leave_unfinished(bool overwrite = false) {
+    const Output output = open(overwrite);
+    testing::put(paths_.journal / "rank-00000.jsonl", "work\n");
+  }
+  /// Expects that going on is refused, in words that hold `parts`, and everything stays as it is.
+  void expect_refused(std::initializer_list<std::string_view> parts) {
+    const std::string sign = testing::get(paths_.sign());
+    const std::string partial = testing::get(paths_.partial);
+    testing::expect_error(
+        ExitCode::bad_input, [&] { open(); }, parts);
+    EXPECT_EQ(testing::get(paths_.sign()), sign);
+    EXPECT_EQ(testing::get(paths_.partial), partial);
+    EXPECT_EQ(testing::get(paths_.journal / "rank-00000.jsonl"), "work\n");
+  }
+
+  testing::Scratch scratch_;
+  fs::path in_ = scratch_ / "in.safetensors";
+  fs::path out_ = scratch_ / "out.safetensors";
+  OutputPaths paths_{out_};
+  Checkpoint like_;
+  json identity_{{"job", {{"k", 6}, {"words", {"a", "b"}}}}, {"model", "m"}};
+};
+
+TEST_F(OutputTest, NewOneHasItsFullSizeAndNoName) {
+  const Output output = open();
+  EXPECT_EQ(output.state(), State::fresh);
+  EXPECT_EQ(fs::file_size(paths_.partial), fs::file_size(in_));
+  EXPECT_FALSE(fs::exists(out_));
+  ASSERT_EQ(output.table().tensors.size(), 4U);
+  const OutputStatus status = output_status(out_);
+  EXPECT_EQ(status.state, OutputStatus::State::unfinished);
+  EXPECT_EQ(status.notes["items"], 5);
+  EXPECT_NE(status.holder.find(std::to_string(::getpid())), std::string::npos);
+}
+
+TEST_F(OutputTest, GoesOnInTheOrderOfTheModel) {
+  leave_unfinished();
+  std::swap(like_.tensors[0], like_.tensors[3]);
+  const Output output = open();
+  EXPECT_EQ(output.state(), State::resumed);
+  ASSERT_EQ(output.table().tensors.size(), 4U);
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_EQ(output.table().tensors[i].name, like_.tensors[i].name);
+  EXPECT_EQ(testing::get(paths_.journal / "rank-00000.jsonl"), "work\n");
+}
+
+TEST_F(OutputTest, TakesASlashAtTheEndAsNothing) {
+  EXPECT_EQ(OutputPaths(scratch_ / "x/").partial, scratch_ / "x.partial");
+  EXPECT_EQ(OutputPaths(scratch_ / "x/").output, scratch_ / "x");
+}
+
+TEST_F(OutputTest, SecondJobIsRefused) {
+  const Output first = open();
+  testing::expect_error(ExitCode::bad_input, [&] { open(); }, {"another job", std::to_string(::getpid())});
+  testing::expect_error(ExitCode::bad_input, [&] { open(true); }, {"another job"});
+  EXPECT_TRUE(fs::exists(paths_.partial));
+}
+
+TEST_F(OutputTest, OtherIdentitiesAreNamed) {
+  leave_unfinished();
+  const json mine = identity_;
+  identity_["job"]["k"] = 4;
+  expect_refused({"belongs to another job", "job.k is 4 now, but was 6"});
+  identity_ = mine;
+  identity_["job"]["words"] = {"x"};
+  expect_refused({"belongs to another job", "job.words is [\"x\"] now, but was [\"a\",\"b\"]"});
+  identity_ = mine;
+  identity_["model"] = "n";
+  expect_refused({"belongs to another job", "model is \"n\" now, but was \"m\""});
+  identity_ = mine;
+  EXPECT_EQ(open().state(), State::resumed);
+}
+
+TEST_F(OutputTest, OtherVersionOfTheJournalIsNamed) {
+  leave_unfinished();
+  json sign = json::parse(testing::get(paths_.sign()));
+  sign["lox_journal"] = 99;
+  testing::put(paths_.sign(), sign.dump());
+  expect_refused({"lox_journal is 2 now, but was 99"});
+}
+
+TEST_F(OutputTest, SignThatIsNoneIsRefused) {
+  for (const std::string& text :
+       {std::string(), std::string("{"), std::string("[]"), std::string("null"), std::string("{}")}) {
+    leave_unfinished(true);
+    testing::put(paths_.sign(), text);
+    expect_refused({"belongs to another job"});
+    EXPECT_EQ(output_status(out_).state, OutputStatus::State::unfinished);
+    EXPECT_FALSE(unfinished_identity(out_));
+  }
+}
+
+/// A crash while the skeleton was made: without the sign there is nothing to go on with.
+TEST_F(OutputTest, SkeletonWithoutItsSignIsMadeAnew) {
+  leave_unfinished();
+  fs::remove(paths_.sign());
+  testing::put(paths_.partial, "half a skeleton");
+  const Output output = open();
+  EXPECT_EQ(output.state(), State::fresh);
+  EXPECT_EQ(fs::file_size(paths_.partial), fs::file_size(in_));
+  EXPECT_FALSE(fs::exists(paths_.journal / "rank-00000.jsonl"));
+}
+
+TEST_F(OutputTest, PartialOfNobodyIsNotTouched) {
+  testing::put(paths_.partial, "somebody's");
+  testing::expect_error(ExitCode::bad_input, [&] { open(); }, {"without a journal"});
+  EXPECT_EQ(testing::get(paths_.partial), "somebody's");
+  EXPECT_FALSE(fs::exists(paths_.journal));
+}
+
+TEST_F(OutputTest, DamagedSkeletonIsRefused) {
+  leave_unfinished();
+  std::string bytes = testing::get(paths_.partial);
+  bytes.replace(bytes.find("\"norm\""), 6, "\"mron\"");
+  testing::put(paths_.partial, bytes);
+  testing::expect_error(ExitCode::bad_input, [&] { open(); }, {"has lost tensor 'norm'"});
+}
+
+TEST_F(OutputTest, OverwriteThrowsTheOtherJobAway) {
+  leave_unfinished();
+  identity_["job"]["k"] = 2;
+  EXPECT_EQ(open(true).state(), State::fresh);
+  EXPECT_FALSE(fs::exists(paths_.journal / "rank-00000.jsonl"));
+}
+
+TEST_F(OutputTest, PublishesAndLeavesNothingElse) {
+  {
+    Output output = open();
+    output.publish();
+    EXPECT_TRUE(fs::exists(paths_.journal));
+    output.close();
+  }
+  EXPECT_TRUE(fs::exists(out_));
+  EXPECT_FALSE(fs::exists(paths_.partial));
+  EXPECT_FALSE(fs::exists(paths_.journal));
+  EXPECT_EQ(output_status(out_).state, OutputStatus::State::finished);
+  testing::expect_error(ExitCode::bad_input, [&] { open(); }, {"exists already"});
+}
+
+/// A crash after the rename: the same job finds it finished, another one finds an output in its way.
+TEST_F(OutputTest, PublishedButNotClosed) {
+  leave_unfinished();
+  fs::rename(paths_.partial, out_);
+  EXPECT_EQ(output_status(out_).state, OutputStatus::State::finished);
+  const json mine = identity_;
+  identity_["job"]["k"] = 2;
+  testing::expect_error(ExitCode::bad_input, [&] { open(); }, {"exists already"});
+  identity_ = mine;
+  Output output = open();
+  EXPECT_EQ(output.state(), State::published);
+  output.close();
+  EXPECT_FALSE(fs::exists(paths_.journal));
+}
+
+TEST_F(OutputTest, DiscardLeavesNothing) {
+  open().discard();
+  EXPECT_FALSE(fs::exists(paths_.partial));
+  EXPECT_FALSE(fs::exists(paths_.journal));
+  EXPECT_EQ(output_status(out_).state, OutputStatus::State::absent);
+}
+
+/// Without a journal there is nothing to go on with: what is not published goes.
+TEST_F(OutputTest, CreatedOneGoesUnlessItIsPublished) {
+  { const Output output = Output::create(out_, {}, like_); }
+  EXPECT_FALSE(fs::exists(paths_.partial));
+  EXPECT_FALSE(fs::exists(out_));
+  {
+    Output output = Output::create(out_, {}, like_);
+    Output moved = std::move(output);
+    moved.publish();
+  }
+  EXPECT_TRUE(fs::exists(out_));
+  EXPECT_FALSE(fs::exists(paths_.partial));
+}
+
+TEST_F(OutputTest, CreateTouchesNoPartialOfAnother) {
+  leave_unfinished();
+  testing::expect_error(ExitCode::bad_input, [&] { Output::create(out_, {}, like_); }, {"did not finish"});
+  EXPECT_EQ(open().state(), State::resumed);
+}
+
+TEST_F(OutputTest, IdentityIsOfFilesAndTable) {
+  const json before = identity_of(like_);
+  EXPECT_EQ(identity_of(open_checkpoint(in_)), before);
+  EXPECT_NO_THROW(check_unchanged("aligned", like_, before));
+  // The same size and time, another shape.
+  const auto time = fs::last_write_time(in_);
+  std::string bytes = testing::get(in_);
+  bytes.replace(bytes.find("[4,6]"), 5, "[6,4]");
+  testing::put(in_, bytes);
+  fs::last_write_time(in_, time);
+  EXPECT_NE(first_difference(identity_of(open_checkpoint(in_)), before, "x").find("x.headers"),
+            std::string::npos);
+  fs::last_write_time(in_, time + std::chrono::nanoseconds(1));
+  testing::expect_error(ExitCode::io, [&] { check_unchanged("aligned", like_, before); },
+                        {"the aligned model was changed while lox ran", "aligned.files"});
+  fs::remove(in_);
+  testing::expect_error(ExitCode::io, [&] { check_unchanged("base", like_, before); },
+                        {"the base model vanished while lox ran"});
+}
+
+}  // namespace
+}  // namespace lox
