@@ -3,6 +3,7 @@
 
 #include "lox/base/error.hpp"
 
+#include <algorithm>
 #include <unordered_set>
 
 #include <fmt/format.h>
@@ -13,6 +14,26 @@ namespace {
 
 constexpr std::size_t deepest = 16;
 constexpr std::uint64_t largest = std::uint64_t{1} << 53;  // above, JSON readers disagree
+
+/// The keys of one object. Most objects have three, and most texts have many such objects: no hashing for
+/// those.
+class Keys {
+ public:
+  /// False if it is there already.
+  bool insert(const std::string& key) {
+    if (many_.empty()) {
+      if (std::find(few_.begin(), few_.end(), key) != few_.end()) return false;
+      few_.push_back(key);
+      if (few_.size() > 8) many_.insert(few_.begin(), few_.end());
+      return true;
+    }
+    return many_.insert(key).second;
+  }
+
+ private:
+  std::vector<std::string> few_;
+  std::unordered_set<std::string> many_;
+};
 
 /// Receives nlohmann's events; knows where it is and which keys it has seen there.
 class Walker {
@@ -38,7 +59,7 @@ class Walker {
   bool start_array(std::size_t) { return enter(Kind::begin_array); }
   bool end_array() { return leave(Kind::end_array); }
   bool key(std::string& name) {
-    if (!keys_.back().insert(name).second) {
+    if (!keys_.back().insert(name)) {
       throw JsonError(to_line("the key {} appears twice in one object", name));
     }
     path_.back() = name;
@@ -68,7 +89,7 @@ class Walker {
 
   const JsonVisitor& visit_;
   JsonPath path_;
-  std::vector<std::unordered_set<std::string>> keys_;
+  std::vector<Keys> keys_;
 };
 
 }  // namespace

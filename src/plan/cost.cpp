@@ -15,7 +15,8 @@ constexpr double extrapolation_flops_per_second = 9.8e10;
 constexpr double psgesvd_flops_per_second = 2e9;
 constexpr double entries_per_second =
     3.8e8;  // all but products: copying, subtracting, orthonormalising, rounding
-constexpr double bytes_per_second = 4.5e8;  // of files, beside the arithmetic
+constexpr double bytes_per_second = 4.5e8;       // of files, beside the arithmetic
+constexpr double check_flops_per_second = 2e10;  // of verify, in double
 constexpr double grid_efficiency = 0.6;
 constexpr double sum_bytes = 16 * 4 * 8;  // for each column: sums of up to 16 threads that share a product
 // Pieces of the base, and one of the output on its way past the page cache.
@@ -123,6 +124,24 @@ Cost grid_cost(const Item& item, int ranks) {
                  static_cast<double>(cost.bytes_read + cost.bytes_written) / bytes_per_second;
   cost.flops += extrapolation;
   return cost;
+}
+
+Cost check_cost(const Item& item) {
+  const Sizes s = sizes_of(item);
+  const double most = s.entries / s.least;
+  Cost cost;
+  // Both models and the result, Delta in float and rows of it in double, a Gram matrix twice, vectors and
+  // workspace.
+  cost.memory = static_cast<std::uint64_t>(2 * s.aligned_bytes + s.base_bytes + 4 * s.entries +
+                                           8 * s.least * (2 * s.least + 256) + 8 * 1024 * most);
+  cost.flops = 2 * s.entries * s.least + 4 * s.least * s.least * s.least / 3;
+  cost.seconds = cost.flops / check_flops_per_second;
+  cost.bytes_read = static_cast<std::uint64_t>(2 * s.aligned_bytes + s.base_bytes);
+  return cost;
+}
+
+double file_seconds(double bytes) {
+  return bytes / bytes_per_second;
 }
 
 }  // namespace lox

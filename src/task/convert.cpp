@@ -47,6 +47,14 @@ void copy_share(const Checkpoint& from, const Checkpoint& to, std::uint64_t firs
 
 }  // namespace
 
+Forecast plan_convert(const fs::path& source, const fs::path& target, bool overwrite, int ranks) {
+  check_output(target, {overwrite, {source}});
+  Checkpoint model = open_checkpoint(source);
+  if (format_of(target) == Format::safetensors_file) model.carried.clear();  // it has no place for them
+  const std::uint64_t bytes = bytes_to_copy(model);
+  return forecast_copy(bytes, bytes, ranks);
+}
+
 std::uint64_t convert(const Comm& comm, const fs::path& source, const fs::path& target, bool overwrite) {
   Checkpoint from;
   Checkpoint to;

@@ -100,6 +100,15 @@ class Generator {
 
 }  // namespace
 
+Forecast plan_synth(const SynthOptions& options, int ranks) {
+  check_output(options.target, {options.overwrite, {}});
+  std::uint64_t bytes = 0;
+  for (const TensorInfo& tensor : model_tensors(model_shape(options.shape), options.layers)) {
+    bytes += static_cast<std::uint64_t>(tensor.elements()) * 2;
+  }
+  return forecast_copy(0, options.headers_only ? 0 : bytes, ranks);
+}
+
 std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
   const ModelShape& shape = model_shape(options.shape);
   std::optional<Output> output;

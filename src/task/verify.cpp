@@ -17,75 +17,62 @@
 namespace lox {
 namespace {
 
-class Verifier {
- public:
-  Verifier(const Job& job, const Checkpoint& base, const Checkpoint& aligned, const Checkpoint& hardened)
-      : job_(job),
-        base_(base, FileStorage::Access::read),
-        aligned_(aligned, FileStorage::Access::read),
-        hardened_(hardened, FileStorage::Access::read) {}
+constexpr auto hardened_model = static_cast<Role>(2);
 
-  /// Index of the first byte of a copied tensor or file that differs, or nothing.
-  std::optional<std::uint64_t> first_difference(const TensorInfo& aligned, const TensorInfo& hardened) {
-    return difference(aligned.extent.bytes, aligned, hardened);
-  }
-  std::optional<std::uint64_t> first_difference(const CarriedFile& aligned, const CarriedFile& hardened) {
-    const std::uint64_t common = std::min(aligned.extent.bytes, hardened.extent.bytes);
-    const auto differs = difference(common, aligned.extent, hardened.extent);
-    return differs || aligned.extent.bytes == hardened.extent.bytes ? differs : common;
-  }
+/// The three models, and what of them is compared.
+struct Opened {
+  Checkpoint base;
+  Checkpoint aligned;
+  Checkpoint hardened;
+  std::vector<Item> items;
 
-  Judgement judge(const Item& item, const TensorInfo& base, const TensorInfo& aligned,
-                  const TensorInfo& hardened) {
-    const Buffer base_bytes = read(base_, base, item);
-    const Buffer aligned_bytes = read(aligned_, aligned, item);
-    const Buffer hardened_bytes = read(hardened_, hardened, item);
-    return judge_edit({item.matrix.rows, item.matrix.cols, base.dtype, aligned.dtype, base_bytes.bytes(),
-                       aligned_bytes.bytes(), hardened_bytes.bytes()},
-                      job_.solve.k, job_.coef);
+  const TensorInfo& tensor(const Item& item, Role role) const {
+    const Checkpoint& model = role == aligned_model ? aligned : role == base_model ? base : hardened;
+    return model.tensors[static_cast<std::size_t>(item.matrix.tensor(role))];
   }
-
- private:
-  template <class Place>
-  std::optional<std::uint64_t> difference(std::uint64_t all, const Place& aligned, const Place& hardened) {
-    constexpr std::uint64_t at_once = std::uint64_t{32} << 20;
-    Buffer ours(std::min(at_once, all));
-    Buffer theirs(std::min(at_once, all));
-    for (std::uint64_t first = 0; first < all; first += at_once) {
-      const std::size_t count = std::min(at_once, all - first);
-      aligned_.read(aligned, first, ours.bytes().first(count));
-      hardened_.read(hardened, first, theirs.bytes().first(count));
-      if (std::memcmp(ours.data(), theirs.data(), count) == 0) continue;
-      const auto differs = std::mismatch(ours.data(), ours.data() + count, theirs.data());
-      return first + static_cast<std::uint64_t>(differs.first - ours.data());
-    }
-    return std::nullopt;
-  }
-  Buffer read(Storage& storage, const TensorInfo& tensor, const Item& item) {
-    Buffer bytes(static_cast<std::size_t>(item.matrix.rows * item.matrix.cols * dtype_bits(tensor.dtype) / 8));
-    storage.read(tensor, static_cast<std::uint64_t>(item.matrix.number) * bytes.size(), bytes.bytes());
-    return bytes;
-  }
-  const Job& job_;
-  FileStorage base_;
-  FileStorage aligned_;
-  FileStorage hardened_;
 };
 
-/// Which matrices to check: `sample` of them, spread by a hash of their names.
-std::vector<const Item*> choose(const std::vector<Item>& items, const Checkpoint& aligned, std::int64_t sample) {
+void open_tables(const Job& job, Opened& opened) {
+  opened.base = open_checkpoint(job.base);
+  opened.aligned = open_checkpoint(job.aligned);
+  opened.hardened = open_checkpoint(job.output);
+}
+
+/// Names, shapes and dtypes of all three must agree.
+void pair_tables(const Job& job, Opened& opened) {
+  opened.items =
+      make_items({{"aligned", &opened.aligned}, {"base", &opened.base}, {"hardened", &opened.hardened}},
+                 job.selection, job.solve);
+}
+
+/// Which matrices to check: `sample` of them (0: all), spread by a hash of their names.
+std::vector<Item> choose(const Opened& opened, std::int64_t sample) {
   std::vector<std::pair<std::uint64_t, const Item*>> order;
-  for (const Item& item : items) {
+  for (const Item& item : opened.items) {
     if (item.action == Action::copy) continue;
-    const std::string& name = aligned.tensors[static_cast<std::size_t>(item.matrix.tensor(aligned_model))].name;
+    const std::string& name = opened.tensor(item, aligned_model).name;
     order.emplace_back(stream_key(static_cast<std::uint64_t>(item.matrix.number), name), &item);
   }
   std::sort(order.begin(), order.end());
   if (sample > 0 && static_cast<std::size_t>(sample) < order.size())
     order.resize(static_cast<std::size_t>(sample));
-  std::vector<const Item*> chosen;
-  for (const auto& [hash, item] : order) chosen.push_back(item);
+  std::vector<Item> chosen;
+  for (const auto& [hash, item] : order) chosen.push_back(*item);
   return chosen;
+}
+
+/// Whether the result's format has a place for the files that harden carries over.
+bool has_place_for_files(const Checkpoint& hardened) {
+  return hardened.format != Format::safetensors_file;
+}
+
+/// The other files of the aligned model that the result must hold.
+std::vector<CarriedFile> files_to_compare(const Opened& opened) {
+  std::vector<CarriedFile> files = opened.aligned.carried;
+  std::erase_if(files, [&](const CarriedFile& file) {
+    return is_foreign_weights(file.name) || !has_place_for_files(opened.hardened);
+  });
+  return files;
 }
 
 /// What was looked at, summed over ranks.
@@ -128,17 +115,94 @@ struct Counts {
   }
 };
 
-/// Whether the result's format has a place for the files that harden carries over.
-bool has_place_for_files(const Checkpoint& hardened) {
-  return hardened.format != Format::safetensors_file;
-}
+class Verifier {
+ public:
+  Verifier(const Job& job, const Opened& opened)
+      : job_(job),
+        opened_(opened),
+        base_(opened.base, FileStorage::Access::read),
+        aligned_(opened.aligned, FileStorage::Access::read),
+        hardened_(opened.hardened, FileStorage::Access::read) {
+    for (const CarriedFile& file : opened.hardened.carried) files_.emplace(file.name, &file);
+  }
+
+  /// Holds a matrix against an edit formed anew. Says what is wrong, as a line; empty: nothing.
+  std::string check(const Item& item, Counts& counts) {
+    const TensorInfo& base = opened_.tensor(item, base_model);
+    const TensorInfo& aligned = opened_.tensor(item, aligned_model);
+    const Buffer base_bytes = read(base_, base, item);
+    const Buffer aligned_bytes = read(aligned_, aligned, item);
+    const Buffer hardened_bytes = read(hardened_, opened_.tensor(item, hardened_model), item);
+    const Judgement judgement =
+        judge_edit({item.matrix.rows, item.matrix.cols, base.dtype, aligned.dtype, base_bytes.bytes(),
+                    aligned_bytes.bytes(), hardened_bytes.bytes()},
+                   job_.solve.k, job_.coef);
+    counts.add(judgement, aligned.dtype);
+    if (judgement.fault.empty()) return "";
+    return to_line("tensor '{}' matrix {}: {}\n", aligned.name, item.matrix.number, judgement.fault);
+  }
+
+  /// Compares a copied tensor byte by byte.
+  std::string compare(const Item& item, Counts& counts) {
+    const TensorInfo& aligned = opened_.tensor(item, aligned_model);
+    ++counts.copied;
+    const auto differs =
+        first_difference(aligned.extent.bytes, aligned, opened_.tensor(item, hardened_model));
+    if (!differs) return "";
+    return to_line("tensor '{}': byte {} is not that of the aligned model\n", aligned.name, *differs);
+  }
+
+  /// Compares another file of the model.
+  std::string compare(const CarriedFile& file, Counts& counts) {
+    ++counts.files;
+    const auto found = files_.find(file.name);
+    if (found == files_.end()) return to_line("file '{}': is missing\n", file.name);
+    const std::uint64_t there = found->second->extent.bytes;
+    const std::uint64_t common = std::min(file.extent.bytes, there);
+    auto differs = first_difference(common, file.extent, found->second->extent);
+    if (!differs && file.extent.bytes != there) differs = common;
+    if (!differs) return "";
+    return to_line("file '{}': byte {} is not that of the aligned model\n", file.name, *differs);
+  }
+
+ private:
+  /// Index of the first byte that differs, or nothing.
+  template <class Place>
+  std::optional<std::uint64_t> first_difference(std::uint64_t all, const Place& aligned,
+                                                const Place& hardened) {
+    constexpr std::uint64_t at_once = std::uint64_t{32} << 20;
+    Buffer ours(std::min(at_once, all));
+    Buffer theirs(std::min(at_once, all));
+    for (std::uint64_t first = 0; first < all; first += at_once) {
+      const std::size_t count = std::min(at_once, all - first);
+      aligned_.read(aligned, first, ours.bytes().first(count));
+      hardened_.read(hardened, first, theirs.bytes().first(count));
+      if (std::memcmp(ours.data(), theirs.data(), count) == 0) continue;
+      const auto differs = std::mismatch(ours.data(), ours.data() + count, theirs.data());
+      return first + static_cast<std::uint64_t>(differs.first - ours.data());
+    }
+    return std::nullopt;
+  }
+  Buffer read(Storage& storage, const TensorInfo& tensor, const Item& item) {
+    Buffer bytes(
+        static_cast<std::size_t>(item.matrix.rows * item.matrix.cols * dtype_bits(tensor.dtype) / 8));
+    storage.read(tensor, static_cast<std::uint64_t>(item.matrix.number) * bytes.size(), bytes.bytes());
+    return bytes;
+  }
+  const Job& job_;
+  const Opened& opened_;
+  FileStorage base_;
+  FileStorage aligned_;
+  FileStorage hardened_;
+  std::map<std::string, const CarriedFile*> files_;
+};
 
 /// Files of the result that harden never puts there.
-std::string stray_files(const Checkpoint& aligned, const Checkpoint& hardened) {
+std::string stray_files(const Opened& opened) {
   std::set<std::string> known;
-  for (const CarriedFile& file : aligned.carried) known.insert(file.name);
+  for (const CarriedFile& file : opened.aligned.carried) known.insert(file.name);
   std::string failures;
-  for (const CarriedFile& file : hardened.carried) {
+  for (const CarriedFile& file : opened.hardened.carried) {
     if (is_foreign_weights(file.name)) {
       failures += to_line("file '{}': holds weights that are not hardened\n", file.name);
     } else if (!known.contains(file.name)) {
@@ -148,10 +212,9 @@ std::string stray_files(const Checkpoint& aligned, const Checkpoint& hardened) {
   return failures;
 }
 
-void log_summary(const Log& log, const Counts& counts, const std::vector<Item>& items, const Checkpoint& aligned,
-                 const Checkpoint& hardened, bool good) {
+void log_summary(const Log& log, const Counts& counts, const Opened& opened, bool good) {
   const std::int64_t checked = counts.none + counts.whole + counts.unique + counts.tied;
-  const std::int64_t edited = std::count_if(items.begin(), items.end(),
+  const std::int64_t edited = std::count_if(opened.items.begin(), opened.items.end(),
                                             [](const Item& item) { return item.action == Action::edit; });
   log.info("{} of {} edited matrices, every entry, against an edit formed anew in double", checked, edited);
   if (counts.unique > 0) {
@@ -177,9 +240,9 @@ void log_summary(const Log& log, const Counts& counts, const std::vector<Item>& 
     log.info("{} edited matrices were not looked at: --sample 0 takes all", edited - checked);
   log.info("{} copied tensors, byte by byte", counts.copied);
   const auto carried = static_cast<std::int64_t>(
-      std::count_if(aligned.carried.begin(), aligned.carried.end(),
+      std::count_if(opened.aligned.carried.begin(), opened.aligned.carried.end(),
                     [](const CarriedFile& file) { return !is_foreign_weights(file.name); }));
-  if (has_place_for_files(hardened)) {
+  if (has_place_for_files(opened.hardened)) {
     log.info("{} other files of the model, byte by byte", counts.files);
   } else if (carried > 0) {
     log.info("{} other files of the aligned model have no place in a .safetensors file: not looked at",
@@ -190,59 +253,38 @@ void log_summary(const Log& log, const Counts& counts, const std::vector<Item>& 
 
 }  // namespace
 
-ExitCode verify(const Comm& comm, const Job& job, std::int64_t sample, const Log& log) {
-  Checkpoint base;
-  Checkpoint aligned;
-  Checkpoint hardened;
-  on_root(comm, [&] {
-    base = open_checkpoint(job.base);
-    aligned = open_checkpoint(job.aligned);
-    hardened = open_checkpoint(job.output);
-    pair_models({{"hardened", &hardened}, {"aligned", &aligned}});  // names, shapes and dtypes of the result
-  });
-  for (Checkpoint* table : {&base, &aligned, &hardened}) broadcast(comm, *table);
-  std::vector<Item> items;
-  together(comm, [&] {
-    items = make_items({{"aligned", &aligned}, {"base", &base}}, job.selection, job.solve);
-  });
-  std::map<std::string, const TensorInfo*> result;
-  for (const TensorInfo& tensor : hardened.tensors) result.emplace(tensor.name, &tensor);
-  std::map<std::string, const CarriedFile*> files;
-  for (const CarriedFile& file : hardened.carried) files.emplace(file.name, &file);
+Forecast plan_verify(const Job& job, std::int64_t sample, int ranks) {
+  Opened opened;
+  open_tables(job, opened);
+  pair_tables(job, opened);
+  std::uint64_t compared = 0;
+  for (const Item& item : opened.items) compared += item.action == Action::copy ? item.bytes : 0;
+  for (const CarriedFile& file : files_to_compare(opened)) compared += file.extent.bytes;
+  return forecast_check(choose(opened, sample), compared, ranks);
+}
 
-  Verifier verifier(job, base, aligned, hardened);
-  std::string failures = comm.is_root() ? stray_files(aligned, hardened) : "";
+ExitCode verify(const Comm& comm, const Job& job, std::int64_t sample, const Log& log) {
+  Opened opened;
+  on_root(comm, [&] { open_tables(job, opened); });
+  for (Checkpoint* table : {&opened.base, &opened.aligned, &opened.hardened}) broadcast(comm, *table);
+  together(comm, [&] { pair_tables(job, opened); });
+
   Counts counts;
-  int turn = 0;
-  const auto mine = [&] { return turn++ % comm.size() == comm.rank(); };
-  for (const Item* item : choose(items, aligned, sample)) {
-    if (!mine()) continue;
-    const MatrixRef& matrix = item->matrix;
-    const TensorInfo& tensor = aligned.tensors[static_cast<std::size_t>(matrix.tensor(aligned_model))];
-    const TensorInfo& before = base.tensors[static_cast<std::size_t>(matrix.tensor(base_model))];
-    const Judgement judgement = verifier.judge(*item, before, tensor, *result.at(tensor.name));
-    counts.add(judgement, tensor.dtype);
-    if (judgement.fault.empty()) continue;
-    failures += to_line("tensor '{}' matrix {}: {}\n", tensor.name, matrix.number, judgement.fault);
-  }
-  for (const Item& item : items) {
-    if (item.action != Action::copy || !mine()) continue;
-    const TensorInfo& tensor = aligned.tensors[static_cast<std::size_t>(item.matrix.tensor(aligned_model))];
-    ++counts.copied;
-    if (const auto differs = verifier.first_difference(tensor, *result.at(tensor.name))) {
-      failures += to_line("tensor '{}': byte {} is not that of the aligned model\n", tensor.name, *differs);
+  std::string failures = comm.is_root() ? stray_files(opened) : "";
+  together(comm, [&] {
+    Verifier verifier(job, opened);
+    int turn = 0;
+    const auto mine = [&] { return turn++ % comm.size() == comm.rank(); };
+    for (const Item& item : choose(opened, sample)) {
+      if (mine()) failures += verifier.check(item, counts);
     }
-  }
-  for (const CarriedFile& file : aligned.carried) {
-    if (is_foreign_weights(file.name) || !has_place_for_files(hardened) || !mine()) continue;
-    ++counts.files;
-    const auto found = files.find(file.name);
-    if (found == files.end()) {
-      failures += to_line("file '{}': is missing\n", file.name);
-    } else if (const auto differs = verifier.first_difference(file, *found->second)) {
-      failures += to_line("file '{}': byte {} is not that of the aligned model\n", file.name, *differs);
+    for (const Item& item : opened.items) {
+      if (item.action == Action::copy && mine()) failures += verifier.compare(item, counts);
     }
-  }
+    for (const CarriedFile& file : files_to_compare(opened)) {
+      if (mine()) failures += verifier.compare(file, counts);
+    }
+  });
 
   std::string all;
   for (const std::string& text : comm.gather(failures)) all += text;
@@ -250,7 +292,7 @@ ExitCode verify(const Comm& comm, const Job& job, std::int64_t sample, const Log
   counts.sum(comm);
   if (comm.is_root()) {
     fmt::print("{}", all);
-    log_summary(log, counts, items, aligned, hardened, all.empty());
+    log_summary(log, counts, opened, all.empty());
   }
   return all.empty() ? ExitCode::done : ExitCode::not_certified;
 }

@@ -16,9 +16,9 @@
 namespace lox {
 namespace {
 
-using testing::expect_error;
 using testing::copy_extent;
 using testing::copy_tensor;
+using testing::expect_error;
 using testing::find_tensor;
 using testing::get;
 using testing::put;

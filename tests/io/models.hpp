@@ -91,8 +91,8 @@ inline void copy_tensor(Storage& from, const TensorInfo& source, Storage& to, co
 
 /// The same for an extent.
 inline void copy_extent(Storage& from, const Extent& source, Storage& to, const Extent& target) {
-  copy_bytes([&](std::uint64_t first, std::span<std::byte> bytes) { from.read(source, first, bytes); }, to, target, 0,
-             target.bytes);
+  copy_bytes([&](std::uint64_t first, std::span<std::byte> bytes) { from.read(source, first, bytes); }, to,
+             target, 0, target.bytes);
 }
 
 /// A model of two small matrices, a batch of two, and a vector, as one safetensors file; each byte of it is

@@ -25,6 +25,11 @@ Cost local_cost(const Item& item);
 /// By `ranks` ranks together; figures are per rank.
 Cost grid_cost(const Item& item, int ranks);
 
+/// Of a matrix that verify holds against an edit formed anew in double.
+Cost check_cost(const Item& item);
+/// Seconds to move bytes of files.
+double file_seconds(double bytes);
+
 /// What a rank holds beside its items: MPI, the libraries, tables.
 constexpr std::uint64_t program_memory = std::uint64_t{128} << 20;
 

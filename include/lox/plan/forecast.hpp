@@ -24,4 +24,10 @@ struct Forecast {
 };
 Forecast forecast(const Plan& plan, const Checkpoint& aligned, int ranks);
 
+/// Of bytes that are read and written once, shared evenly among the ranks: convert; or only written: synth.
+Forecast forecast_copy(std::uint64_t read, std::uint64_t written, int ranks);
+
+/// Of matrices that verify checks and bytes of tensors and files that it compares, dealt in turn.
+Forecast forecast_check(const std::vector<Item>& checked, std::uint64_t compared, int ranks);
+
 }  // namespace lox

@@ -18,7 +18,8 @@ std::string_view where_name(Where where);
 /// The models of a pairing. The first one leads: outputs have its tensors, in its order.
 enum Role : std::size_t { aligned_model = 0, base_model = 1 };
 
-/// One matrix in every model of a pairing: a tensor, or one of the batch that a tensor of more than two dimensions is.
+/// One matrix in every model of a pairing: a tensor, or one of the batch that a tensor of more than two
+/// dimensions is.
 struct MatrixRef {
   std::vector<int> tensors;  ///< by Role: its tensor's index in that model
   std::int64_t number = 0;   ///< which one of the batch
@@ -34,7 +35,7 @@ struct Item {
   Action action = Action::copy;
   std::uint64_t bytes = 0;  ///< of the output
   // Of a matrix to edit:
-  DType dtype = DType::BF16;      ///< of the leading model and the output
+  DType dtype = DType::BF16;  ///< of the leading model and the output
   DType base_dtype = DType::BF16;
   Index k = 0;                  ///< as asked for; full_rank: all of it
   Method svd = Method::krylov;  ///< as asked for

@@ -6,9 +6,9 @@
 
 namespace lox {
 
-/// The main job: reads two checkpoints, writes the hardened one to job.output and the report beside it. An unfinished
-/// output of the same job goes on where it was left. Returns `done`, or `stopped` if a signal ended it early; throws Error
-/// otherwise. Collective.
+/// The main job: reads two checkpoints, writes the hardened one to job.output and the report beside it. An
+/// unfinished output of the same job goes on where it was left. Returns `done`, or `stopped` if a signal
+/// ended it early; throws Error otherwise. Collective.
 ExitCode harden(const Comm& comm, const Job& job, const Log& log);
 
 }  // namespace lox

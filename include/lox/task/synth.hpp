@@ -2,6 +2,7 @@
 #pragma once
 #include "lox/base/mpi.hpp"
 #include "lox/io/checkpoint.hpp"
+#include "lox/plan/forecast.hpp"
 
 namespace lox {
 
@@ -19,5 +20,8 @@ struct SynthOptions {
 /// Makes it; tensors are shared among the ranks. The same seed gives the same bytes on any ranks. Collective.
 /// Returns the bytes written by all ranks.
 std::uint64_t synthesise(const Comm& comm, const SynthOptions& options);
+
+/// What that will cost on so many ranks.
+Forecast plan_synth(const SynthOptions& options, int ranks);
 
 }  // namespace lox

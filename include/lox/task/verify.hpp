@@ -2,6 +2,7 @@
 #pragma once
 #include "lox/base/log.hpp"
 #include "lox/base/mpi.hpp"
+#include "lox/plan/forecast.hpp"
 #include "lox/plan/job.hpp"
 
 namespace lox {
@@ -11,5 +12,8 @@ namespace lox {
 /// copied tensor and carried file byte by byte. Prints a line a failure and a summary of what was and was not
 /// checked. Returns `done` or `not_certified`. Collective.
 ExitCode verify(const Comm& comm, const Job& job, std::int64_t sample, const Log& log);
+
+/// What that will cost on so many ranks, from headers only. Refuses what verify would refuse.
+Forecast plan_verify(const Job& job, std::int64_t sample, int ranks);
 
 }  // namespace lox
