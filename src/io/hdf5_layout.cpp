@@ -98,11 +98,12 @@ void apply_hdf5_layout(const std::string& text, Checkpoint& model) {
   for (const TensorInfo& tensor : model.tensors) by_name.emplace(tensor.name, tensor);
   model.tensors.clear();
   for (const Shard& shard : layout.shards) {
-    for (const TensorInfo& told : parse_safetensors_header(shard.header, what + ": " + shard.name).tensors) {
-      const auto at = by_name.find(told.name);
-      if (at == by_name.end() || at->second.dtype != told.dtype || at->second.shape != told.shape) {
+    for (const TensorInfo& declared :
+         parse_safetensors_header(shard.header, what + ": " + shard.name).tensors) {
+      const auto at = by_name.find(declared.name);
+      if (at == by_name.end() || at->second.dtype != declared.dtype || at->second.shape != declared.shape) {
         fail(ExitCode::bad_input, "{}: tells of tensor {}, but no dataset in /tensors is like that", what,
-             told.name);
+             declared.name);
       }
       model.tensors.push_back(std::move(at->second));
       by_name.erase(at);

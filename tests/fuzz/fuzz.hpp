@@ -39,7 +39,7 @@ inline std::string_view text_of(const std::uint8_t* data, std::size_t size) {
   return {reinterpret_cast<const char*>(data), size};
 }
 
-/// A file in memory with a path.
+/// A file in memory with a path that other processes can open too.
 class MemoryFile {
  public:
   explicit MemoryFile(std::string_view bytes) : descriptor_(::memfd_create("lox-fuzz", MFD_CLOEXEC)) {
@@ -52,7 +52,7 @@ class MemoryFile {
   ~MemoryFile() { ::close(descriptor_); }
   MemoryFile(const MemoryFile&) = delete;
   MemoryFile& operator=(const MemoryFile&) = delete;
-  std::string path() const { return fmt::format("/proc/self/fd/{}", descriptor_); }
+  std::string path() const { return fmt::format("/proc/{}/fd/{}", ::getpid(), descriptor_); }
 
  private:
   int descriptor_;

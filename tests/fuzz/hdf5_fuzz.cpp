@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 // The structure of an HDF5 file: what open_checkpoint makes of it, /layout and /files included, and reading
-// from it. Built twice. hdf5_fuzz enters the HDF5 library in this process (apart_here.cpp), so that the
+// from it. Built twice. hdf5_fuzz enters the HDF5 library in this process (no_sandbox.cpp), so that the
 // fuzzer sees its way through our code and theirs; where the library itself breaks down is none of our
-// findings, and hdf5_apart_fuzz, which opens files as the program does, shows that we survive it.
+// findings, and hdf5_sandboxed_fuzz, which opens files as the program does, shows that we survive it.
 #include "lox/io/carried.hpp"
 #include "lox/io/hdf5.hpp"
+#include "lox/io/hdf5_sandbox.hpp"
 #include "lox/io/storage.hpp"
 
 #include <algorithm>
@@ -12,6 +13,11 @@
 #include "fuzz/fuzz.hpp"
 
 using namespace lox;
+
+extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
+  if (const auto code = run_if_sandboxed_reader(*argc, *argv)) ::_exit(*code);
+  return 0;
+}
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const fuzz::MemoryFile file(fuzz::text_of(data, size));

@@ -10,8 +10,9 @@
 
 namespace lox {
 
-/// The bytes of a checkpoint's tensors and carried files. Positioned, thread-safe reads and writes that move every byte
-/// or throw Error(io). An interface, so that tests can put memory, or a disk that fails, in the place of files.
+/// The bytes of a checkpoint's tensors and carried files. Positioned, thread-safe reads and writes that move
+/// every byte or throw Error(io). An interface, so that tests can put memory, or a disk that fails, in the
+/// place of files.
 class Storage {
  public:
   virtual ~Storage() = default;
