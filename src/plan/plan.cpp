@@ -174,7 +174,7 @@ WorkItem make_item(const TensorInfo& tensor, const TensorInfo& partner, int inde
     item.cols = tensor.shape.back();
     item.dtype = tensor.dtype;
     item.base_dtype = partner.dtype;
-    item.bytes = static_cast<std::uint64_t>(item.rows * item.cols * dtype_bits(tensor.dtype) / 8);
+    item.bytes = static_cast<std::uint64_t>(item.rows * item.cols) * element_bytes(tensor.dtype);
     item.k = job.k;
     item.svd = job.svd;
     item.proof = job.proof;
