@@ -3,7 +3,7 @@
 
 #include "lox/base/error.hpp"
 #include "lox/io/hdf5_type.hpp"
-#include "lox/io/safetensors.hpp"
+#include "lox/io/safetensors_header.hpp"
 
 #include <algorithm>
 #include <cstring>

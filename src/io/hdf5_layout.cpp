@@ -4,7 +4,7 @@
 #include "lox/base/error.hpp"
 #include "lox/io/carried.hpp"
 #include "lox/io/json.hpp"
-#include "lox/io/safetensors.hpp"
+#include "lox/io/safetensors_header.hpp"
 
 #include <algorithm>
 #include <unordered_map>

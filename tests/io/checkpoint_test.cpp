@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "lox/io/checkpoint.hpp"
+
 #include "lox/io/storage.hpp"
 
 #include "io/models.hpp"

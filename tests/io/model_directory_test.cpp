@@ -12,8 +12,8 @@ namespace lox {
 namespace {
 
 using testing::expect_error;
-using testing::framed;
 using testing::find_tensor;
+using testing::framed;
 using testing::get;
 using testing::put;
 using testing::put_odd_model;
