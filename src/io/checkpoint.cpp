@@ -25,7 +25,7 @@ bool begins_like_hdf5(const fs::path& path) {
   return start == signature;
 }
 
-Checkpoint open_whatever(const fs::path& path) {
+Checkpoint open_by_format(const fs::path& path) {
   if (!fs::exists(path)) fail(ExitCode::bad_input, "{}: no such file or folder", path);
   if (fs::is_directory(path)) return open_safetensors(path.has_filename() ? path : path.parent_path());
   if (!fs::is_regular_file(path)) {
@@ -135,7 +135,7 @@ void broadcast(const Comm& comm, Checkpoint& table) {
 
 Checkpoint open_checkpoint(const fs::path& path) {
   try {
-    return open_whatever(path);
+    return open_by_format(path);
   } catch (const fs::filesystem_error& error) {
     fail(ExitCode::bad_input, "{}", error.what());
   }

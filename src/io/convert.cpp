@@ -132,19 +132,19 @@ std::uint64_t copy_all(const Comm& comm, const Checkpoint& from, const Checkpoin
     return total / size * r + total % size * r / size;
   };
   std::uint64_t copied = 0;
-  std::string trouble;
+  std::string error_text;
   ExitCode code = ExitCode::done;
   try {
     copied = Copier(from, to, border(comm.rank()), border(comm.rank() + 1)).run();
   } catch (const Error& error) {
     code = error.code();
-    trouble = error.what();
+    error_text = error.what();
   } catch (const std::exception& error) {
     code = ExitCode::internal;
-    trouble = error.what();
+    error_text = error.what();
   }
   const std::vector<std::string> verdicts =
-      comm.gather(fmt::format("{} {}", static_cast<int>(code), trouble));
+      comm.gather(fmt::format("{} {}", static_cast<int>(code), error_text));
   on_root(comm, [&] {
     for (const std::string& verdict : verdicts) {
       const int number = std::atoi(verdict.c_str());

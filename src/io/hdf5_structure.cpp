@@ -21,12 +21,12 @@ struct Link {
 
 struct LinkList {
   std::vector<Link> links;
-  std::uint64_t most = 0;
+  std::uint64_t limit = 0;
 };
 
 herr_t add_link(hid_t, const char* name, const H5L_info_t* info, void* to) noexcept try {
   auto& list = *static_cast<LinkList*>(to);
-  if (list.links.size() >= list.most) return -1;
+  if (list.links.size() >= list.limit) return -1;
   list.links.push_back({name, info->type});
   return 0;
 } catch (...) {
@@ -38,7 +38,7 @@ herr_t add_link(hid_t, const char* name, const H5L_info_t* info, void* to) noexc
 std::vector<std::string> list_group(Hdf5Source& source, hid_t group, const std::string& path) {
   LinkList list;
   // Each link takes more than eight bytes of the file; a file that shows more goes round in circles.
-  list.most = source.size / 8 - std::min(source.links, source.size / 8);
+  list.limit = source.size / 8 - std::min(source.links, source.size / 8);
   hdf5_check(H5Literate(group, H5_INDEX_NAME, H5_ITER_INC, nullptr, add_link, &list), "H5Literate");
   source.links += list.links.size();
   std::vector<std::string> names;
