@@ -20,7 +20,7 @@ extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  const fuzz::MemoryFile file(fuzz::text_of(data, size));
+  const fuzz::ScratchFile file(fuzz::text_of(data, size));
   fuzz::survives(
       [&] {
         const Checkpoint model = open_hdf5(file.path());

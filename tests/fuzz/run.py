@@ -52,7 +52,9 @@ def main():
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--corpus", type=Path)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="lox-fuzz-") as scratch:
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="lox-fuzz-", dir=memory if memory.is_dir() else None) as scratch:
+        os.environ["TMPDIR"] = scratch  # of the files that targets make
         scratch = Path(scratch)
         seeds.write_seeds(scratch)
         corpus = arguments.corpus or scratch / "corpus"
