@@ -83,8 +83,8 @@ std::vector<char*> pointers_to(std::vector<std::string>& texts) {
   return pointers;
 }
 
-/// What a new process starts with: the end of the pipe as its only open file, and signals that go to a whole
-/// process group or job blocked, since this program has its own way to end by them.
+/// What a new process starts with: the end of the pipe as its answer descriptor, and signals that go to a
+/// whole process group or job blocked, since this program has its own way to end by them.
 class SpawnSetup {
  public:
   explicit SpawnSetup(int answer) {
@@ -92,7 +92,6 @@ class SpawnSetup {
     posix_spawn_file_actions_adddup2(&files_, answer, answer_descriptor);
     posix_spawn_file_actions_addopen(&files_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&files_, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-    posix_spawn_file_actions_addclosefrom_np(&files_, answer_descriptor + 1);
     sigset_t blocked;
     sigemptyset(&blocked);
     for (const int signal : {SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2}) sigaddset(&blocked, signal);
@@ -125,6 +124,16 @@ pid_t start_this_program(std::vector<std::string> words, int answer) {
 }
 
 // ---- the child
+
+/// Closes what the parent left open, sockets of MPI for one.
+void close_inherited_files() {
+  std::vector<int> descriptors;
+  for (const fs::directory_entry& entry : fs::directory_iterator("/proc/self/fd"))
+    descriptors.push_back(std::atoi(entry.path().filename().c_str()));
+  for (const int descriptor : descriptors) {
+    if (descriptor > answer_descriptor) ::close(descriptor);
+  }
+}
 
 void set_limit(int resource, rlim_t most) {
   rlimit now{};
@@ -217,6 +226,7 @@ int answer_sandbox_call(const SandboxCall& call, const SandboxLimits& limits,
                         const std::function<std::string()>& work) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != call.parent) return static_cast<int>(ExitCode::stopped);  // it died before that
+  close_inherited_files();
   limit_this_process(limits);
   write_answer(answer_of(work));
   return 0;

@@ -27,7 +27,7 @@ SandboxLimits sandbox_limits(std::uint64_t bytes);
 
 /// Starts this program with `word` and `argument` (any bytes) and returns the text that it answers, or throws
 /// the Error that it answers. If it ends without an answer, throws Error(bad_input) with the text `broken`.
-/// The process inherits the environment and no open file, and dies with the calling thread.
+/// The process has the environment of this one and none of its open files, and dies with the calling thread.
 std::string run_in_sandbox(const std::string& word, const std::string& argument, const std::string& broken);
 
 /// What run_in_sandbox asks of the process that it starts.
