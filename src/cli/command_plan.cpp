@@ -183,8 +183,8 @@ ExitCode run_plan(const Arguments& arguments) {
   planned.aligned = open_checkpoint(job.aligned);
   refuse_quantised(base);
   refuse_quantised(planned.aligned);
-  std::erase_if(planned.aligned.carried,
-                [](const CarriedFile& file) { return is_foreign_weights(file.name); });
+  std::erase_if(planned.aligned.other_files,
+                [](const OtherFile& file) { return is_foreign_weights(file.name); });
   planned.plan = make_plan(base, planned.aligned, job, planned.resources);
   planned.forecast = forecast(planned.plan, planned.aligned, ranks);
   if (sbatch) {

@@ -77,9 +77,9 @@ class Copier {
         source_.read(from_.tensors[i], at, piece);
       });
     }
-    for (std::size_t i = 0; i < to_.carried.size(); ++i) {
-      copy(to_.carried[i].extent, [&, i](std::uint64_t at, std::span<std::byte> piece) {
-        source_.read(from_.carried[i].extent, at, piece);
+    for (std::size_t i = 0; i < to_.other_files.size(); ++i) {
+      copy(to_.other_files[i].extent, [&, i](std::uint64_t at, std::span<std::byte> piece) {
+        source_.read(from_.other_files[i].extent, at, piece);
       });
     }
     for (const int file : touched_) target_.sync({file, 0, 0});
@@ -119,7 +119,7 @@ class Copier {
 
 std::uint64_t bytes_to_copy(const Checkpoint& to) {
   std::uint64_t sum = to.bytes();
-  for (const CarriedFile& carried : to.carried) sum += carried.extent.bytes;
+  for (const OtherFile& file : to.other_files) sum += file.extent.bytes;
   return sum;
 }
 

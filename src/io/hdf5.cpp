@@ -2,10 +2,10 @@
 #include "lox/io/hdf5.hpp"
 
 #include "lox/base/error.hpp"
-#include "lox/io/carried.hpp"
 #include "lox/io/hdf5_dataset.hpp"
 #include "lox/io/hdf5_layout.hpp"
 #include "lox/io/hdf5_sandbox.hpp"
+#include "lox/io/other_files.hpp"
 
 #include <algorithm>
 #include <unistd.h>
@@ -26,7 +26,7 @@ Checkpoint open_hdf5(const fs::path& path) {
             [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
   if (structure.layout) apply_hdf5_layout(*structure.layout, model);
   for (TensorInfo& file : structure.files) {
-    check_carried_name(file.name, path);
+    check_other_file_name(file.name, path);
     if (!file.dataset.empty()) {
       fail(ExitCode::bad_input, "{}: the file {} in it is not stored as plain bytes", name, file.name);
     }
@@ -34,10 +34,10 @@ Checkpoint open_hdf5(const fs::path& path) {
                     [&](const Shard& s) { return s.name == file.name; })) {
       fail(ExitCode::bad_input, "{}: the file {} in it is called like a shard", name, file.name);
     }
-    model.carried.push_back({std::move(file.name), file.extent});
+    model.other_files.push_back({std::move(file.name), file.extent});
   }
-  std::sort(model.carried.begin(), model.carried.end(),
-            [](const CarriedFile& a, const CarriedFile& b) { return a.name < b.name; });
+  std::sort(model.other_files.begin(), model.other_files.end(),
+            [](const OtherFile& a, const OtherFile& b) { return a.name < b.name; });
   return model;
 }
 

@@ -2,8 +2,8 @@
 #include "lox/io/hdf5_layout.hpp"
 
 #include "lox/base/error.hpp"
-#include "lox/io/carried.hpp"
 #include "lox/io/json.hpp"
+#include "lox/io/other_files.hpp"
 #include "lox/io/safetensors_header.hpp"
 
 #include <algorithm>
@@ -58,7 +58,7 @@ Layout parse_layout(const std::string& text, const std::string& what) {
 void check_shard_names(const std::vector<Shard>& shards, const fs::path& file) {
   std::unordered_set<std::string_view> seen;
   for (const Shard& shard : shards) {
-    check_carried_name(shard.name, file);
+    check_other_file_name(shard.name, file);
     if (shard.name.find('/') == std::string::npos && seen.insert(shard.name).second) continue;
     fail(ExitCode::bad_input, "{}: /layout: the shard name {} is in use or not plain", file, shard.name);
   }

@@ -39,7 +39,7 @@ Forecast forecast(const Plan& plan, const Checkpoint& aligned, int ranks) {
     all.seconds = std::max(all.seconds, rank.seconds);
   }
   all.disk = aligned.bytes();
-  for (const CarriedFile& file : aligned.carried) all.disk += file.extent.bytes;
+  for (const OtherFile& file : aligned.other_files) all.disk += file.extent.bytes;
   return all;
 }
 

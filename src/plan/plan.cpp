@@ -249,9 +249,9 @@ void refuse_quantised(const Checkpoint& model) {
            model.path, tensor.name, dtype_name(tensor.dtype));
     }
   }
-  const auto config = std::find_if(model.carried.begin(), model.carried.end(),
-                                   [](const CarriedFile& file) { return file.name == "config.json"; });
-  if (config == model.carried.end() || config->extent.bytes > (std::uint64_t{16} << 20)) return;
+  const auto config = std::find_if(model.other_files.begin(), model.other_files.end(),
+                                   [](const OtherFile& file) { return file.name == "config.json"; });
+  if (config == model.other_files.end() || config->extent.bytes > (std::uint64_t{16} << 20)) return;
   std::string text(config->extent.bytes, '\0');
   FileStorage storage(model, FileStorage::Access::read);
   storage.read(config->extent, 0, std::as_writable_bytes(std::span(text)));

@@ -274,7 +274,7 @@ ExitCode harden(const Comm& comm, const Job& asked, const Log& log) {
     models.base = open_checkpoint(job.base);
     models.aligned = open_checkpoint(job.aligned);
     for (const Checkpoint* model : {&models.base, &models.aligned}) refuse_quantised(*model);
-    std::erase_if(models.aligned.carried, [&](const CarriedFile& file) {
+    std::erase_if(models.aligned.other_files, [&](const OtherFile& file) {
       const bool drop = is_foreign_weights(file.name);
       if (drop) log.warn("{} is not carried over: it holds weights that are not hardened", file.name);
       return drop;

@@ -29,7 +29,7 @@ class Verifier {
   std::optional<std::uint64_t> first_difference(const TensorInfo& aligned, const TensorInfo& hardened) {
     return difference(aligned.extent.bytes, aligned, hardened);
   }
-  std::optional<std::uint64_t> first_difference(const CarriedFile& aligned, const CarriedFile& hardened) {
+  std::optional<std::uint64_t> first_difference(const OtherFile& aligned, const OtherFile& hardened) {
     const std::uint64_t common = std::min(aligned.extent.bytes, hardened.extent.bytes);
     const auto differs = difference(common, aligned.extent, hardened.extent);
     return differs || aligned.extent.bytes == hardened.extent.bytes ? differs : common;
@@ -136,9 +136,9 @@ bool has_place_for_files(const Checkpoint& hardened) {
 /// Files of the result that harden never puts there.
 std::string stray_files(const Checkpoint& aligned, const Checkpoint& hardened) {
   std::set<std::string> known;
-  for (const CarriedFile& file : aligned.carried) known.insert(file.name);
+  for (const OtherFile& file : aligned.other_files) known.insert(file.name);
   std::string failures;
-  for (const CarriedFile& file : hardened.carried) {
+  for (const OtherFile& file : hardened.other_files) {
     if (is_foreign_weights(file.name)) {
       failures += to_line("file '{}': holds weights that are not hardened\n", file.name);
     } else if (!known.contains(file.name)) {
@@ -177,8 +177,8 @@ void log_summary(const Log& log, const Counts& counts, const Plan& plan, const C
     log.info("{} edited matrices were not looked at: --sample 0 takes all", edited - checked);
   log.info("{} copied tensors, byte by byte", counts.copied);
   const auto carried = static_cast<std::int64_t>(
-      std::count_if(aligned.carried.begin(), aligned.carried.end(),
-                    [](const CarriedFile& file) { return !is_foreign_weights(file.name); }));
+      std::count_if(aligned.other_files.begin(), aligned.other_files.end(),
+                    [](const OtherFile& file) { return !is_foreign_weights(file.name); }));
   if (has_place_for_files(hardened)) {
     log.info("{} other files of the model, byte by byte", counts.files);
   } else if (carried > 0) {
@@ -205,8 +205,8 @@ ExitCode verify(const Comm& comm, const Job& job, std::int64_t sample, const Log
   const Plan plan = make_plan(base, aligned, job, {});
   std::map<std::string, const TensorInfo*> result;
   for (const TensorInfo& tensor : hardened.tensors) result.emplace(tensor.name, &tensor);
-  std::map<std::string, const CarriedFile*> files;
-  for (const CarriedFile& file : hardened.carried) files.emplace(file.name, &file);
+  std::map<std::string, const OtherFile*> files;
+  for (const OtherFile& file : hardened.other_files) files.emplace(file.name, &file);
 
   Verifier verifier(job, base, aligned, hardened);
   std::string failures = comm.is_root() ? stray_files(aligned, hardened) : "";
@@ -231,7 +231,7 @@ ExitCode verify(const Comm& comm, const Job& job, std::int64_t sample, const Log
       failures += to_line("tensor '{}': byte {} is not that of the aligned model\n", tensor.name, *differs);
     }
   }
-  for (const CarriedFile& file : aligned.carried) {
+  for (const OtherFile& file : aligned.other_files) {
     if (is_foreign_weights(file.name) || !has_place_for_files(hardened) || !mine()) continue;
     ++counts.files;
     const auto found = files.find(file.name);

@@ -70,12 +70,12 @@ Checkpoint reopen(const fs::path& partial, const Checkpoint& aligned) {
   return found;
 }
 
-void copy_carried_files(const Checkpoint& from, const Checkpoint& to) {
-  std::unordered_map<std::string, const CarriedFile*> by_name;
-  for (const CarriedFile& file : from.carried) by_name.emplace(file.name, &file);
+void copy_other_files(const Checkpoint& from, const Checkpoint& to) {
+  std::unordered_map<std::string, const OtherFile*> by_name;
+  for (const OtherFile& file : from.other_files) by_name.emplace(file.name, &file);
   FileStorage source(from, FileStorage::Access::read);
   FileStorage target(to, FileStorage::Access::write);
-  for (const CarriedFile& file : to.carried) {
+  for (const OtherFile& file : to.other_files) {
     const auto match = by_name.find(file.name);
     if (match == by_name.end() || file.extent.bytes == 0) continue;
     copy_extent(source, match->second->extent, target, file.extent);
@@ -237,7 +237,7 @@ Workspace open_workspace(const Job& job, const Checkpoint& base, const Checkpoin
   try {
     start_over();
     workspace.output = create_checkpoint(aligned, partial, format_of(job.output));
-    copy_carried_files(aligned, workspace.output);
+    copy_other_files(aligned, workspace.output);
     json sign = fingerprint;
     sign["items"] = items;
     write_text_atomically(Journal::job_file(journal), sign.dump());

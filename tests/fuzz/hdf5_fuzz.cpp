@@ -3,9 +3,9 @@
 // from it. Built twice. hdf5_fuzz enters the HDF5 library in this process (no_sandbox.cpp), so that the
 // fuzzer sees its way through our code and theirs; where the library itself breaks down is none of our
 // findings, and hdf5_sandboxed_fuzz, which opens files as the program does, shows that we survive it.
-#include "lox/io/carried.hpp"
 #include "lox/io/hdf5.hpp"
 #include "lox/io/hdf5_sandbox.hpp"
+#include "lox/io/other_files.hpp"
 #include "lox/io/storage.hpp"
 
 #include <algorithm>
@@ -26,13 +26,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         const Checkpoint model = open_hdf5(file.path());
         const Checkpoint again = Checkpoint::from_text(model.to_text());
         fuzz::expect(again.tensors.size() == model.tensors.size(), "the table survives its broadcast");
-        for (const CarriedFile& carried : model.carried) {
-          check_carried_name(carried.name, file.path());
-          fuzz::expect(carried.extent.offset <= size && carried.extent.bytes <= size - carried.extent.offset,
-                       "a carried file lies in the file");
+        for (const OtherFile& file : model.other_files) {
+          check_other_file_name(file.name, file.path());
+          fuzz::expect(file.extent.offset <= size && file.extent.bytes <= size - file.extent.offset,
+                       "a other file lies in the file");
         }
         for (const Shard& shard : model.shards) {
-          check_carried_name(shard.name, file.path());
+          check_other_file_name(shard.name, file.path());
           fuzz::expect(shard.name.find('/') == std::string::npos, "a shard is a plain name");
         }
         FileStorage storage(model, FileStorage::Access::read);

@@ -19,13 +19,13 @@ TEST(Hdf5Layout, LinkNamesDiffer) {
 
 /// A file in lox's layout whose /layout has this text.
 Checkpoint open_with_layout(const fs::path& path, const std::string& layout, int version = 1,
-                            const char* carried = nullptr) {
+                            const char* other_file = nullptr) {
   ForeignFile file(path);
   const std::uint8_t byte = 7;
   file.add("tensors/t", H5T_STD_U8LE, {1}, H5T_NATIVE_UINT8, &byte, "U8");
   if (!layout.empty()) file.add("layout", H5T_STD_U8LE, {layout.size()}, H5T_NATIVE_UINT8, layout.data());
-  if (carried != nullptr)
-    file.add((std::string("files/") + carried).c_str(), H5T_STD_U8LE, {1}, H5T_NATIVE_UINT8, &byte);
+  if (other_file != nullptr)
+    file.add((std::string("files/") + other_file).c_str(), H5T_STD_U8LE, {1}, H5T_NATIVE_UINT8, &byte);
   const hid_t space = H5Screate(H5S_SCALAR);
   const hid_t attribute = H5Acreate2(file.id(), "lox_format", H5T_STD_I32LE, space, H5P_DEFAULT, H5P_DEFAULT);
   H5Awrite(attribute, H5T_NATIVE_INT, &version);
@@ -57,7 +57,7 @@ TEST(Hdf5Layout, MustFitTheDatasets) {
                {"lox_format", "newer"});
   expect_error(ExitCode::bad_input, [&] { open_with_layout(path, layout(good), 1, "model.safetensors"); },
                {"like a shard"});
-  EXPECT_EQ(open_with_layout(path, layout(good), 1, "config.json").carried.size(), 1U);
+  EXPECT_EQ(open_with_layout(path, layout(good), 1, "config.json").other_files.size(), 1U);
 }
 
 }  // namespace

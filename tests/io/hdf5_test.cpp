@@ -48,7 +48,7 @@ TEST(Hdf5, ShardsMergeIntoOneFile) {
   const Scratch scratch;
   put_odd_model(scratch / "in");
   const Checkpoint in = open_checkpoint(scratch / "in");
-  EXPECT_TRUE(copy_model(in, scratch / "x.safetensors", Format::safetensors_file).carried.empty());
+  EXPECT_TRUE(copy_model(in, scratch / "x.safetensors", Format::safetensors_file).other_files.empty());
   const Checkpoint merged = open_checkpoint(scratch / "x.safetensors");
   EXPECT_EQ(merged.tensors.size(), in.tensors.size());
   for (const TensorInfo& tensor : in.tensors) EXPECT_EQ(bytes_of(merged, tensor.name), bytes_of(in, tensor));

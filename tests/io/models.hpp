@@ -111,8 +111,8 @@ inline Checkpoint copy_model(const Checkpoint& from, const fs::path& path, Forma
   FileStorage target(to, FileStorage::Access::write);
   for (std::size_t i = 0; i < to.tensors.size(); ++i)
     copy_tensor(source, from.tensors[i], target, to.tensors[i]);
-  for (std::size_t i = 0; i < to.carried.size(); ++i) {
-    copy_extent(source, from.carried[i].extent, target, to.carried[i].extent);
+  for (std::size_t i = 0; i < to.other_files.size(); ++i) {
+    copy_extent(source, from.other_files[i].extent, target, to.other_files[i].extent);
   }
   return to;
 }
