@@ -73,7 +73,7 @@ int dtype_bits(DType dtype) {
 
 std::size_t element_bytes(DType dtype) {
   const int bits = dtype_bits(dtype);
-  if (bits % 8 != 0) fail(ExitCode::internal, "elements of {} are no whole bytes", dtype_name(dtype));
+  if (bits % 8 != 0) fail(ExitCode::internal, "elements of {} are smaller than a byte", dtype_name(dtype));
   return static_cast<std::size_t>(bits) / 8;
 }
 
@@ -136,7 +136,7 @@ void to_double(DType dtype, const std::byte* from, std::size_t count, double* to
     std::memcpy(to, from, count * sizeof(double));
     return;
   }
-  const std::size_t width = static_cast<std::size_t>(dtype_bits(dtype)) / 8;
+  const std::size_t width = element_bytes(dtype);
   std::array<float, 1024> piece;
   for (std::size_t done = 0; done < count; done += piece.size()) {
     const std::size_t n = std::min(piece.size(), count - done);
@@ -170,7 +170,7 @@ void from_double(DType dtype, const double* from, std::size_t count, std::byte* 
     return;
   }
   // Through float: the two roundings differ from one only where the double is within 2^-53 of a tie.
-  const std::size_t width = static_cast<std::size_t>(dtype_bits(dtype)) / 8;
+  const std::size_t width = element_bytes(dtype);
   std::array<float, 1024> piece;
   for (std::size_t done = 0; done < count; done += piece.size()) {
     const std::size_t n = std::min(piece.size(), count - done);

@@ -39,7 +39,7 @@ void print_json(const Checkpoint& model) {
                        {"bytes", tensor.extent.bytes}});
   }
   nlohmann::json files = nlohmann::json::array();
-  for (const CarriedFile& file : model.carried)
+  for (const OtherFile& file : model.other_files)
     files.push_back({{"name", file.name}, {"bytes", file.extent.bytes}});
   const nlohmann::json all{{"path", model.path.string()}, {"format", format_text(model.format)},
                            {"bytes", model.bytes()},      {"parameters", parameters},
@@ -62,7 +62,7 @@ void print_table(const Checkpoint& model) {
   print("\n{}: {}, {} tensors, {:.3g} parameters, {}", model.path, format_text(model.format),
         model.tensors.size(), static_cast<double>(parameters),
         format_bytes(static_cast<double>(model.bytes())));
-  if (!model.carried.empty()) fmt::print(", {} other files", model.carried.size());
+  if (!model.other_files.empty()) fmt::print(", {} other files", model.other_files.size());
   fmt::print("\n");
 }
 

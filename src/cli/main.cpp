@@ -2,6 +2,7 @@
 #include "lox/base/mpi.hpp"
 #include "lox/base/stop.hpp"
 #include "lox/cli/command.hpp"
+#include "lox/io/hdf5_sandbox.hpp"
 #include "lox/linalg/libraries.hpp"
 
 #include <algorithm>
@@ -59,6 +60,7 @@ ExitCode run(const Command& command, const Arguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (const auto code = run_if_sandboxed_reader(argc, argv)) return *code;
   restart_with_blas_kernels(argv);
   const Arguments words(argv + 1, argv + argc);
   if (words.empty() || words[0] == "--help" || words[0] == "-h" || words[0] == "help") {

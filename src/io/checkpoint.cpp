@@ -25,7 +25,7 @@ bool begins_like_hdf5(const fs::path& path) {
   return start == signature;
 }
 
-Checkpoint open_whatever(const fs::path& path) {
+Checkpoint open_by_format(const fs::path& path) {
   if (!fs::exists(path)) fail(ExitCode::bad_input, "{}: no such file or folder", path);
   if (fs::is_directory(path)) return open_safetensors(path.has_filename() ? path : path.parent_path());
   if (!fs::is_regular_file(path)) {
@@ -95,7 +95,7 @@ std::uint64_t Checkpoint::bytes() const {
 }
 
 std::string Checkpoint::to_text() const {
-  Json json;
+  Json json;  // its keys stay as they are: unfinished outputs hold a checksum of this text
   json["format"] = static_cast<int>(format);
   json["path"] = bytes_to_text(path.string());
   json["files"] = Json::array();
@@ -106,7 +106,8 @@ std::string Checkpoint::to_text() const {
                                extent_to_json(tensor.extent), bytes_to_text(tensor.dataset)});
   }
   json["carried"] = Json::array();
-  for (const CarriedFile& file : carried) json["carried"].push_back({file.name, extent_to_json(file.extent)});
+  for (const OtherFile& file : other_files)
+    json["carried"].push_back({file.name, extent_to_json(file.extent)});
   json["shards"] = Json::array();
   for (const Shard& shard : shards) json["shards"].push_back(shard.name);
   return json.dump();
@@ -123,7 +124,7 @@ Checkpoint Checkpoint::from_text(const std::string& text) {
                               tensor.at(2), extent_from_json(tensor.at(3)), text_to_bytes(tensor.at(4))});
   }
   for (const Json& file : json.at("carried"))
-    result.carried.push_back({file.at(0), extent_from_json(file.at(1))});
+    result.other_files.push_back({file.at(0), extent_from_json(file.at(1))});
   for (const Json& shard : json.at("shards")) result.shards.push_back({shard, ""});
   return result;
 }
@@ -135,7 +136,7 @@ void broadcast(const Comm& comm, Checkpoint& table) {
 
 Checkpoint open_checkpoint(const fs::path& path) {
   try {
-    return open_whatever(path);
+    return open_by_format(path);
   } catch (const fs::filesystem_error& error) {
     fail(ExitCode::bad_input, "{}", error.what());
   }

@@ -2,10 +2,10 @@
 #include "lox/io/hdf5_create.hpp"
 
 #include "lox/base/error.hpp"
-#include "lox/io/carried.hpp"
 #include "lox/io/hdf5.hpp"
 #include "lox/io/hdf5_layout.hpp"
 #include "lox/io/hdf5_type.hpp"
+#include "lox/io/other_files.hpp"
 #include "lox/io/safetensors.hpp"
 
 #include <algorithm>
@@ -101,11 +101,11 @@ Extent create_tensor(hid_t group, const std::string& link, const TensorInfo& ten
   return place_of(dataset, bytes);
 }
 
-Extent create_carried(hid_t group, const std::string& link, const CarriedFile& carried) {
+Extent create_other_file(hid_t group, const std::string& link, const OtherFile& file) {
   const Hdf5Handle dataset =
-      create_dataset(group, link, H5T_STD_U8LE, {static_cast<std::int64_t>(carried.extent.bytes)});
-  if (link != carried.name) write_text_attribute(dataset.get(), "name", carried.name);
-  return place_of(dataset, carried.extent.bytes);
+      create_dataset(group, link, H5T_STD_U8LE, {static_cast<std::int64_t>(file.extent.bytes)});
+  if (link != file.name) write_text_attribute(dataset.get(), "name", file.name);
+  return place_of(dataset, file.extent.bytes);
 }
 
 void create_layout(hid_t file, const std::string& text) {
@@ -121,7 +121,7 @@ std::vector<std::string> links_of(const std::vector<Item>& items) {
   return hdf5_link_names(names);
 }
 
-/// The whole file but for the bytes of tensors and carried files.
+/// The whole file but for the bytes of tensors and other files.
 void create_structure(const Checkpoint& like, const std::vector<Shard>& shards, Checkpoint& made) {
   Hdf5Handle file = create_file(made.path);
   const std::int32_t version = hdf5_layout_version;
@@ -137,9 +137,9 @@ void create_structure(const Checkpoint& like, const std::vector<Shard>& shards, 
   }
   {
     const Hdf5Handle group = create_group(file.get(), "files");
-    const std::vector<std::string> links = links_of(like.carried);
+    const std::vector<std::string> links = links_of(like.other_files);
     for (std::size_t i = 0; i < links.size(); ++i) {
-      made.carried[i].extent = create_carried(group.get(), links[i], like.carried[i]);
+      made.other_files[i].extent = create_other_file(group.get(), links[i], like.other_files[i]);
     }
   }
   file.close();
@@ -151,13 +151,13 @@ Checkpoint create_hdf5(const Checkpoint& like, const fs::path& path, Space space
   const std::vector<Shard> shards =
       like.shards.empty() ? make_shards(like.tensors, shard_limit) : like.shards;
   (void)place_tensors(like.tensors, shards);
-  for (const CarriedFile& carried : like.carried) check_carried_name(carried.name, like.path);
+  for (const OtherFile& file : like.other_files) check_other_file_name(file.name, like.path);
   Checkpoint made;
   made.format = Format::hdf5;
   made.path = path;
   made.files = {path};
   made.tensors = like.tensors;
-  made.carried = like.carried;
+  made.other_files = like.other_files;
   made.shards = like.shards;
   try {
     const Hdf5Lock lock;

@@ -3,7 +3,7 @@
 
 #include "lox/base/error.hpp"
 #include "lox/io/hdf5_type.hpp"
-#include "lox/io/safetensors.hpp"
+#include "lox/io/safetensors_header.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -13,8 +13,7 @@ namespace {
 
 constexpr std::uint64_t longest_attribute = std::uint64_t{1} << 20;
 
-// ---- attributes
-// ----------------------------------------------------------------------------------------------
+// ---- attributes ----
 
 std::optional<Hdf5Handle> open_attribute(hid_t object, const char* name) {
   if (hdf5_check(H5Aexists(object, name), "H5Aexists") == 0) return std::nullopt;
@@ -33,8 +32,7 @@ std::string read_variable_text(hid_t attribute, hid_t type) {
   return text;
 }
 
-// ---- datasets
-// ------------------------------------------------------------------------------------------------
+// ---- datasets ----
 
 std::vector<hsize_t> sizes_of(hid_t dataset) {
   const Hdf5Handle space(H5Dget_space(dataset), H5Sclose, "H5Dget_space");
@@ -155,6 +153,16 @@ void read_elements(hid_t dataset, const std::vector<hsize_t>& sizes, hid_t type,
 }
 
 }  // namespace
+
+Hdf5Handle open_hdf5_file(const fs::path& path) {
+  const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, "H5Pcreate");
+  hdf5_check(H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG), "H5Pset_fclose_degree");
+#if H5_VERSION_GE(1, 10, 7)
+  // Locks fail on some network file systems and protect from nothing here.
+  hdf5_check(H5Pset_file_locking(access.get(), false, true), "H5Pset_file_locking");
+#endif
+  return {H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose, "H5Fopen"};
+}
 
 std::optional<std::string> hdf5_text_attribute(hid_t object, const char* name) {
   const auto attribute = open_attribute(object, name);

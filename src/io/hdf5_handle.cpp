@@ -10,27 +10,27 @@
 namespace lox {
 namespace {
 
-/// The outermost and the innermost line of the library's error stack.
-struct Story {
-  std::string first;
-  std::string last;
+/// The library's error stack: its outermost and its innermost line.
+struct ErrorStack {
+  std::string outermost;
+  std::string innermost;
 };
 
 herr_t add_line(unsigned, const H5E_error2_t* line, void* to) noexcept try {
-  auto& story = *static_cast<Story*>(to);
-  story.last = line->desc == nullptr ? "" : line->desc;
-  if (story.first.empty()) story.first = story.last;
+  auto& stack = *static_cast<ErrorStack*>(to);
+  stack.innermost = line->desc == nullptr ? "" : line->desc;
+  if (stack.outermost.empty()) stack.outermost = stack.innermost;
   return 0;
 } catch (...) {
   return 0;  // no memory for the text: the error is told without it
 }
 
 std::string describe(const char* call) {
-  Story story;
-  H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, add_line, &story);
+  ErrorStack stack;
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, add_line, &stack);
   H5Eclear2(H5E_DEFAULT);
-  if (story.first == story.last) return printable(fmt::format("{}: {}", call, story.first));
-  return printable(fmt::format("{}: {} ({})", call, story.first, story.last));
+  if (stack.outermost == stack.innermost) return printable(fmt::format("{}: {}", call, stack.outermost));
+  return printable(fmt::format("{}: {} ({})", call, stack.outermost, stack.innermost));
 }
 
 std::mutex& library_mutex() {

@@ -2,9 +2,9 @@
 #include "lox/io/hdf5_layout.hpp"
 
 #include "lox/base/error.hpp"
-#include "lox/io/carried.hpp"
 #include "lox/io/json.hpp"
-#include "lox/io/safetensors.hpp"
+#include "lox/io/other_files.hpp"
+#include "lox/io/safetensors_header.hpp"
 
 #include <algorithm>
 #include <unordered_map>
@@ -58,7 +58,7 @@ Layout parse_layout(const std::string& text, const std::string& what) {
 void check_shard_names(const std::vector<Shard>& shards, const fs::path& file) {
   std::unordered_set<std::string_view> seen;
   for (const Shard& shard : shards) {
-    check_carried_name(shard.name, file);
+    check_other_file_name(shard.name, file);
     if (shard.name.find('/') == std::string::npos && seen.insert(shard.name).second) continue;
     fail(ExitCode::bad_input, "{}: /layout: the shard name {} is in use or not plain", file, shard.name);
   }
@@ -98,11 +98,12 @@ void apply_hdf5_layout(const std::string& text, Checkpoint& model) {
   for (const TensorInfo& tensor : model.tensors) by_name.emplace(tensor.name, tensor);
   model.tensors.clear();
   for (const Shard& shard : layout.shards) {
-    for (const TensorInfo& told : parse_safetensors_header(shard.header, what + ": " + shard.name).tensors) {
-      const auto at = by_name.find(told.name);
-      if (at == by_name.end() || at->second.dtype != told.dtype || at->second.shape != told.shape) {
+    for (const TensorInfo& declared :
+         parse_safetensors_header(shard.header, what + ": " + shard.name).tensors) {
+      const auto at = by_name.find(declared.name);
+      if (at == by_name.end() || at->second.dtype != declared.dtype || at->second.shape != declared.shape) {
         fail(ExitCode::bad_input, "{}: tells of tensor {}, but no dataset in /tensors is like that", what,
-             told.name);
+             declared.name);
       }
       model.tensors.push_back(std::move(at->second));
       by_name.erase(at);

@@ -25,7 +25,7 @@ std::string table_text(const Checkpoint& model) {
     add(tensor.name, tensor.extent);
     fmt::format_to(to, "{} {} {}\n", dtype_name(tensor.dtype), fmt::join(tensor.shape, ","), tensor.dataset);
   }
-  for (const CarriedFile& file : model.carried) {
+  for (const OtherFile& file : model.other_files) {
     add(file.name, file.extent);
     text += '\n';
   }

@@ -43,16 +43,16 @@ class Walker {
 
   explicit Walker(const JsonVisitor& visit) : visit_(visit) {}
 
-  bool null() { return tell({}); }
-  bool boolean(bool value) { return tell({Kind::other, {}, 0, value}); }
-  bool number_integer(Json::number_integer_t) { return tell({}); }  // negative: the others come as unsigned
-  bool number_float(Json::number_float_t, const std::string&) { return tell({}); }
+  bool null() { return report({}); }
+  bool boolean(bool value) { return report({Kind::other, {}, 0, value}); }
+  bool number_integer(Json::number_integer_t) { return report({}); }  // negative: the others come as unsigned
+  bool number_float(Json::number_float_t, const std::string&) { return report({}); }
   bool number_unsigned(Json::number_unsigned_t value) {
-    if (value > largest) return tell({});
-    return tell({Kind::whole, {}, value, false});
+    if (value > largest) return report({});
+    return report({Kind::whole, {}, value, false});
   }
-  bool string(std::string& value) { return tell({Kind::text, value, 0, false}); }
-  bool binary(Json::binary_t&) { return tell({}); }
+  bool string(std::string& value) { return report({Kind::text, value, 0, false}); }
+  bool binary(Json::binary_t&) { return report({}); }
 
   bool start_object(std::size_t) { return enter(Kind::begin_object); }
   bool end_object() { return leave(Kind::end_object); }
@@ -70,13 +70,13 @@ class Walker {
   }
 
  private:
-  bool tell(const JsonEvent& event) {
+  bool report(const JsonEvent& event) {
     visit_(path_, event);
     return true;
   }
   bool enter(Kind kind) {
     if (path_.size() == deepest) throw JsonError(fmt::format("JSON nested more than {} deep", deepest));
-    tell({kind, {}, 0, false});
+    report({kind, {}, 0, false});
     path_.emplace_back();
     keys_.emplace_back();
     return true;
@@ -84,7 +84,7 @@ class Walker {
   bool leave(Kind kind) {
     path_.pop_back();
     keys_.pop_back();
-    return tell({kind, {}, 0, false});
+    return report({kind, {}, 0, false});
   }
 
   const JsonVisitor& visit_;

@@ -15,9 +15,9 @@ constexpr std::uint64_t longest_config = std::uint64_t{16} << 20;
 
 /// config.json; null if there is none, or if it is not JSON.
 nlohmann::json read_config(const Checkpoint& model) {
-  const auto config = std::find_if(model.carried.begin(), model.carried.end(),
-                                   [](const CarriedFile& file) { return file.name == "config.json"; });
-  if (config == model.carried.end() || config->extent.bytes > longest_config) return nullptr;
+  const auto config = std::find_if(model.other_files.begin(), model.other_files.end(),
+                                   [](const OtherFile& file) { return file.name == "config.json"; });
+  if (config == model.other_files.end() || config->extent.bytes > longest_config) return nullptr;
   std::string text(config->extent.bytes, '\0');
   FileStorage storage(model, FileStorage::Access::read);
   storage.read(config->extent, 0, std::as_writable_bytes(std::span(text)));

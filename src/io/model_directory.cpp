@@ -2,7 +2,7 @@
 #include "lox/io/model_directory.hpp"
 
 #include "lox/base/error.hpp"
-#include "lox/io/carried.hpp"
+#include "lox/io/other_files.hpp"
 
 #include <algorithm>
 #include <map>
@@ -143,7 +143,7 @@ Checkpoint open_directory(const fs::path& path) {
   for (const std::string& name : names) add_shard(path / name, name, model);
   check_no_duplicates(model);
   if (!map.empty()) check_index(model, map);
-  list_carried(path, {names.begin(), names.end()}, model);
+  list_other_files(path, {names.begin(), names.end()}, model);
   return model;
 }
 
@@ -169,12 +169,12 @@ void make_shard(const fs::path& path, const Shard& shard, Space space) {
             frame_safetensors_header(shard.header), space);
 }
 
-/// The carried files at their sizes, with the folders they are in.
-void make_carried(const Checkpoint& like, Checkpoint& made) {
+/// The other files at their sizes, with the folders they are in.
+void make_other_files(const Checkpoint& like, Checkpoint& made) {
   std::set<fs::path> folders;
-  for (const CarriedFile& carried : like.carried) {
-    check_carried_name(carried.name, like.path);
-    const fs::path path = made.path / carried.name;
+  for (const OtherFile& file : like.other_files) {
+    check_other_file_name(file.name, like.path);
+    const fs::path path = made.path / file.name;
     for (fs::path folder = path.parent_path(); folder != made.path; folder = folder.parent_path()) {
       folders.insert(folder);
     }
@@ -183,8 +183,8 @@ void make_carried(const Checkpoint& like, Checkpoint& made) {
     if (error) {
       fail(ExitCode::io, "{}: cannot make this folder: {}", path.parent_path(), error.message());
     }
-    make_file(path, carried.extent.bytes, "");
-    made.carried.push_back({carried.name, {static_cast<int>(made.files.size()), 0, carried.extent.bytes}});
+    make_file(path, file.extent.bytes, "");
+    made.other_files.push_back({file.name, {static_cast<int>(made.files.size()), 0, file.extent.bytes}});
     made.files.push_back(path);
   }
   for (const fs::path& folder : folders) sync_directory(folder);
@@ -200,7 +200,7 @@ void make_model_directory(const Checkpoint& like, bool made_up, Checkpoint& made
     const std::string index = make_safetensors_index(made.shards);
     make_file(made.path / index_name, index.size(), index);
   }
-  make_carried(like, made);
+  make_other_files(like, made);
   sync_directory(made.path);
 }
 

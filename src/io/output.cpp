@@ -92,12 +92,12 @@ Checkpoint reopen(const fs::path& partial, const Checkpoint& like) {
   return found;
 }
 
-void copy_carried_files(const Checkpoint& from, const Checkpoint& to) {
-  std::unordered_map<std::string, const CarriedFile*> by_name;
-  for (const CarriedFile& file : from.carried) by_name.emplace(file.name, &file);
+void copy_other_files(const Checkpoint& from, const Checkpoint& to) {
+  std::unordered_map<std::string, const OtherFile*> by_name;
+  for (const OtherFile& file : from.other_files) by_name.emplace(file.name, &file);
   FileStorage source(from, FileStorage::Access::read);
   FileStorage target(to, FileStorage::Access::write);
-  for (const CarriedFile& file : to.carried) {
+  for (const OtherFile& file : to.other_files) {
     const auto match = by_name.find(file.name);
     if (match == by_name.end() || file.extent.bytes == 0) continue;
     const Extent from_place = match->second->extent;
@@ -207,7 +207,7 @@ Output Output::open(const fs::path& path, const OutputRules& rules, const Checkp
     fs::create_directory(paths.journal);
     output.lock_ = std::make_unique<OutputLock>(paths.lock());
     output.table_ = create_checkpoint(like, paths.partial, format_of(paths.output));
-    copy_carried_files(like, output.table_);
+    copy_other_files(like, output.table_);
     const json sign{{"lox_journal", journal_version}, {"identity", identity}, {"notes", notes}};
     write_text_atomically(paths.sign(), sign.dump());
   } catch (...) {

@@ -79,8 +79,8 @@ LOX_SIMD void subtract_f32(const std::byte* aligned, const std::byte* base, std:
 template <class Value, class Convert, class Work>
 void by_strips(Convert convert, DType aligned_type, const std::byte* aligned, DType base_type,
                const std::byte* base, std::span<float> delta, Work work) {
-  const auto aligned_width = static_cast<std::size_t>(dtype_bits(aligned_type)) / 8;
-  const auto base_width = static_cast<std::size_t>(dtype_bits(base_type)) / 8;
+  const std::size_t aligned_width = element_bytes(aligned_type);
+  const std::size_t base_width = element_bytes(base_type);
   std::array<Value, strip> a;
   std::array<Value, strip> b;
   for (std::size_t first = 0; first < delta.size(); first += strip) {
@@ -153,8 +153,8 @@ void DeltaSummary::add(const DeltaSummary& other) {
 
 DeltaSummary subtract(DType aligned_type, const std::byte* aligned, DType base_type, const std::byte* base,
                       std::span<float> delta) {
-  const auto aligned_width = static_cast<std::size_t>(dtype_bits(aligned_type)) / 8;
-  const auto base_width = static_cast<std::size_t>(dtype_bits(base_type)) / 8;
+  const std::size_t aligned_width = element_bytes(aligned_type);
+  const std::size_t base_width = element_bytes(base_type);
   const std::size_t chunks = (delta.size() + chunk - 1) / chunk;
   std::vector<DeltaSummary> parts(chunks);
 #pragma omp parallel for schedule(static)
@@ -172,7 +172,7 @@ DeltaSummary subtract(DType aligned_type, const std::byte* aligned, DType base_t
 void sample_ulps(DType aligned_type, const std::byte* aligned, std::span<const float> delta,
                  std::uint64_t first, DeltaSummary& summary) {
   constexpr std::uint64_t step = 1021;  // a prime, so that columns take turns
-  const auto width = static_cast<std::size_t>(dtype_bits(aligned_type)) / 8;
+  const std::size_t width = element_bytes(aligned_type);
   for (std::size_t i = (step - first % step) % step; i < delta.size(); i += step) {
     double weight = 0;
     to_double(aligned_type, aligned + i * width, 1, &weight);
@@ -184,7 +184,7 @@ void sample_ulps(DType aligned_type, const std::byte* aligned, std::span<const f
 }
 
 std::optional<std::size_t> find_non_finite(DType dtype, const std::byte* values, std::size_t count) {
-  const auto width = static_cast<std::size_t>(dtype_bits(dtype)) / 8;
+  const std::size_t width = element_bytes(dtype);
   std::array<double, strip> wide;
   for (std::size_t first = 0; first < count; first += strip) {
     const std::size_t n = std::min(strip, count - first);

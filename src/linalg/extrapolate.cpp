@@ -175,7 +175,7 @@ EditSummary add_in_double(DType dtype, std::byte* values, const double* steps, s
 EditSummary extrapolate_in_double(DType dtype, std::span<std::byte> rows, const Small& weights,
                                   const Small& v) {
   using RowMajorDoubles = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  const auto width = static_cast<std::size_t>(dtype_bits(dtype)) / 8;
+  const std::size_t width = element_bytes(dtype);
   const auto cols = static_cast<std::size_t>(v.rows());
   const Index block = std::max<Index>(1, (Index{1} << 19) / std::max<Index>(1, v.rows()));
   RowMajorDoubles product;
@@ -205,7 +205,7 @@ EditSummary extrapolate_in_double(DType dtype, std::span<std::byte> rows, const 
 EditSummary extrapolate(DType dtype, std::span<std::byte> rows, const Small& u,
                         const std::vector<double>& sigma, const Small& v, double coef) {
   constexpr Index few = 16;  // triplets up to which the sum over them is formed along with the rest
-  const auto width = static_cast<std::size_t>(dtype_bits(dtype)) / 8;
+  const std::size_t width = element_bytes(dtype);
   const auto cols = static_cast<std::size_t>(v.rows());
   const Small wide_weights =
       u * (coef * Eigen::Map<const Eigen::VectorXd>(sigma.data(), u.cols())).asDiagonal();
@@ -238,7 +238,7 @@ EditSummary extrapolate(DType dtype, std::span<std::byte> rows, const Small& u,
 EditSummary extrapolate_full(DType dtype, std::span<std::byte> values, std::span<const float> delta,
                              double coef) {
   constexpr std::size_t chunk = 1 << 16;
-  const auto width = static_cast<std::size_t>(dtype_bits(dtype)) / 8;
+  const std::size_t width = element_bytes(dtype);
   const auto weight = static_cast<float>(coef);
   std::vector<EditSummary> parts((delta.size() + chunk - 1) / chunk);
 #pragma omp parallel for schedule(static)

@@ -33,8 +33,8 @@ Sizes sizes_of(const Item& item) {
   s.n = static_cast<double>(item.matrix.cols);
   s.least = std::min(s.m, s.n);
   s.entries = s.m * s.n;
-  s.aligned_bytes = s.entries * dtype_bits(item.dtype) / 8;
-  s.base_bytes = s.entries * dtype_bits(item.base_dtype) / 8;
+  s.aligned_bytes = s.entries * static_cast<double>(element_bytes(item.dtype));
+  s.base_bytes = s.entries * static_cast<double>(element_bytes(item.base_dtype));
   s.k = item.k == full_rank ? s.least : std::min(static_cast<double>(item.k), s.least);
   s.block = static_cast<double>(krylov_block);
   // The basis with a block ahead, a copy of its better half in a restart, the triplets that wait for a

@@ -64,7 +64,7 @@ Forecast forecast(const Plan& plan, const Checkpoint& aligned, int ranks) {
   }
   Forecast all = sum_up(std::move(each));
   all.disk = aligned.bytes();
-  for (const CarriedFile& file : aligned.carried) all.disk += file.extent.bytes;
+  for (const OtherFile& file : aligned.other_files) all.disk += file.extent.bytes;
   return all;
 }
 

@@ -77,7 +77,7 @@ Item make_item(const std::vector<NamedModel>& models, const std::vector<int>& te
     item.dtype = tensor.dtype;
     item.base_dtype = models[base_model].table->tensors[static_cast<std::size_t>(tensors[base_model])].dtype;
     item.bytes =
-        static_cast<std::uint64_t>(item.matrix.rows * item.matrix.cols * dtype_bits(tensor.dtype) / 8);
+        static_cast<std::uint64_t>(item.matrix.rows * item.matrix.cols) * element_bytes(tensor.dtype);
     item.k = solve.k;
     item.svd = solve.svd;
     item.proof = solve.proof;

@@ -15,7 +15,7 @@ namespace {
 
 std::uint64_t bytes_to_copy(const Checkpoint& to) {
   std::uint64_t sum = to.bytes();
-  for (const CarriedFile& file : to.carried) sum += file.extent.bytes;
+  for (const OtherFile& file : to.other_files) sum += file.extent.bytes;
   return sum;
 }
 
@@ -41,7 +41,8 @@ void copy_share(const Checkpoint& from, const Checkpoint& to, std::uint64_t firs
     touched.insert(place.file);
   };
   for (std::size_t i = 0; i < to.tensors.size(); ++i) copy(to.tensors[i].extent, from.tensors[i]);
-  for (std::size_t i = 0; i < to.carried.size(); ++i) copy(to.carried[i].extent, from.carried[i].extent);
+  for (std::size_t i = 0; i < to.other_files.size(); ++i)
+    copy(to.other_files[i].extent, from.other_files[i].extent);
   for (const int file : touched) target.sync({file, 0, 0});
 }
 
@@ -50,7 +51,7 @@ void copy_share(const Checkpoint& from, const Checkpoint& to, std::uint64_t firs
 Forecast plan_convert(const fs::path& source, const fs::path& target, bool overwrite, int ranks) {
   check_output(target, {overwrite, {source}});
   Checkpoint model = open_checkpoint(source);
-  if (format_of(target) == Format::safetensors_file) model.carried.clear();  // it has no place for them
+  if (format_of(target) == Format::safetensors_file) model.other_files.clear();  // it has no place for them
   const std::uint64_t bytes = bytes_to_copy(model);
   return forecast_copy(bytes, bytes, ranks);
 }

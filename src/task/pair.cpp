@@ -9,7 +9,7 @@ Pair open_pair(const Job& job, const Log& log) {
   Pair pair{open_checkpoint(job.base), open_checkpoint(job.aligned)};
   refuse_quantised(pair.base);
   refuse_quantised(pair.aligned);
-  std::erase_if(pair.aligned.carried, [&](const CarriedFile& file) {
+  std::erase_if(pair.aligned.other_files, [&](const OtherFile& file) {
     const bool drop = is_foreign_weights(file.name);
     if (drop) log.warn("{} is not carried over: it holds weights that are not hardened", file.name);
     return drop;

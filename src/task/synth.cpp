@@ -125,12 +125,12 @@ std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
     if (like.shards.size() > 1) {
       files.emplace_back("model.safetensors.index.json", make_safetensors_index(like.shards));
     }
-    for (const auto& [name, text] : files) like.carried.push_back({name, {0, 0, text.size()}});
+    for (const auto& [name, text] : files) like.other_files.push_back({name, {0, 0, text.size()}});
     output = Output::create(options.target, {options.overwrite, {}}, like,
                             options.headers_only ? Space::sparse : Space::reserved);
     table = output->table();
     FileStorage storage(table, FileStorage::Access::write);
-    for (const CarriedFile& file : table.carried) {
+    for (const OtherFile& file : table.other_files) {
       for (const auto& [name, text] : files) {
         if (name == file.name) storage.write(file.extent, 0, std::as_bytes(std::span(text)));
       }

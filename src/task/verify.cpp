@@ -67,9 +67,9 @@ bool has_place_for_files(const Checkpoint& hardened) {
 }
 
 /// The other files of the aligned model that the result must hold.
-std::vector<CarriedFile> files_to_compare(const Opened& opened) {
-  std::vector<CarriedFile> files = opened.aligned.carried;
-  std::erase_if(files, [&](const CarriedFile& file) {
+std::vector<OtherFile> files_to_compare(const Opened& opened) {
+  std::vector<OtherFile> files = opened.aligned.other_files;
+  std::erase_if(files, [&](const OtherFile& file) {
     return is_foreign_weights(file.name) || !has_place_for_files(opened.hardened);
   });
   return files;
@@ -123,7 +123,7 @@ class Verifier {
         base_(opened.base, FileStorage::Access::read),
         aligned_(opened.aligned, FileStorage::Access::read),
         hardened_(opened.hardened, FileStorage::Access::read) {
-    for (const CarriedFile& file : opened.hardened.carried) files_.emplace(file.name, &file);
+    for (const OtherFile& file : opened.hardened.other_files) files_.emplace(file.name, &file);
   }
 
   /// Holds a matrix against an edit formed anew. Says what is wrong, as a line; empty: nothing.
@@ -153,7 +153,7 @@ class Verifier {
   }
 
   /// Compares another file of the model.
-  std::string compare(const CarriedFile& file, Counts& counts) {
+  std::string compare(const OtherFile& file, Counts& counts) {
     ++counts.files;
     const auto found = files_.find(file.name);
     if (found == files_.end()) return to_line("file '{}': is missing\n", file.name);
@@ -184,8 +184,7 @@ class Verifier {
     return std::nullopt;
   }
   Buffer read(Storage& storage, const TensorInfo& tensor, const Item& item) {
-    Buffer bytes(
-        static_cast<std::size_t>(item.matrix.rows * item.matrix.cols * dtype_bits(tensor.dtype) / 8));
+    Buffer bytes(static_cast<std::size_t>(item.matrix.rows * item.matrix.cols) * element_bytes(tensor.dtype));
     storage.read(tensor, static_cast<std::uint64_t>(item.matrix.number) * bytes.size(), bytes.bytes());
     return bytes;
   }
@@ -194,15 +193,15 @@ class Verifier {
   FileStorage base_;
   FileStorage aligned_;
   FileStorage hardened_;
-  std::map<std::string, const CarriedFile*> files_;
+  std::map<std::string, const OtherFile*> files_;
 };
 
 /// Files of the result that harden never puts there.
 std::string stray_files(const Opened& opened) {
   std::set<std::string> known;
-  for (const CarriedFile& file : opened.aligned.carried) known.insert(file.name);
+  for (const OtherFile& file : opened.aligned.other_files) known.insert(file.name);
   std::string failures;
-  for (const CarriedFile& file : opened.hardened.carried) {
+  for (const OtherFile& file : opened.hardened.other_files) {
     if (is_foreign_weights(file.name)) {
       failures += to_line("file '{}': holds weights that are not hardened\n", file.name);
     } else if (!known.contains(file.name)) {
@@ -240,8 +239,8 @@ void log_summary(const Log& log, const Counts& counts, const Opened& opened, boo
     log.info("{} edited matrices were not looked at: --sample 0 takes all", edited - checked);
   log.info("{} copied tensors, byte by byte", counts.copied);
   const auto carried = static_cast<std::int64_t>(
-      std::count_if(opened.aligned.carried.begin(), opened.aligned.carried.end(),
-                    [](const CarriedFile& file) { return !is_foreign_weights(file.name); }));
+      std::count_if(opened.aligned.other_files.begin(), opened.aligned.other_files.end(),
+                    [](const OtherFile& file) { return !is_foreign_weights(file.name); }));
   if (has_place_for_files(opened.hardened)) {
     log.info("{} other files of the model, byte by byte", counts.files);
   } else if (carried > 0) {
@@ -259,7 +258,7 @@ Forecast plan_verify(const Job& job, std::int64_t sample, int ranks) {
   pair_tables(job, opened);
   std::uint64_t compared = 0;
   for (const Item& item : opened.items) compared += item.action == Action::copy ? item.bytes : 0;
-  for (const CarriedFile& file : files_to_compare(opened)) compared += file.extent.bytes;
+  for (const OtherFile& file : files_to_compare(opened)) compared += file.extent.bytes;
   return forecast_check(choose(opened, sample), compared, ranks);
 }
 
@@ -281,7 +280,7 @@ ExitCode verify(const Comm& comm, const Job& job, std::int64_t sample, const Log
     for (const Item& item : opened.items) {
       if (item.action == Action::copy && mine()) failures += verifier.compare(item, counts);
     }
-    for (const CarriedFile& file : files_to_compare(opened)) {
+    for (const OtherFile& file : files_to_compare(opened)) {
       if (mine()) failures += verifier.compare(file, counts);
     }
   });

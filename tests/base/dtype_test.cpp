@@ -10,6 +10,7 @@
 #include <limits>
 #include <vector>
 
+#include "support/expect_error.hpp"
 #include <gtest/gtest.h>
 
 namespace lox {
@@ -23,6 +24,15 @@ TEST(DType, NamesGoThereAndBack) {
   EXPECT_EQ(dtype_name(DType::BF16), "BF16");
   EXPECT_EQ(dtype_bits(DType::F4), 4);
   EXPECT_FALSE(dtype_from_name("BF17"));
+}
+
+TEST(DType, BytesOfAnElement) {
+  EXPECT_EQ(element_bytes(DType::F64), 8U);
+  EXPECT_EQ(element_bytes(DType::BF16), 2U);
+  EXPECT_EQ(element_bytes(DType::BOOL), 1U);
+  for (const DType packed : {DType::F4, DType::F6_E3M2, DType::F6_E2M3}) {
+    testing::expect_error(ExitCode::internal, [&] { element_bytes(packed); }, {dtype_name(packed)});
+  }
 }
 
 /// The value of a 16-bit float from its fields, by definition.

@@ -21,7 +21,7 @@ constexpr auto entries = static_cast<std::size_t>(n * n);
 Buffer random_weights(DType dtype, std::uint64_t key) {
   Buffer floats(entries * sizeof(float));
   for (std::size_t i = 0; i < entries; ++i) floats.floats()[i] = 0.02F * normal_at(key, i);
-  Buffer weights(entries * static_cast<std::size_t>(dtype_bits(dtype)) / 8);
+  Buffer weights(entries * element_bytes(dtype));
   from_float(dtype, floats.floats().data(), entries, weights.data());
   return weights;
 }

@@ -7,9 +7,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <string_view>
-#include <sys/mman.h>
 #include <unistd.h>
 
 namespace lox::fuzz {
@@ -39,23 +40,27 @@ inline std::string_view text_of(const std::uint8_t* data, std::size_t size) {
   return {reinterpret_cast<const char*>(data), size};
 }
 
-/// A file in memory with a path.
-class MemoryFile {
+/// A file of these bytes in the folder for temporary files, which run.py puts into memory. It has a path of
+/// its own, since HDF5 does not open /proc/self/fd/N.
+class ScratchFile {
  public:
-  explicit MemoryFile(std::string_view bytes) : descriptor_(::memfd_create("lox-fuzz", MFD_CLOEXEC)) {
-    while (!bytes.empty()) {
-      const ssize_t put = ::write(descriptor_, bytes.data(), bytes.size());
-      expect(put > 0, "the file in memory can be written");
-      bytes.remove_prefix(static_cast<std::size_t>(put));
-    }
+  explicit ScratchFile(std::string_view bytes)
+      : path_(std::filesystem::temp_directory_path() / fmt::format("lox-fuzz-{}", ::getpid())) {
+    std::ofstream file(path_, std::ios::binary);
+    file << bytes;
+    file.close();
+    expect(!file.fail(), "the file can be written");
   }
-  ~MemoryFile() { ::close(descriptor_); }
-  MemoryFile(const MemoryFile&) = delete;
-  MemoryFile& operator=(const MemoryFile&) = delete;
-  std::string path() const { return fmt::format("/proc/self/fd/{}", descriptor_); }
+  ~ScratchFile() {
+    std::error_code ignored;
+    std::filesystem::remove(path_, ignored);
+  }
+  ScratchFile(const ScratchFile&) = delete;
+  ScratchFile& operator=(const ScratchFile&) = delete;
+  std::string path() const { return path_.string(); }
 
  private:
-  int descriptor_;
+  std::filesystem::path path_;
 };
 
 }  // namespace lox::fuzz

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 // The structure of an HDF5 file: what open_checkpoint makes of it, /layout and /files included, and reading
-// from it. Built twice. hdf5_fuzz enters the HDF5 library in this process (apart_here.cpp), so that the
+// from it. Built twice. hdf5_fuzz enters the HDF5 library in this process (no_sandbox.cpp), so that the
 // fuzzer sees its way through our code and theirs; where the library itself breaks down is none of our
-// findings, and hdf5_apart_fuzz, which opens files as the program does, shows that we survive it.
-#include "lox/io/carried.hpp"
+// findings, and hdf5_sandboxed_fuzz, which opens files as the program does, shows that we survive it.
 #include "lox/io/hdf5.hpp"
+#include "lox/io/hdf5_sandbox.hpp"
+#include "lox/io/other_files.hpp"
 #include "lox/io/storage.hpp"
 
 #include <algorithm>
@@ -13,20 +14,25 @@
 
 using namespace lox;
 
+extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
+  if (const auto code = run_if_sandboxed_reader(*argc, *argv)) ::_exit(*code);
+  return 0;
+}
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  const fuzz::MemoryFile file(fuzz::text_of(data, size));
+  const fuzz::ScratchFile file(fuzz::text_of(data, size));
   fuzz::survives(
       [&] {
         const Checkpoint model = open_hdf5(file.path());
         const Checkpoint again = Checkpoint::from_text(model.to_text());
         fuzz::expect(again.tensors.size() == model.tensors.size(), "the table survives its broadcast");
-        for (const CarriedFile& carried : model.carried) {
-          check_carried_name(carried.name, file.path());
-          fuzz::expect(carried.extent.offset <= size && carried.extent.bytes <= size - carried.extent.offset,
-                       "a carried file lies in the file");
+        for (const OtherFile& file : model.other_files) {
+          check_other_file_name(file.name, file.path());
+          fuzz::expect(file.extent.offset <= size && file.extent.bytes <= size - file.extent.offset,
+                       "a other file lies in the file");
         }
         for (const Shard& shard : model.shards) {
-          check_carried_name(shard.name, file.path());
+          check_other_file_name(shard.name, file.path());
           fuzz::expect(shard.name.find('/') == std::string::npos, "a shard is a plain name");
         }
         FileStorage storage(model, FileStorage::Access::read);

@@ -7,7 +7,7 @@
 using namespace lox;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  const fuzz::MemoryFile file(fuzz::text_of(data, size));
+  const fuzz::ScratchFile file(fuzz::text_of(data, size));
   fuzz::survives(
       [&] {
         Options options("harden", "", "", "");

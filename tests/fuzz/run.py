@@ -6,7 +6,7 @@
 
 With --corpus what is found interesting is kept there and used again, and findings stay in DIR.findings. A breakdown
 inside the HDF5 library is no finding: it is counted, and the input goes to the program's own way of opening files
-(hdf5_apart_fuzz), which must survive it.
+(hdf5_sandboxed_fuzz), which must survive it.
 """
 import argparse
 import os
@@ -52,7 +52,9 @@ def main():
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--corpus", type=Path)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="lox-fuzz-") as scratch:
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="lox-fuzz-", dir=memory if memory.is_dir() else None) as scratch:
+        os.environ["TMPDIR"] = scratch  # of the files that targets make
         scratch = Path(scratch)
         seeds.write_seeds(scratch)
         corpus = arguments.corpus or scratch / "corpus"
@@ -60,7 +62,7 @@ def main():
         for folder in (corpus, findings):
             folder.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("ASAN_OPTIONS", "detect_leaks=0:allocator_may_return_null=1")
-        apart = arguments.program.with_name("hdf5_apart_fuzz")
+        sandboxed = arguments.program.with_name("hdf5_sandboxed_fuzz")
         longest = 16384 if "hdf5" in arguments.program.name else 4096
         in_process = arguments.program.name == "hdf5_fuzz"
         end = time.monotonic() + arguments.seconds
@@ -81,7 +83,7 @@ def main():
                 return 1
             breakdowns += 1
             for artifact in list(findings.iterdir()):
-                survived = run(apart, [], [artifact])
+                survived = run(sandboxed, [], [artifact])
                 if survived.returncode != 0:
                     print(survived.stdout[-8000:])
                     print(f"{arguments.program.name}: the HDF5 library's breakdown over {artifact} is ours as well")

@@ -26,7 +26,7 @@ TEST(Checkpoint, GoesToTextAndBack) {
   model.files = {model.path, "b"};
   model.tensors = {{"слой\n\"", DType::F8_E8M0, {2, 0, 3}, {1, std::uint64_t{1} << 60, 5}, "/\xFE"},
                    {"", DType::BF16, {}, {}, ""}};
-  model.carried = {{"a/☕", {1, 2, 3}}};
+  model.other_files = {{"a/☕", {1, 2, 3}}};
   model.shards = {{"model.safetensors", "header"}};
   const Checkpoint back = Checkpoint::from_text(model.to_text());
   EXPECT_EQ(back.format, model.format);
@@ -39,8 +39,8 @@ TEST(Checkpoint, GoesToTextAndBack) {
   EXPECT_EQ(back.tensors[0].extent.offset, std::uint64_t{1} << 60);
   EXPECT_EQ(back.tensors[0].dataset, "/\xFE");
   EXPECT_TRUE(back.tensors[1].shape.empty());
-  EXPECT_EQ(back.carried.at(0).name, "a/☕");
-  EXPECT_EQ(back.carried.at(0).extent.bytes, 3U);
+  EXPECT_EQ(back.other_files.at(0).name, "a/☕");
+  EXPECT_EQ(back.other_files.at(0).extent.bytes, 3U);
   EXPECT_EQ(back.shards.at(0).name, "model.safetensors");
   EXPECT_EQ(back.to_text(), model.to_text());
 }

@@ -3,6 +3,7 @@
 // Small models on disk for the tests of this folder.
 #include "lox/base/error.hpp"
 #include "lox/base/file.hpp"
+#include "lox/io/checkpoint.hpp"
 #include "lox/io/storage.hpp"
 
 #include <map>
@@ -114,6 +115,33 @@ inline Checkpoint put_model(const fs::path& path, char fill = 0) {
     storage.write(tensor.extent, 0, bytes);
   }
   return open_checkpoint(path);
+}
+
+/// The bytes of a tensor.
+inline std::string bytes_of(const Checkpoint& model, const TensorInfo& tensor) {
+  FileStorage storage(model, FileStorage::Access::read);
+  std::string bytes(tensor.extent.bytes, '\0');
+  storage.read(tensor, 0, std::as_writable_bytes(std::span(bytes)));
+  return bytes;
+}
+
+inline std::string bytes_of(const Checkpoint& model, const std::string& name) {
+  const TensorInfo* const tensor = find_tensor(model, name);
+  if (tensor == nullptr) return "no such tensor";
+  return bytes_of(model, *tensor);
+}
+
+/// Copies a model as `convert` does.
+inline Checkpoint copy_model(const Checkpoint& from, const fs::path& path, Format format) {
+  Checkpoint to = create_checkpoint(from, path, format);
+  FileStorage source(from, FileStorage::Access::read);
+  FileStorage target(to, FileStorage::Access::write);
+  for (std::size_t i = 0; i < to.tensors.size(); ++i)
+    copy_tensor(source, from.tensors[i], target, to.tensors[i]);
+  for (std::size_t i = 0; i < to.other_files.size(); ++i) {
+    copy_extent(source, from.other_files[i].extent, target, to.other_files[i].extent);
+  }
+  return to;
 }
 
 }  // namespace lox::testing

@@ -17,14 +17,14 @@ namespace {
 std::vector<std::byte> weights(DType dtype, std::size_t count, double deviation, std::uint64_t key) {
   std::vector<double> values(count);
   for (std::size_t i = 0; i < count; ++i) values[i] = deviation * static_cast<double>(normal_at(key, i));
-  std::vector<std::byte> bytes(count * static_cast<std::size_t>(dtype_bits(dtype)) / 8);
+  std::vector<std::byte> bytes(count * element_bytes(dtype));
   from_double(dtype, values.data(), count, bytes.data());
   return bytes;
 }
 
 double value_at(DType dtype, const std::vector<std::byte>& bytes, std::size_t i) {
   double value = 0;
-  to_double(dtype, bytes.data() + i * static_cast<std::size_t>(dtype_bits(dtype)) / 8, 1, &value);
+  to_double(dtype, bytes.data() + i * element_bytes(dtype), 1, &value);
   return value;
 }
 
@@ -69,7 +69,7 @@ TEST(Subtract, NoticesWhatIsNotFinite) {
          {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
       auto a = weights(dtype, 5000, 1, 1);
       const auto b = weights(dtype, 5000, 1, 2);
-      const std::size_t width = static_cast<std::size_t>(dtype_bits(dtype)) / 8;
+      const std::size_t width = element_bytes(dtype);
       from_double(dtype, &bad, 1, a.data() + 4321 * width);
       std::vector<float> delta(5000);
       EXPECT_FALSE(subtract(dtype, a.data(), dtype, b.data(), delta).finite);

@@ -19,7 +19,7 @@ enum class DType : std::uint8_t {
 std::string_view dtype_name(DType dtype);
 std::optional<DType> dtype_from_name(std::string_view name);
 int dtype_bits(DType dtype);
-/// Bytes of an element. Throws Error(internal) for a dtype whose elements are parts of bytes.
+/// Bytes of an element; throws Error(internal) for a dtype with elements smaller than a byte.
 std::size_t element_bytes(DType dtype);
 
 /// BF16, F16, F32 or F64: what lox can edit.

@@ -30,12 +30,12 @@ struct TensorInfo {
 };
 
 /// Another file of the model directory (config.json, tokenizer ...), carried byte for byte.
-struct CarriedFile {
+struct OtherFile {
   std::string name;  ///< relative path, '/' between folders
   Extent extent;
 };
 
-/// Whether a carried file holds weights in another form (*.bin, *.gguf, original/ ...): `convert` carries it,
+/// Whether a other file holds weights in another form (*.bin, *.gguf, original/ ...): `convert` carries it,
 /// but an edited model must not, since it would hand on the weights without the edit.
 bool is_foreign_weights(const std::string& name);
 
@@ -57,9 +57,9 @@ Format format_of(const fs::path& path);
 struct Checkpoint {
   Format format = Format::safetensors_file;
   fs::path path;
-  std::vector<fs::path> files;       ///< the files that extents refer to
-  std::vector<TensorInfo> tensors;   ///< in file order
-  std::vector<CarriedFile> carried;  ///< sorted by name
+  std::vector<fs::path> files;         ///< the files that extents refer to
+  std::vector<TensorInfo> tensors;     ///< in file order
+  std::vector<OtherFile> other_files;  ///< sorted by name
   /// The safetensors form of this model: every tensor is in one of them. Empty if it has none yet (a foreign
   /// HDF5 file, a model made from nothing): then it is made up where it is needed, in shards of 5 GB.
   std::vector<Shard> shards;
@@ -77,10 +77,11 @@ void broadcast(const Comm& comm, Checkpoint& table);
 /// .h5/.hdf5). Throws Error(bad_input) naming file, tensor and fact.
 Checkpoint open_checkpoint(const fs::path& path);
 
-/// Makes a checkpoint of the tensors and carried files of `like` at `path`, as `format`, at its final size
-/// but for the bytes of tensors and carried files; everything else is complete and on disk when it returns.
-/// The result's tensors are in the order of `like.tensors`, its carried files in that of `like.carried`; one
-/// *.safetensors file has no place for carried files, so there the result has none.
+/// Makes a checkpoint of the tensors and other files of `like` at `path`, as `format`, at its final size
+/// but for the bytes of tensors and other files; everything else is complete and on disk when it returns.
+/// The result's tensors are in the order of `like.tensors`, its other files in that of `like.other_files`;
+/// one
+/// *.safetensors file has no place for other files, so there the result has none.
 /// `path` must not exist. What was made is removed again if making it fails.
 Checkpoint create_checkpoint(const Checkpoint& like, const fs::path& path, Format format,
                              Space space = Space::reserved);

@@ -20,6 +20,9 @@ struct Hdf5Source {
   std::uint64_t links = 0;  ///< seen so far
 };
 
+/// Opens a file for reading. Call it with Hdf5Lock held; throws Hdf5Error.
+Hdf5Handle open_hdf5_file(const fs::path& path);
+
 /// The text of a string attribute, whether of fixed or variable length.
 std::optional<std::string> hdf5_text_attribute(hid_t object, const char* name);
 

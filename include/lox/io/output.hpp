@@ -47,13 +47,13 @@ class Output {
  public:
   enum class State { fresh, resumed, published };
 
-  /// A new one with the tensors and carried files of `like`, whose bytes are still to be written. If it is
+  /// A new one with the tensors and other files of `like`, whose bytes are still to be written. If it is
   /// not published, it goes when this object does.
   static Output create(const fs::path& path, const OutputRules& rules, const Checkpoint& like,
                        Space space = Space::reserved);
 
   /// One with a journal: goes on with an unfinished output of the same `identity`, or makes a new one, its
-  /// carried files copied from `like`. `notes` lie beside the identity, for `lox status`. Throws
+  /// other files copied from `like`. `notes` lie beside the identity, for `lox status`. Throws
   /// Error(bad_input) if another job is at work on it, or if the unfinished one has another identity, naming
   /// the difference. What is unfinished stays when this object goes.
   static Output open(const fs::path& path, const OutputRules& rules, const Checkpoint& like,
@@ -66,7 +66,7 @@ class Output {
   /// `published`: an earlier run got as far as the name; only close() is left to do.
   State state() const { return state_; }
   const OutputPaths& paths() const { return paths_; }
-  /// The partial; tensors and carried files in the order of `like`.
+  /// The partial; tensors and other files in the order of `like`.
   const Checkpoint& table() const { return table_; }
 
   /// Gives the partial its name, durably. What stood there is moved aside first and removed after.

@@ -11,7 +11,7 @@
 
 namespace lox {
 
-/// The bytes of a checkpoint's tensors and carried files. Positioned, thread-safe reads and writes that move
+/// The bytes of a checkpoint's tensors and other files. Positioned, thread-safe reads and writes that move
 /// every byte or throw Error(io). An interface, so that tests can put memory, or a disk that fails, in the
 /// place of files.
 class Storage {

@@ -18,7 +18,7 @@ struct Forecast {
   std::vector<Rank> ranks;
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;
-  std::uint64_t disk = 0;  ///< of the output, its carried files included
+  std::uint64_t disk = 0;  ///< of the output, its other files included
   double flops = 0;
   double seconds = 0;  ///< until the last rank has finished
 };

@@ -172,7 +172,7 @@ class Inputs(JobTest):
         self.assertIn("base", said)
         self.assertRegex(said, "vanished while lox ran|No such file or directory")
 
-    def test_carried_file_changed_while_running(self):
+    def test_other_file_changed_while_running(self):
         def change():
             (self.directory / "aligned" / "config.json").write_text('{"a": 1}\n')
         self.assertIn("the aligned model was changed while lox ran", self.changed(change))

@@ -205,7 +205,7 @@ class Names(JobTest):
             self.assertEqual(made.code, 0, made.err)
             self.assertTrue(checkpoint.tree(f"{here}/out") == self.expected["out"])
 
-    def test_carried_file_that_is_not_utf8(self):
+    def test_other_file_that_is_not_utf8(self):
         """HDF5 and JSON hold characters: such a file is refused before anything is done."""
         with open(os.fsencode(self.directory / "aligned") + b"/\xff.txt", "wb"):
             pass

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "lox/io/carried.hpp"
+#include "lox/io/other_files.hpp"
 
 #include "lox/base/error.hpp"
 #include "lox/io/json.hpp"
@@ -17,7 +17,7 @@ bool is_no_part_of_a_model(const std::string& component) {
   return component.starts_with(".git") || component == ".cache";
 }
 
-CarriedFile describe(const fs::path& path, const std::string& name, int file) {
+OtherFile describe(const fs::path& path, const std::string& name, int file) {
   if (!is_utf8(name)) {
     fail(ExitCode::bad_input, "{}: its name is not UTF-8; rename it", path);
   }
@@ -29,7 +29,8 @@ CarriedFile describe(const fs::path& path, const std::string& name, int file) {
 
 }  // namespace
 
-void list_carried(const fs::path& directory, const std::set<std::string>& without, Checkpoint& checkpoint) {
+void list_other_files(const fs::path& directory, const std::set<std::string>& without,
+                      Checkpoint& checkpoint) {
   std::vector<std::pair<std::string, fs::path>> found;
   for (auto at = fs::recursive_directory_iterator(directory); at != fs::recursive_directory_iterator();
        ++at) {
@@ -45,12 +46,12 @@ void list_carried(const fs::path& directory, const std::set<std::string>& withou
   }
   std::sort(found.begin(), found.end());
   for (const auto& [name, path] : found) {
-    checkpoint.carried.push_back(describe(path, name, static_cast<int>(checkpoint.files.size())));
+    checkpoint.other_files.push_back(describe(path, name, static_cast<int>(checkpoint.files.size())));
     checkpoint.files.push_back(path);
   }
 }
 
-void check_carried_name(const std::string& name, const fs::path& file) {
+void check_other_file_name(const std::string& name, const fs::path& file) {
   bool stays = !name.empty() && name.find('\0') == std::string::npos && is_utf8(name);
   for (std::size_t begin = 0; stays && begin <= name.size();) {
     const std::size_t end = std::min(name.find('/', begin), name.size());
@@ -65,7 +66,7 @@ void check_carried_name(const std::string& name, const fs::path& file) {
 }
 
 bool is_foreign_weights(const std::string& name) {
-  // *.safetensors: a model's own shards are never carried, so these are others (consolidated*, in a
+  // *.safetensors: a model's own shards are no other files, so these are others (consolidated*, in a
   // subfolder).
   static constexpr std::array<std::string_view, 15> endings{".safetensors",   ".bin",
                                                             ".pth",           ".pt",
