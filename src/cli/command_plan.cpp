@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "lox/base/units.hpp"
-#include "lox/cli/options.hpp"
+#include "lox/cli/job_options.hpp"
 #include "lox/io/checkpoint.hpp"
 #include "lox/plan/cost.hpp"
 #include "lox/plan/forecast.hpp"
@@ -165,11 +165,11 @@ ExitCode run_plan(const Arguments& arguments) {
   bool sbatch = false;
   int ranks_per_node = 4;
   int cpus = 8;
-  options.add()("sbatch", po::bool_switch(&sbatch), "print a batch script to submit")(
-      "ranks-per-node", po::value(&ranks_per_node)->default_value(ranks_per_node)->value_name("N"),
-      "of the script")("cpus-per-rank", po::value(&cpus)->default_value(cpus)->value_name("N"),
-                       "of the script")("ranks", po::value(&ranks)->default_value(ranks)->value_name("N"),
-                                        "to plan for")("json", po::bool_switch(&json), "for programs");
+  options.add({.name = "ranks", .value = "N", .brief = "to plan for"}, ranks);
+  options.add({.name = "json", .brief = "for programs"}, json);
+  options.add({.name = "sbatch", .brief = "print a batch script to submit"}, sbatch);
+  options.add({.name = "ranks-per-node", .value = "N", .brief = "at most, for --sbatch"}, ranks_per_node);
+  options.add({.name = "cpus-per-rank", .value = "N", .brief = "for --sbatch"}, cpus);
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;
   job_options.finish();

@@ -61,7 +61,7 @@ ExitCode run(const Command& command, const Arguments& arguments) {
 int main(int argc, char** argv) {
   restart_with_blas_kernels(argv);
   const Arguments words(argv + 1, argv + argc);
-  if (words.empty() || words[0] == "--help" || words[0] == "-h" || words[0] == "help") {
+  if (words.empty() || words[0] == "--help" || words[0] == "-h") {
     fmt::print("{}", program_help());
     return static_cast<int>(words.empty() ? ExitCode::usage : ExitCode::done);
   }
