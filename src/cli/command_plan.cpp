@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lox/base/units.hpp"
 #include "lox/cli/job_options.hpp"
+#include "lox/cli/sbatch.hpp"
 #include "lox/io/checkpoint.hpp"
 #include "lox/plan/cost.hpp"
 #include "lox/plan/forecast.hpp"
@@ -117,37 +118,19 @@ void print_json(const PlannedJob& job) {
   fmt::print("{}\n", all.dump(1));
 }
 
-/// A batch script ready to submit: twice the predicted time, a fifth more memory than needed.
-void print_sbatch(const PlannedJob& planned, const Job& job, int ranks_per_node, int cpus) {
+/// Commands ready to submit: twice the predicted time, a fifth more memory than needed.
+void print_sbatch(const PlannedJob& planned, const Options& options, const po::variables_map& values,
+                  int ranks_per_node, int cpus) {
   std::uint64_t memory = 0;
   for (const Forecast::Rank& rank : planned.forecast.ranks) memory = std::max(memory, rank.memory);
-  const int on_node = std::min(ranks_per_node, planned.resources.ranks);
-  const int nodes = (planned.resources.ranks + on_node - 1) / on_node;
-  const double node_memory = 1.2 * static_cast<double>(memory) * on_node / (1 << 30);
-  const auto minutes = static_cast<long>(2 * planned.forecast.seconds / 60) + 10;
-  const auto quoted = [](const fs::path& path) {
-    std::string text = "'";
-    for (const char c : path.string()) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
-    return text + "'";
-  };
-  fmt::print(
-      "#!/bin/bash\n"
-      "#SBATCH --job-name=lox\n#SBATCH --nodes={}\n#SBATCH --ntasks-per-node={}\n#SBATCH --cpus-per-task={}\n"
-      "#SBATCH --mem={:.0f}G\n#SBATCH --time={}\n"
-      "#SBATCH --requeue\n#SBATCH --open-mode=append\n#SBATCH --signal=B:USR1@180\n#SBATCH "
-      "--output=%x-%j.out\n"
-      "# slurm/harden.sbatch does the same for a job file, and more: see docs/cluster.md.\n"
-      "export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK\n"
-      "srun --mpi=pmix --cpu-bind=cores \"${{LOX:-lox}}\" harden \\\n"
-      "  --base {} --aligned {} \\\n  --output {} --k {} --coef {} &\n"
-      "step=$!\n"
-      "trap 'while kill -USR2 $step 2>/dev/null; do sleep 1; done' USR1 TERM\n"
-      "while kill -0 $step 2>/dev/null; do wait $step; done\n"
-      "wait $step\ncode=$?\n"
-      "[ $code -ne 75 ] || scontrol requeue \"$SLURM_JOB_ID\"\n"
-      "exit $code\n",
-      nodes, on_node, cpus, std::ceil(node_memory), minutes, quoted(job.base), quoted(job.aligned),
-      quoted(job.output), job.k, job.coef);
+  const int nodes = (planned.resources.ranks + ranks_per_node - 1) / ranks_per_node;
+  const int on_node = (planned.resources.ranks + nodes - 1) / nodes;
+  BatchNeeds needs{.nodes = nodes, .ranks_per_node = on_node, .cpus_per_rank = cpus};
+  needs.gibibytes =
+      static_cast<std::uint64_t>(std::ceil(1.2 * static_cast<double>(memory) * on_node / (1 << 30)));
+  needs.minutes = static_cast<long>(2 * planned.forecast.seconds / 60) + 10;
+  const std::string job_file = values.contains("config") ? values["config"].as<std::string>() : "";
+  fmt::print("{}", sbatch_commands(needs, options, job_file));
 }
 
 }  // namespace
@@ -167,7 +150,7 @@ ExitCode run_plan(const Arguments& arguments) {
   int cpus = 8;
   options.add({.name = "ranks", .value = "N", .brief = "to plan for"}, ranks);
   options.add({.name = "json", .brief = "for programs"}, json);
-  options.add({.name = "sbatch", .brief = "print a batch script to submit"}, sbatch);
+  options.add({.name = "sbatch", .brief = "print the commands that submit this job"}, sbatch);
   options.add({.name = "ranks-per-node", .value = "N", .brief = "at most, for --sbatch"}, ranks_per_node);
   options.add({.name = "cpus-per-rank", .value = "N", .brief = "for --sbatch"}, cpus);
   po::variables_map values;
@@ -188,7 +171,7 @@ ExitCode run_plan(const Arguments& arguments) {
   planned.plan = make_plan(base, planned.aligned, job, planned.resources);
   planned.forecast = forecast(planned.plan, planned.aligned, ranks);
   if (sbatch) {
-    print_sbatch(planned, job, ranks_per_node, cpus);
+    print_sbatch(planned, options, values, ranks_per_node, cpus);
   } else {
     json ? print_json(planned) : print_table(planned);
   }
