@@ -62,7 +62,7 @@ void JobOptions::add_to(Options& options) {
   options.add({.name = "grid",
                .value = "auto|never|always",
                .brief = "solve a matrix by all ranks together",
-               .text = "when all ranks solve a matrix together: `never`, `always`, or `auto`: those that do "
+               .text = "which matrices all ranks solve together; `auto`: those that do "
                        "not fit one rank, and those that would leave the other ranks idle at the end"},
               grid);
   options.add({.name = "memory",

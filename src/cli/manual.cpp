@@ -42,12 +42,17 @@ std::string roff(std::string text) {
   return text;
 }
 
+/// The options that a command tells of: those of the job are told with harden.
+std::span<const Option> told(const Options& options) {
+  return options.command() == "harden" ? options.of_job() : options.of_its_own();
+}
+
 std::string man_section(const Options& options) {
   std::string page =
       fmt::format(".SS lox {} {}\n{}\n", options.command(), roff(options.synopsis()), roff(options.text()));
-  const bool is_harden = options.command() == "harden";
-  if (!is_harden && !options.of_job().empty()) page += ".PP\nAll options of harden, and:\n";
-  for (const Option& option : is_harden ? options.of_job() : options.of_its_own()) {
+  if (options.command() != "harden" && !options.of_job().empty())
+    page += ".PP\nAll options of harden, and:\n";
+  for (const Option& option : told(options)) {
     page += fmt::format(".TP\n\\fB\\-\\-{}\\fP", roff(option.name));
     if (!option.value.empty()) page += fmt::format(" \\fI{}\\fP", roff(option.value));
     page += '\n' + roff(sentence(without_links(option.text))) + '\n';
@@ -57,8 +62,7 @@ std::string man_section(const Options& options) {
 }
 
 std::string markdown_table(const Options& options) {
-  const bool is_harden = options.command() == "harden";
-  const std::span<const Option> rows = is_harden ? options.of_job() : options.of_its_own();
+  const std::span<const Option> rows = told(options);
   if (rows.empty()) return "";
   std::string table = "| option | default | meaning |\n| --- | --- | --- |\n";
   for (const Option& option : rows) {
