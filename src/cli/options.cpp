@@ -105,8 +105,9 @@ bool Options::parse(const Arguments& arguments, po::variables_map& values) {
         po::command_line_parser(arguments).options(all).positional(positions).style(style).run();
     po::store(words, values);
     if (values.contains("help") || values.contains("help-as")) {
-      const std::string form = values.contains("help") ? "text" : values["help-as"].as<std::string>();
-      if (is_root()) fmt::print("{}", form == "text" ? help() : help_as(*this, form));
+      const std::string text =
+          values.contains("help") ? help() : help_as(*this, values["help-as"].as<std::string>());
+      if (is_root()) fmt::print("{}", text);
       return false;
     }
     for (const po::option& word : words.options) {

@@ -143,6 +143,7 @@ class Words(LoxTest):
             result = self.lox(*words, code=2)
             self.assertIn(fact, result.err)
             self.assertEqual((result.out, len(result.lines)), ("", 1))
+        self.assertEqual(len(self.lox("harden", "--help-as", "html", ranks=2, code=2).lines), 1)
 
 
 if __name__ == "__main__":

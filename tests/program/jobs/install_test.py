@@ -49,6 +49,18 @@ class Install(unittest.TestCase):
         self.assertEqual(done.code, 0, done.err)
         self.assertTrue((self.folder / "output/model.safetensors").is_file())
 
+    def test_plan_finds_the_script(self):
+        """The one beside the program; a program without one names it all the same."""
+        alone = self.folder / "alone/bin/lox"
+        alone.parent.mkdir(parents=True)
+        shutil.copy(self.prefix / "bin/lox", alone)
+        for role in ("base", "aligned"):
+            run("synth", self.folder / f"plan-{role}", "--shape", "tiny", "--layers", 1, "--role", role, "--headers-only")
+        for program, script in ((self.prefix / "bin/lox", self.prefix / "share/lox/slurm/harden.sbatch"), (alone, "harden.sbatch")):
+            printed = run("plan", "--base", "plan-base", "--aligned", "plan-aligned", "--output", "o", "--sbatch",
+                          program=program, directory=self.folder)
+            self.assertIn(f" {script} harden.ini\n", printed.out, printed.err)
+
     def test_pipeline_uses_its_own_scripts(self):
         (self.folder / "p.ini").write_text("base = b\naligned = a\noutput = o\n")
         script = self.prefix / "share/lox/slurm/pipeline.sh"
