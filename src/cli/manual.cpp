@@ -152,8 +152,9 @@ lox \- low-rank extrapolation of very large checkpoints
 .I COMMAND
 .RI [ options ]
 .SH DESCRIPTION
-lox hardens aligned language models against the loss of safety under later fine-tuning. It reads two checkpoints of
-one model, before and after alignment, and writes a third: to every weight matrix of the aligned model it adds
+lox hardens aligned language models against the loss of safety under later fine-tuning. It reads two
+checkpoints of one model, before and after alignment, and writes a third: to every weight matrix of the
+aligned model it adds
 .I coef
 times the best rank-\c
 .I k
@@ -161,8 +162,8 @@ approximation of what alignment changed.
 .PP
 A checkpoint
 .RI ( CKPT )
-is a directory of *.safetensors, one .safetensors file, or one .h5 or .hdf5 file. An output takes the format of its
-name.
+is a directory of *.safetensors, one .safetensors file, or one .h5 or .hdf5 file. An output takes the format
+of its name.
 .SH COMMANDS
 )";
 }
