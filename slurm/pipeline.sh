@@ -1,31 +1,31 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 #
-# Submits  convert -> harden -> verify -> convert back  as a chain of jobs, each after the good end of the one before:
+# Submits  harden -> verify  as a chain of jobs, each after the good end of the one before:
 #
-#   slurm/pipeline.sh [--after JOBID] [--direct] [--dry-run] JOBFILE [sbatch's options]
+#   slurm/pipeline.sh [--after JOBID] [--hdf5] [--dry-run] JOBFILE [sbatch's options]
 #
-# base and aligned of the job file are converted to HDF5 unless they are HDF5, hardened, the result is verified against the
-# originals and converted to the job file's output. Prints a line "NAME JOBID" for each job; the last one is the one to
-# wait for. sbatch's options go to every job (the account, nodes, tasks); so do the variables that harden.sbatch names.
+# Prints a line "NAME JOBID" for each job; the last one is the one to wait for. sbatch's options go to every job (the
+# account, nodes, tasks); so do the variables that harden.sbatch names.
 #
 #   --after JOBID   start after the good end of that job, e.g. the one that writes the aligned checkpoint
-#   --direct        no conversions: harden and verify only
+#   --hdf5          by way of HDF5: base and aligned are converted unless they are HDF5, the result is verified against the
+#                   originals and converted to the job file's output
 #   --dry-run       print the commands
 #
-# LOX_WORK is the folder of the HDF5 files (default: OUTPUT.work). It stays; remove it when you are content.
+# LOX_WORK is the folder of those HDF5 files (default: OUTPUT.work). It stays; remove it when you are content.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 refuse() { printf 'pipeline.sh: %s\n' "$*" >&2; exit 2; }
 
 after=
-direct=0
+hdf5=0
 dry_run=0
 while [ $# -gt 0 ]; do
   case $1 in
     --after) [ $# -gt 1 ] || refuse "--after which job?"; after=$2; shift 2 ;;
-    --direct) direct=1; shift ;;
+    --hdf5) hdf5=1; shift ;;
     --dry-run) dry_run=1; shift ;;
     -h | --help) sed -n '4,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 0 ;;
     -*) refuse "$1 is not an option; sbatch's options come after JOBFILE" ;;
@@ -84,7 +84,7 @@ ready=$after
 from_base=$base
 from_aligned=$aligned
 hardened=$output
-if [ $direct -eq 0 ]; then
+if [ $hdf5 -eq 1 ]; then
   [ $dry_run -eq 1 ] || mkdir -p "$work"
   for role in base aligned; do
     path=${!role}

@@ -21,7 +21,7 @@ job_file=$2
 next=$3
 shift 3
 
-jobs=$("$here/pipeline.sh" --after "$align" --direct "$job_file" "$@")
+jobs=$("$here/pipeline.sh" --after "$align" "$job_file" "$@")
 printf '%s\n' "$jobs"
 verified=${jobs##* }
 hardened=$(sed -n 's/^[[:space:]]*output[[:space:]]*=[[:space:]]*\([^#]*[^#[:space:]]\).*/\1/p' "$job_file" | head -n 1)

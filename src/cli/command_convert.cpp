@@ -17,8 +17,8 @@ ExitCode run_convert(const Arguments& arguments) {
                   "  lox convert Llama-2-7b-hf llama-2-7b.h5");
   bool overwrite = false;
   bool quiet = false;
-  options.add()("overwrite", po::bool_switch(&overwrite), "replace DST if it exists")(
-      "quiet", po::bool_switch(&quiet), "say nothing unless it fails");
+  options.add({.name = "overwrite", .brief = "replace DST if it exists"}, overwrite);
+  options.add({.name = "quiet", .brief = "say nothing unless it fails"}, quiet);
   options.add_positional("SRC");
   options.add_positional("DST");
   po::variables_map values;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lox/base/log.hpp"
 #include "lox/base/mpi.hpp"
-#include "lox/cli/options.hpp"
+#include "lox/cli/job_options.hpp"
 #include "lox/task/harden.hpp"
 
 namespace po = boost::program_options;
@@ -17,15 +17,13 @@ ExitCode run_harden(const Arguments& arguments) {
                   "      --output Llama-2-7b-chat-hardened");
   JobOptions job;
   job.add_to(options);
-  bool quiet = false;
-  options.add()("quiet", po::bool_switch(&quiet), "warnings and errors only");
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;
   job.finish();
   const Comm comm = Comm::world();
   refuse_launcher_mismatch();
   const Log::Level level = !comm.is_root() ? Log::Level::silent
-                           : quiet         ? Log::Level::warnings
+                           : job.quiet     ? Log::Level::warnings
                                            : Log::Level::all;
   return harden(comm, job.job, Log(level));
 }

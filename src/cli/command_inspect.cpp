@@ -75,7 +75,7 @@ ExitCode run_inspect(const Arguments& arguments) {
                   "Only headers are read.",
                   "  lox inspect Llama-2-7b-hf");
   bool json = false;
-  options.add()("json", po::bool_switch(&json), "for programs");
+  options.add({.name = "json", .brief = "for programs"}, json);
   options.add_positional("CKPT");
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "lox/base/site.hpp"
 #include "lox/base/units.hpp"
-#include "lox/cli/options.hpp"
+#include "lox/cli/forecast_text.hpp"
+#include "lox/cli/job_options.hpp"
+#include "lox/cli/other_plans.hpp"
+#include "lox/cli/sbatch.hpp"
 #include "lox/io/output.hpp"
 #include "lox/plan/cost.hpp"
 #include "lox/plan/forecast.hpp"
@@ -58,22 +61,8 @@ void print_table(const PlannedJob& job) {
                std::get<3>(key), format_bytes(static_cast<double>(group.cost.memory + program_memory)),
                format_seconds(group.cost.seconds));
   }
-  const Forecast& f = job.forecast;
-  std::uint64_t memory = 0;
-  double least = f.seconds;
-  for (const Forecast::Rank& rank : f.ranks) {
-    memory = std::max(memory, rank.memory);
-    least = std::min(least, rank.seconds);
-  }
-  fmt::print("\n{:14}{}\n", "ranks", job.resources.ranks);
-  fmt::print("{:14}{} a rank needed, {} there\n", "memory", format_bytes(static_cast<double>(memory)),
-             format_bytes(static_cast<double>(*job.resources.memory)));
-  fmt::print("{:14}{} read, {} written\n", "bytes", format_bytes(static_cast<double>(f.bytes_read)),
-             format_bytes(static_cast<double>(f.bytes_written)));
-  fmt::print("{:14}{}\n", "disk", format_bytes(static_cast<double>(f.disk)));
-  fmt::print("{:14}{:.2e}\n", "flops", f.flops);
-  fmt::print("{:14}about {} (the first rank is done after {})\n", "time", format_seconds(f.seconds),
-             format_seconds(least));
+  fmt::print("\n");
+  print_forecast(job.forecast, job.resources.memory);
 }
 
 void print_json(const PlannedJob& job) {
@@ -98,67 +87,35 @@ void print_json(const PlannedJob& job) {
     if (item.where == Where::local) entry["rank"] = item.rank;
     items.push_back(std::move(entry));
   }
-  nlohmann::ordered_json ranks = nlohmann::ordered_json::array();
-  for (const Forecast::Rank& rank : job.forecast.ranks) {
-    ranks.push_back({{"memory", rank.memory},
-                     {"bytes_read", rank.bytes_read},
-                     {"bytes_written", rank.bytes_written},
-                     {"flops", rank.flops},
-                     {"seconds", rank.seconds}});
-  }
-  const nlohmann::ordered_json all{{"ranks", job.resources.ranks},
-                                   {"memory_per_rank", *job.resources.memory},
-                                   {"totals",
-                                    {{"bytes_read", job.forecast.bytes_read},
-                                     {"bytes_written", job.forecast.bytes_written},
-                                     {"disk", job.forecast.disk},
-                                     {"flops", job.forecast.flops},
-                                     {"seconds", job.forecast.seconds}}},
-                                   {"per_rank", std::move(ranks)},
-                                   {"items", std::move(items)}};
+  nlohmann::ordered_json all = forecast_to_json(job.forecast, job.resources.memory);
+  all["items"] = std::move(items);
   fmt::print("{}\n", all.dump(1));
 }
 
-/// A batch script ready to submit: twice the predicted time, a fifth more memory than needed.
-void print_sbatch(const PlannedJob& planned, const Job& job, int ranks_per_node, int cpus) {
+/// Commands ready to submit: twice the predicted time, a fifth more memory than needed.
+void print_sbatch(const PlannedJob& planned, const Options& options, const po::variables_map& values,
+                  int ranks_per_node, int cpus) {
   std::uint64_t memory = 0;
   for (const Forecast::Rank& rank : planned.forecast.ranks) memory = std::max(memory, rank.memory);
-  const int on_node = std::min(ranks_per_node, planned.resources.ranks);
-  const int nodes = (planned.resources.ranks + on_node - 1) / on_node;
-  const double node_memory = 1.2 * static_cast<double>(memory) * on_node / (1 << 30);
-  const auto minutes = static_cast<long>(2 * planned.forecast.seconds / 60) + 10;
-  const auto quoted = [](const fs::path& path) {
-    std::string text = "'";
-    for (const char c : path.string()) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
-    return text + "'";
-  };
-  fmt::print(
-      "#!/bin/bash\n"
-      "#SBATCH --job-name=lox\n#SBATCH --nodes={}\n#SBATCH --ntasks-per-node={}\n#SBATCH --cpus-per-task={}\n"
-      "#SBATCH --mem={:.0f}G\n#SBATCH --time={}\n"
-      "#SBATCH --requeue\n#SBATCH --open-mode=append\n#SBATCH --signal=B:USR1@180\n#SBATCH "
-      "--output=%x-%j.out\n"
-      "# slurm/harden.sbatch does the same for a job file, and more: see docs/cluster.md.\n"
-      "export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK\n"
-      "srun --mpi=pmix --cpu-bind=cores \"${{LOX:-lox}}\" harden \\\n"
-      "  --base {} --aligned {} \\\n  --output {} --k {} --coef {} &\n"
-      "step=$!\n"
-      "trap 'while kill -USR2 $step 2>/dev/null; do sleep 1; done' USR1 TERM\n"
-      "while kill -0 $step 2>/dev/null; do wait $step; done\n"
-      "wait $step\ncode=$?\n"
-      "[ $code -ne 75 ] || scontrol requeue \"$SLURM_JOB_ID\"\n"
-      "exit $code\n",
-      nodes, on_node, cpus, std::ceil(node_memory), minutes, quoted(job.base), quoted(job.aligned),
-      quoted(job.output), job.solve.k, job.coef);
+  const int nodes = (planned.resources.ranks - 1) / ranks_per_node + 1;
+  const int on_node = (planned.resources.ranks - 1) / nodes + 1;
+  BatchNeeds needs{.nodes = nodes, .ranks_per_node = on_node, .cpus_per_rank = cpus};
+  needs.gibibytes =
+      static_cast<std::uint64_t>(std::ceil(1.2 * static_cast<double>(memory) * on_node / (1 << 30)));
+  needs.minutes = static_cast<long>(2 * planned.forecast.seconds / 60) + 10;
+  const std::string job_file = values.contains("config") ? values["config"].as<std::string>() : "";
+  fmt::print("{}", sbatch_commands(needs, options, job_file));
 }
 
 }  // namespace
 
 ExitCode run_plan(const Arguments& arguments) {
+  if (const auto other = plan_of_other_task(arguments)) return *other;
   Options options("plan", "--base B --aligned A --output O [options]",
                   "Shows what harden would do with the same options, from headers only: which\n"
                   "matrices one rank solves and which all of them together, memory, bytes, disk\n"
-                  "and time. Refuses what harden would refuse.",
+                  "and time. Refuses what harden would refuse. 'lox plan convert', 'lox plan verify'\n"
+                  "and 'lox plan synth' tell what these commands would cost.",
                   "  lox plan --base base --aligned aligned --output hardened --ranks 32");
   JobOptions job_options;
   job_options.add_to(options);
@@ -167,11 +124,11 @@ ExitCode run_plan(const Arguments& arguments) {
   bool sbatch = false;
   int ranks_per_node = 4;
   int cpus = 8;
-  options.add()("sbatch", po::bool_switch(&sbatch), "print a batch script to submit")(
-      "ranks-per-node", po::value(&ranks_per_node)->default_value(ranks_per_node)->value_name("N"),
-      "of the script")("cpus-per-rank", po::value(&cpus)->default_value(cpus)->value_name("N"),
-                       "of the script")("ranks", po::value(&ranks)->default_value(ranks)->value_name("N"),
-                                        "to plan for")("json", po::bool_switch(&json), "for programs");
+  options.add({.name = "ranks", .value = "N", .brief = "to plan for"}, ranks);
+  options.add({.name = "json", .brief = "for programs"}, json);
+  options.add({.name = "sbatch", .brief = "print the commands that submit this job"}, sbatch);
+  options.add({.name = "ranks-per-node", .value = "N", .brief = "at most, for --sbatch"}, ranks_per_node);
+  options.add({.name = "cpus-per-rank", .value = "N", .brief = "for --sbatch"}, cpus);
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;
   job_options.finish();
@@ -187,7 +144,8 @@ ExitCode run_plan(const Arguments& arguments) {
   planned.aligned = std::move(pair.aligned);
   planned.forecast = forecast(planned.plan, planned.aligned, ranks);
   if (sbatch) {
-    print_sbatch(planned, job, ranks_per_node, cpus);
+    check_space(job.output, planned.forecast.disk);  // or the commands would be run
+    print_sbatch(planned, options, values, ranks_per_node, cpus);
   } else {
     json ? print_json(planned) : print_table(planned);
   }

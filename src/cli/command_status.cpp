@@ -17,7 +17,7 @@ ExitCode run_status(const Arguments& arguments) {
                   "Exit code: 0 finished, 75 unfinished and resumable, 3 nothing is there.",
                   "  lox status hardened");
   bool json = false;
-  options.add()("json", po::bool_switch(&json), "for programs");
+  options.add({.name = "json", .brief = "for programs"}, json);
   options.add_positional("OUTPUT");
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lox/base/log.hpp"
 #include "lox/base/units.hpp"
+#include "lox/cli/manual.hpp"
 #include "lox/cli/options.hpp"
 #include "lox/plan/shapes.hpp"
 #include "lox/task/synth.hpp"
@@ -12,28 +13,25 @@ namespace lox {
 ExitCode run_synth(const Arguments& arguments) {
   std::string names;
   for (const ModelShape& shape : model_shapes()) names += (names.empty() ? "" : ", ") + shape.name;
-  for (std::size_t line = 0;
-       (line = names.rfind(' ', line + 70)) != std::string::npos && names.size() - line > 10;) {
-    names[line] = '\n';
-  }
   Options options("synth", "DST --shape NAME [options]",
                   "Writes random weights in the shapes of a real model, for demonstrations, sizing\n"
                   "and benchmarks. With the same seed, the aligned half is the base half plus a\n"
-                  "decaying low-rank part and noise. Shapes:\n" +
-                      names + ".",
+                  "decaying low-rank part and noise.\n" +
+                      wrapped("Shapes: " + names + ".", 80),
                   "  lox synth base --shape llama-2-7b --layers 2 --role base\n"
                   "  lox synth aligned --shape llama-2-7b --layers 2 --role aligned");
   SynthOptions synth;
   std::string role = "base";
   bool quiet = false;
-  options.add()("shape", po::value(&synth.shape)->default_value(synth.shape)->value_name("NAME"),
-                "of the model")("layers", po::value(&synth.layers)->value_name("N"),
-                                "keep the first N layers")(
-      "seed", po::value(&synth.seed)->default_value(synth.seed), "of the random weights")(
-      "role", po::value(&role)->default_value(role)->value_name("HALF"), "base or aligned")(
-      "headers-only", po::bool_switch(&synth.headers_only), "no weights (sparse files): to plan with")(
-      "overwrite", po::bool_switch(&synth.overwrite), "replace DST if it exists")(
-      "quiet", po::bool_switch(&quiet), "say nothing unless it fails");
+  options.add({.name = "shape", .value = "NAME", .brief = "of the model"}, synth.shape);
+  options.add({.name = "layers", .value = "N", .brief = "keep the first N layers", .fallback = "all"},
+              synth.layers);
+  options.add({.name = "seed", .value = "S", .brief = "of the random weights"}, synth.seed);
+  options.add({.name = "role", .value = "base|aligned", .brief = "which half"}, role);
+  options.add({.name = "headers-only", .brief = "no weights (sparse files): to plan with"},
+              synth.headers_only);
+  options.add({.name = "overwrite", .brief = "replace DST if it exists"}, synth.overwrite);
+  options.add({.name = "quiet", .brief = "say nothing unless it fails"}, quiet);
   options.add_positional("DST");
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;

@@ -2,6 +2,7 @@
 #include "lox/base/log.hpp"
 #include "lox/base/mpi.hpp"
 #include "lox/cli/options.hpp"
+#include "lox/plan/job.hpp"
 #include "lox/task/verify.hpp"
 
 namespace po = boost::program_options;
@@ -16,27 +17,25 @@ ExitCode run_verify(const Arguments& arguments) {
                   "Give --k, --coef, --include and --exclude as they were given to harden.",
                   "  lox verify --base base --aligned aligned --hardened hardened --sample 4");
   Job job;
-  std::string base;
-  std::string aligned;
-  std::string hardened;
   std::int64_t sample = 8;
   bool quiet = false;
-  options.add()("base", po::value(&base)->value_name("CKPT"), "model before alignment")(
-      "aligned", po::value(&aligned)->value_name("CKPT"), "model after alignment")(
-      "hardened", po::value(&hardened)->value_name("CKPT"), "the result to check")(
-      "k", po::value(&job.solve.k)->default_value(job.solve.k), "as given to harden")(
-      "coef", po::value(&job.coef)->default_value(job.coef), "as given to harden")(
-      "include", po::value(&job.selection.include)->value_name("REGEX"), "as given to harden")(
-      "exclude", po::value(&job.selection.exclude)->value_name("REGEX"), "as given to harden")(
-      "sample", po::value(&sample)->default_value(sample)->value_name("N"), "matrices to check; 0: all")(
-      "quiet", po::bool_switch(&quiet), "say nothing but what is wrong");
+  options.add({.name = "base", .value = "CKPT", .brief = "model before alignment"}, job.base);
+  options.add({.name = "aligned", .value = "CKPT", .brief = "model after alignment"}, job.aligned);
+  options.add({.name = "hardened", .value = "CKPT", .brief = "the result to check"}, job.output);
+  options.add({.name = "k", .value = "K", .brief = "as given to harden"}, job.solve.k);
+  options.add({.name = "coef", .value = "C", .brief = "as given to harden"}, job.coef);
+  options.add({.name = "include", .value = "REGEX", .brief = "as given to harden"}, job.selection.include);
+  options.add({.name = "exclude", .value = "REGEX", .brief = "as given to harden"}, job.selection.exclude);
+  options.add({.name = "sample",
+               .value = "N",
+               .brief = "matrices to check; 0: all",
+               .text = "matrices to check, spread over the model; 0: all"},
+              sample);
+  options.add({.name = "quiet", .brief = "say nothing but what is wrong"}, quiet);
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;
-  if (hardened.empty()) fail(ExitCode::usage, "--hardened is missing: the checkpoint to check");
+  if (job.output.empty()) fail(ExitCode::usage, "--hardened is missing: the checkpoint to check");
   if (sample < 0) fail(ExitCode::usage, "--sample {} is negative", sample);
-  job.base = base;
-  job.aligned = aligned;
-  job.output = hardened;
   check_job(job);
   const Comm comm = Comm::world();
   refuse_launcher_mismatch();

@@ -22,6 +22,7 @@ const std::vector<Command>& commands() {
       {"status", "how far an unfinished output is", false, run_status},
       {"report", "show the report of a hardened model as a table", false, run_report},
       {"verify", "check a hardened model by independent exact SVDs", true, run_verify},
+      {"help", "this text, the man page, or a job file to fill in", false, run_help},
   };
   return table;
 }

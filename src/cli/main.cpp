@@ -63,7 +63,7 @@ int main(int argc, char** argv) {
   if (const auto code = run_if_sandboxed_reader(argc, argv)) return *code;
   restart_with_blas_kernels(argv);
   const Arguments words(argv + 1, argv + argc);
-  if (words.empty() || words[0] == "--help" || words[0] == "-h" || words[0] == "help") {
+  if (words.empty() || words[0] == "--help" || words[0] == "-h") {
     fmt::print("{}", program_help());
     return static_cast<int>(words.empty() ? ExitCode::usage : ExitCode::done);
   }

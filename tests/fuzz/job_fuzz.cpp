@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // A job file.
-#include "lox/cli/options.hpp"
+#include "lox/cli/job_options.hpp"
 
 #include "fuzz/fuzz.hpp"
 

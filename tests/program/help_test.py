@@ -41,6 +41,8 @@ class Help(unittest.TestCase):
                 example = result.out.split("Example:\n")[1]
                 self.assertIn(f"lox {command} ", example)
                 self.assertIn("--help", result.out)
+                self.assertRegex(result.out, r"\S\n\Z", "one line break at the end")
+                self.assertNotRegex(result.out, r"(?m) $")
 
     def test_harden_explains_every_option(self):
         text = run("harden", "--help").out

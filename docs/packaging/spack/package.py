@@ -40,7 +40,7 @@ class Lox(CMakePackage):
     sanity_check_is_file = [
         "bin/lox",
         "share/man/man1/lox.1",
-        "share/lox/jobs/llama-3-70b.ini",
+        "share/lox/jobs/harden.ini",
         "share/lox/slurm/harden.sbatch",
     ]
 

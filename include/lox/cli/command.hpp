@@ -17,6 +17,7 @@ struct Command {
   ExitCode (*run)(const Arguments& arguments);
 };
 
+ExitCode run_help(const Arguments& arguments);
 ExitCode run_inspect(const Arguments& arguments);
 ExitCode run_convert(const Arguments& arguments);
 ExitCode run_synth(const Arguments& arguments);

@@ -1,14 +1,28 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/base/file.hpp"
 #include "lox/cli/command.hpp"
-#include "lox/plan/job.hpp"
 
+#include <span>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <boost/program_options.hpp>
 
 namespace lox {
+
+/// All that is said of an option anywhere: in --help, the man page, docs/usage.md and the job file.
+struct Option {
+  std::string name;
+  std::string value = {};     ///< what its value is called; empty: a switch
+  std::string brief = {};     ///< one line, for --help
+  std::string text = {};      ///< for the other places, in Markdown; empty: the brief one
+  std::string fallback = {};  ///< the default, where the variable does not say it well
+  std::string example = {};   ///< a value for the job file, where there is no default
+  bool in_words = true;       ///< the default describes, it is no value; set by Options
+};
 
 /// The options of one command, its help text and how both are used. Every complaint is an Error(usage).
 class Options {
@@ -16,36 +30,60 @@ class Options {
   /// `synopsis` follows the command's name in the help; `text` explains, `example` is shown last.
   Options(std::string command, std::string synopsis, std::string text, std::string example);
 
-  boost::program_options::options_description_easy_init add() { return described_.add_options(); }
+  /// An option that sets `to`, a number, a text, a path, a switch or a list. What `to` holds is the default.
+  template <class T>
+  void add(Option option, T& to) {
+    namespace po = boost::program_options;
+    if constexpr (std::is_same_v<T, bool>) {
+      add_described(std::move(option), "", po::bool_switch(&to));
+    } else if constexpr (std::is_same_v<T, fs::path>) {
+      add_valued(std::move(option), to.string(),
+                 po::value<std::string>()->notifier([&to](const std::string& text) { to = text; }));
+    } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+      add_valued(std::move(option), "", po::value(&to));
+    } else {
+      add_valued(std::move(option), fmt::format("{}", to), po::value(&to));
+    }
+  }
   /// A required argument without a name.
   void add_positional(const std::string& name);
-  /// Options that may also stand in the INI file given by --config; the command line wins.
-  void allow_config_file() { config_ = true; }
+  /// What was added until now makes a job of harden, and may also stand in the INI file given by --config;
+  /// the command line wins.
+  void allow_config_file();
 
   /// True if the command should go on; false if --help was asked for and has been printed (by rank 0).
   bool parse(const Arguments& arguments, boost::program_options::variables_map& values);
 
+  const std::string& command() const { return command_; }
+  const std::string& synopsis() const { return synopsis_; }
+  const std::string& text() const { return text_; }
+  const std::string& example() const { return example_; }
+  /// The options of harden that this command has, too.
+  std::span<const Option> of_job() const { return std::span(listed_).first(of_job_); }
+  std::span<const Option> of_its_own() const { return std::span(listed_).subspan(of_job_); }
+  /// The job's options that stood on the command line, as name and value in their order.
+  const std::vector<std::pair<std::string, std::string>>& given() const { return given_; }
+
  private:
+  template <class Semantic>
+  void add_valued(Option option, const std::string& held, Semantic* semantic) {
+    const std::string fallback = option.fallback.empty() ? held : option.fallback;
+    semantic->value_name(held.empty() ? option.value : fmt::format("{} (={})", option.value, fallback));
+    add_described(std::move(option), held, semantic);
+  }
+  void add_described(Option option, const std::string& held,
+                     const boost::program_options::value_semantic* semantic);
   std::string help() const;
+  void read_config_file(const std::string& path, boost::program_options::variables_map& values) const;
   std::string command_;
   std::string synopsis_;
   std::string text_;
   std::string example_;
   boost::program_options::options_description described_;
+  std::vector<Option> listed_;
+  std::size_t of_job_ = 0;
   std::vector<std::string> positional_;
-  bool config_ = false;
-};
-
-/// The options that `harden` and `plan` share, and the job they make. Call finish_job() after parsing.
-struct JobOptions {
-  Job job;
-  std::string svd = "krylov";
-  std::string grid = "auto";
-  std::string memory;
-  std::string seed = "0";
-  std::string time_limit;
-  void add_to(Options& options);
-  void finish();
+  std::vector<std::pair<std::string, std::string>> given_;
 };
 
 }  // namespace lox

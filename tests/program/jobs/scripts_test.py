@@ -64,6 +64,7 @@ class Refusals(ScriptTest):
     def test_pipeline(self):
         self.assertIn("which job file", self.bash("pipeline.sh", code=2))
         self.assertIn("not an option", self.bash("pipeline.sh", "--nodes=2", "job.ini", code=2))
+        self.assertIn("--direct is not an option", self.bash("pipeline.sh", "--direct", "job.ini", code=2))
         self.assertIn("cannot read", self.bash("pipeline.sh", "nowhere.ini", code=2))
         (self.folder / "job.ini").write_text("base = b\naligned = a\n")
         self.assertIn("no output", self.bash("pipeline.sh", "--dry-run", "job.ini", code=2))
@@ -77,8 +78,8 @@ class Pipeline(ScriptTest):
         return [re.sub(r"\S*/slurm/", "", line).split("#")[0].replace("sbatch --parsable --job-name=lox-", "").strip()
                 for line in self.bash("pipeline.sh", "--dry-run", *arguments).splitlines()]
 
-    def test_whole(self):
-        self.assertEqual(self.commands("job.ini", "--account=me"), [
+    def test_by_way_of_hdf5(self):
+        self.assertEqual(self.commands("--hdf5", "job.ini", "--account=me"), [
             r"convert-base --account=me run.sbatch convert --overwrite a\ b out.work/base.h5",
             r"convert-aligned --account=me run.sbatch convert --overwrite aligned out.work/aligned.h5",
             "harden --account=me --dependency=afterok:JOB1:JOB2 --kill-on-invalid-dep=yes harden.sbatch job.ini "
@@ -89,14 +90,16 @@ class Pipeline(ScriptTest):
             "out.work/hardened.h5 out"])
         self.assertEqual(list(self.folder.iterdir()), [self.folder / "job.ini"])
 
-    def test_direct(self):
-        harden, verify = self.commands("--after", "7", "--direct", "job.ini")
+    def test_converts_nothing_unasked(self):
+        harden, verify = self.commands("--after", "7", "job.ini")
         self.assertIn(r"--dependency=afterok:7 --kill-on-invalid-dep=yes harden.sbatch job.ini --base a\ b", harden)
+        self.assertIn("--output out --report out.report.json", harden)
+        self.assertTrue(verify.startswith("verify --dependency=afterok:JOB1 "), verify)
         self.assertIn("--hardened out ", verify)
 
     def test_hdf5_needs_no_conversion(self):
         (self.folder / "job.ini").write_text("base = b.h5\naligned = a\noutput = o.hdf5\nreport = r.json\n")
-        convert, harden, verify = self.commands("--after", "7", "job.ini")
+        convert, harden, verify = self.commands("--after", "7", "--hdf5", "job.ini")
         self.assertTrue(convert.startswith("convert-aligned --dependency=afterok:7 "))
         self.assertIn("--dependency=afterok:7:JOB1 ", harden)
         self.assertIn("--base b.h5 --aligned o.hdf5.work/aligned.h5 --output o.hdf5 --report r.json", harden)

@@ -135,7 +135,7 @@ class SlurmTest(unittest.TestCase):
 class Chains(SlurmTest):
     def test_pipeline(self):
         """convert -> harden -> verify -> convert back on two ranks a node, as plain mpirun on three."""
-        printed = cluster.run(SCRIPTS / "pipeline.sh", "job.ini", "--nodes=2", "--ntasks-per-node=2", cwd=self.folder,
+        printed = cluster.run(SCRIPTS / "pipeline.sh", "--hdf5", "job.ini", "--nodes=2", "--ntasks-per-node=2", cwd=self.folder,
                               env={**cluster.environment, **self.variables()})
         jobs = self.wait_for_all(printed)
         self.assertEqual(list(jobs), ["convert-base", "convert-aligned", "harden", "verify", "convert-back"])
@@ -158,7 +158,7 @@ class Chains(SlurmTest):
     def test_failure_ends_the_chain(self):
         """A stage whose input never came takes those after it along."""
         self.write_job(self.folder / "never")
-        printed = cluster.run(SCRIPTS / "pipeline.sh", "--direct", "job.ini", cwd=self.folder,
+        printed = cluster.run(SCRIPTS / "pipeline.sh", "job.ini", cwd=self.folder,
                               env={**cluster.environment, **self.variables()})
         harden, verify = (cluster.job(int(line.split()[1])) for line in printed.splitlines())
         harden.wait_for("FAILED")

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+#include "lox/cli/manual.hpp"
+#include "lox/cli/options.hpp"
+
+#include <algorithm>
+
+namespace po = boost::program_options;
+
+namespace lox {
+namespace {
+
+/// Each command tells of itself, since only it knows its options.
+void ask_all(const char* form) {
+  for (const Command& command : commands()) command.run({"--help-as", form});
+}
+
+}  // namespace
+
+ExitCode run_help(const Arguments& arguments) {
+  Options options("help", "[COMMAND | --man | --markdown | --job-file]",
+                  "Prints the list of commands, or the help of one of them. The options of all\n"
+                  "commands are told once, in the program; the other forms come from there, too.",
+                  "  lox help --job-file > harden.ini");
+  bool man = false;
+  bool markdown = false;
+  bool job_file = false;
+  options.add({.name = "man", .brief = "the man page"}, man);
+  options.add({.name = "markdown", .brief = "the tables of docs/usage.md"}, markdown);
+  options.add({.name = "job-file", .brief = "a job file with every option of harden, explained"}, job_file);
+  const auto named = [&](const Command& command) { return arguments[0] == command.name; };
+  if (arguments.size() == 1) {
+    const auto command = std::ranges::find_if(commands(), named);
+    if (command != commands().end()) return command->run({"--help"});
+  }
+  po::variables_map values;
+  if (!options.parse(arguments, values)) return ExitCode::done;
+  if (man + markdown + job_file > 1) fail(ExitCode::usage, "--man, --markdown and --job-file: one at a time");
+  if (man) {
+    fmt::print("{}", man_head());
+    ask_all("man");
+    fmt::print("{}", man_foot());
+  } else if (markdown) {
+    ask_all("markdown");
+  } else if (job_file) {
+    run_harden({"--help-as", "job-file"});
+  } else {
+    fmt::print("{}", program_help());
+  }
+  return ExitCode::done;
+}
+
+}  // namespace lox

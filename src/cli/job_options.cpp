@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+#include "lox/cli/job_options.hpp"
+
+#include "lox/base/units.hpp"
+
+#include <charconv>
+
+namespace lox {
+
+void JobOptions::add_to(Options& options) {
+  options.add({.name = "base",
+               .value = "CKPT",
+               .brief = "model before alignment",
+               .text = "the model before alignment: a directory of `*.safetensors`, one such file, or one "
+                       "`.h5` file",
+               .example = "/path/to/base"},
+              job.base);
+  options.add({.name = "aligned",
+               .value = "CKPT",
+               .brief = "model after alignment",
+               .text = "the model after alignment",
+               .example = "/path/to/aligned"},
+              job.aligned);
+  options.add({.name = "output",
+               .value = "CKPT",
+               .brief = "the hardened model; its format follows from the name",
+               .text = "the hardened model, in the format of its name. While it grows it is called "
+                       "`<output>.partial`, and `<output>.journal` says what of it is finished",
+               .example = "/path/to/hardened"},
+              job.output);
+  options.add({.name = "k",
+               .value = "K",
+               .brief = "rank of the part that is extrapolated; 0: full rank",
+               .text = "rank of the part that is extrapolated; 0: full rank, as in the authors' script"},
+              job.solve.k);
+  options.add({.name = "coef",
+               .value = "C",
+               .brief = "how much of it is added to the aligned model",
+               .text = "how much of it is added. Negative values are refused: they would weaken the "
+                       "alignment"},
+              job.coef);
+  options.add({.name = "svd",
+               .value = "krylov|exact",
+               .brief = "how singular triplets are found",
+               .text = "how singular triplets are found; `krylov`: block Krylov with a measured certificate, "
+                       "`exact`: LAPACK / ScaLAPACK"},
+              svd);
+  options.add({.name = "tolerance",
+               .value = "TOL",
+               .brief = "bound on the residuals of the singular triplets",
+               .text = "bound on the certificate, the largest residual of the singular triplets. If Krylov "
+                       "does not reach it, the exact method takes over; if that does not either, exit code 4",
+               .fallback = "1e-4"},
+              job.solve.tolerance);
+  options.add({.name = "proof",
+               .value = "EPS",
+               .brief = "no singular value above (1 + EPS) s_k may be missing, but for a probability of 1e-9",
+               .text = "no singular value above (1 + EPS) s_k may be missing, but for a probability of 1e-9 "
+                       "a matrix ([numerics.md](numerics.md#what-is-proved-and-what-is-not)); smaller values "
+                       "cost passes"},
+              job.solve.proof);
+  options.add({.name = "grid",
+               .value = "auto|never|always",
+               .brief = "solve a matrix by all ranks together",
+               .text = "which matrices all ranks solve together; `auto`: those that do "
+                       "not fit one rank, and those that would leave the other ranks idle at the end"},
+              grid);
+  options.add({.name = "memory",
+               .value = "BYTES",
+               .brief = "memory of a rank, e.g. 8GiB",
+               .text = "memory of a rank, e.g. `8GiB`",
+               .fallback = "its share of the limit of the Slurm job or cgroup, else of what is free",
+               .example = "8GiB"},
+              memory);
+  options.add({.name = "include",
+               .value = "REGEX",
+               .brief = "edit only tensors whose name matches (repeatable)",
+               .text = "edit only tensors whose name matches, anywhere in it; the others are copied. "
+                       "Repeatable",
+               .example = "self_attn|mlp"},
+              job.selection.include);
+  options.add({.name = "exclude",
+               .value = "REGEX",
+               .brief = "copy tensors whose name matches (repeatable)",
+               .text = "copy tensors whose name matches, anywhere in it. Repeatable",
+               .example = "embed_tokens|lm_head"},
+              job.selection.exclude);
+  options.add({.name = "seed",
+               .value = "S",
+               .brief = "of the random start of the SVD; 'random': drawn when the job begins",
+               .text = "of the random start of the Krylov method, beside what the matrices hold. `random`: "
+                       "drawn from the operating system when the job begins, for models from strangers; it "
+                       "stands in journal, report and log, and an unfinished output goes on with its own"},
+              seed);
+  options.add({.name = "report",
+               .value = "FILE",
+               .brief = "where the report goes",
+               .text = "the report, written at the end",
+               .fallback = "`<output>.report.json`",
+               .example = "/path/to/report.json"},
+              job.report);
+  options.add({.name = "time-limit",
+               .value = "TIME",
+               .brief = "stop in good order before it is over, e.g. 2h",
+               .text = "stop in good order before it is over: `90s`, `15m`, `2h`, `1:30:00`",
+               .fallback = "the Slurm job's end, where it is known",
+               .example = "2h"},
+              time_limit);
+  options.add({.name = "recheck",
+               .brief = "before going on, compare what is finished with its checksums",
+               .text = "before going on with an unfinished output, compare what is finished with its "
+                       "checksums, and do again what differs"},
+              job.run.recheck);
+  options.add({.name = "overwrite",
+               .brief = "replace an existing output",
+               .text = "replace an existing output, or throw away an unfinished one of another job"},
+              job.overwrite);
+  options.add({.name = "quiet", .brief = "warnings and errors only"}, quiet);
+  options.allow_config_file();
+}
+
+void JobOptions::finish() {
+  if (svd == "krylov") {
+    job.solve.svd = Method::krylov;
+  } else if (svd == "exact") {
+    job.solve.svd = Method::exact;
+  } else {
+    fail(ExitCode::usage, "--svd '{}' is neither krylov nor exact", svd);
+  }
+  if (grid == "auto") {
+    job.run.grid = GridUse::automatic;
+  } else if (grid == "never") {
+    job.run.grid = GridUse::never;
+  } else if (grid == "always") {
+    job.run.grid = GridUse::always;
+  } else {
+    fail(ExitCode::usage, "--grid '{}' is none of auto, never, always", grid);
+  }
+  if (seed == "random") {
+    job.random_seed = true;
+  } else if (const auto [end, error] =
+                 std::from_chars(seed.data(), seed.data() + seed.size(), job.solve.seed);
+             error != std::errc() || end != seed.data() + seed.size()) {
+    fail(ExitCode::usage, "--seed '{}' is neither a whole number from 0 to 2^64 - 1 nor 'random'", seed);
+  }
+  if (!time_limit.empty()) job.run.time_limit = parse_seconds(time_limit, "--time-limit");
+  if (!memory.empty()) job.run.memory = parse_bytes(memory, "--memory");
+  job.solve.weight = job.coef;
+  for (fs::path* path : {&job.base, &job.aligned, &job.output}) {
+    if (!path->empty() && !path->has_filename()) *path = path->parent_path();  // a slash at the end
+  }
+  check_job(job);
+}
+
+}  // namespace lox

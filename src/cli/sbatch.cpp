@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+#include "lox/cli/sbatch.hpp"
+
+#include <algorithm>
+
+namespace lox {
+namespace {
+
+using Words = std::vector<std::pair<std::string, std::string>>;
+
+/// One word of a shell's line.
+std::string shell_word(const std::string& word) {
+  constexpr std::string_view harmless =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=.,:/@%";
+  if (!word.empty() && word.find_first_not_of(harmless) == std::string::npos) return word;
+  std::string text = "'";
+  for (const char c : word) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return text + "'";
+}
+
+/// Whether an INI file gives the value back as it is: a # would start a comment, blanks at the ends be lost.
+bool fits_job_file(const std::string& value) {
+  constexpr std::string_view blanks = " \t\r\n";
+  return !value.empty() && value.find_first_of("#\n") == std::string::npos &&
+         blanks.find(value.front()) == std::string_view::npos &&
+         blanks.find(value.back()) == std::string_view::npos;
+}
+
+bool is_switch(const Options& options, const std::string& name) {
+  return std::ranges::any_of(
+      options.of_job(), [&](const Option& option) { return option.name == name && option.value.empty(); });
+}
+
+/// harden.sbatch beside this program: as installed, or in its source tree.
+std::string batch_script() {
+  std::error_code error;
+  const fs::path program = fs::read_symlink("/proc/self/exe", error);
+  for (const char* place : {"../share/lox/slurm", "../../../slurm"}) {
+    const fs::path script = (program.parent_path() / place / "harden.sbatch").lexically_normal();
+    if (!error && fs::exists(script, error)) return script.string();
+  }
+  return "harden.sbatch";
+}
+
+}  // namespace
+
+std::string sbatch_commands(const BatchNeeds& needs, const Options& options, const std::string& job_file) {
+  const Words& given = options.given();
+  const auto in_file = [&](const std::string& name) {  // all values of a name, or none: the command line wins
+    return job_file.empty() && std::ranges::all_of(given, [&](const auto& word) {
+             return word.first != name || is_switch(options, name) || fits_job_file(word.second);
+           });
+  };
+  std::string written;
+  std::string words;
+  for (const auto& [name, value] : given) {
+    const bool alone = is_switch(options, name);
+    if (in_file(name)) {
+      written += fmt::format("{} = {}\n", name, alone ? "true" : value);
+    } else {
+      // After a = a leading dash does no harm; an empty value can only be a word of its own.
+      words += ' ' + shell_word(alone ? "--" + name
+                                      : fmt::format("--{}{}{}", name, value.empty() ? "" : "=", value));
+      if (!alone && value.empty()) words += " ''";
+    }
+  }
+  std::string commands;
+  std::string file = job_file;
+  if (file.empty()) {
+    file = "harden.ini";
+    commands =
+        fmt::format("(set -C; cat > {}) <<'END' &&\n{}END\n", file, written);  // -C: none is overwritten
+  }
+  if (file.starts_with('-')) file.insert(0, "./");
+  return commands +
+         fmt::format(
+             "sbatch --nodes={} --ntasks-per-node={} --cpus-per-task={} --mem={}G --time={} {} {}{}\n",
+             needs.nodes, needs.ranks_per_node, needs.cpus_per_rank, needs.gibibytes, needs.minutes,
+             shell_word(batch_script()), shell_word(file), words);
+}
+
+}  // namespace lox
