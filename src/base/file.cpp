@@ -209,19 +209,29 @@ std::string read_text(const fs::path& path, std::uint64_t limit) {
   return text;
 }
 
+namespace {
+
+fs::path sibling_of(fs::path path) {
+  path += ".tmp";
+  return path;
+}
+
+}  // namespace
+
+void remove_half_written(const fs::path& path) {
+  std::error_code ignored;
+  fs::remove(sibling_of(path), ignored);
+}
+
 void write_text_atomically(const fs::path& path, std::string_view text) {
-  fs::path sibling = path;
-  sibling += ".tmp";
   try {
-    std::error_code ignored;
-    fs::remove(sibling, ignored);
-    File file = File::create(sibling);
+    remove_half_written(path);
+    File file = File::create(sibling_of(path));
     file.write(0, std::as_bytes(std::span(text)));
     file.sync();
-    rename_durably(sibling, path);
+    rename_durably(sibling_of(path), path);
   } catch (...) {
-    std::error_code ignored;
-    fs::remove(sibling, ignored);
+    remove_half_written(path);
     throw;
   }
 }

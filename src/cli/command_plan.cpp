@@ -34,31 +34,27 @@ struct Group {
   Cost cost;  ///< of one
 };
 
-std::string shape_of(const Item& item) {
-  return item.action == Action::copy ? "-" : fmt::format("{} x {}", item.matrix.rows, item.matrix.cols);
-}
-
-std::string method_of(const Item& item) {
-  return item.action == Action::copy ? "copy" : std::string(method_name(item.method));
-}
-
 void print_table(const PlannedJob& job) {
   // Largest first: shape, method and place make a group.
-  std::map<std::tuple<double, std::string, std::string, std::string>, Group> groups;
+  using Key = std::tuple<double, Index, Index, Method, Where>;
+  std::map<Key, Group> groups;
+  CostTable costs(job.resources.ranks);
   for (const Item& item : job.plan.items) {
-    const Cost cost = item.where == Where::grid ? grid_cost(item, job.resources.ranks) : local_cost(item);
-    const double order = item.action == Action::copy ? 0 : -cost.flops;
-    Group& group = groups[{order, shape_of(item), method_of(item), std::string(where_name(item.where))}];
+    const Cost cost = costs.of(item);
+    const bool copied = item.action == Action::copy;
+    Group& group =
+        groups[{copied ? 0 : -cost.flops, item.matrix.rows, item.matrix.cols, item.method, item.where}];
     ++group.count;
     group.cost.memory = std::max(group.cost.memory, cost.memory);
     group.cost.seconds = std::max(group.cost.seconds, cost.seconds);
-    group.cost.flops = std::max(group.cost.flops, cost.flops);
   }
   fmt::print("{:>8}  {:18}  {:7}  {:6}  {:>12}  {:>10}\n", "count", "shape", "method", "where", "memory/rank",
              "time each");
   for (const auto& [key, group] : groups) {
-    fmt::print("{:8}  {:18}  {:7}  {:6}  {:>12}  {:>10}\n", group.count, std::get<1>(key), std::get<2>(key),
-               std::get<3>(key), format_bytes(static_cast<double>(group.cost.memory + program_memory)),
+    const auto& [order, rows, cols, method, where] = key;
+    fmt::print("{:8}  {:18}  {:7}  {:6}  {:>12}  {:>10}\n", group.count,
+               rows == 0 ? "-" : fmt::format("{} x {}", rows, cols), rows == 0 ? "copy" : method_name(method),
+               where_name(where), format_bytes(static_cast<double>(group.cost.memory + program_memory)),
                format_seconds(group.cost.seconds));
   }
   fmt::print("\n");
@@ -66,9 +62,10 @@ void print_table(const PlannedJob& job) {
 }
 
 void print_json(const PlannedJob& job) {
+  CostTable costs(job.resources.ranks);
   nlohmann::ordered_json items = nlohmann::ordered_json::array();
   for (const Item& item : job.plan.items) {
-    const Cost cost = item.where == Where::grid ? grid_cost(item, job.resources.ranks) : local_cost(item);
+    const Cost cost = costs.of(item);
     nlohmann::ordered_json entry{
         {"name", job.aligned.tensors[static_cast<std::size_t>(item.matrix.tensor(aligned_model))].name},
         {"matrix", item.matrix.number},

@@ -87,7 +87,7 @@ Extent create_tensor(hid_t group, const std::string& link, const TensorInfo& ten
     fail(ExitCode::bad_input, "tensor {}: has {} dimensions, HDF5 holds up to {}", tensor.name,
          tensor.shape.size(), H5S_MAX_RANK);
   }
-  const std::uint64_t bytes = checked_bytes(tensor.dtype, tensor.shape, tensor.name);
+  const std::uint64_t bytes = checked_bytes(tensor.dtype, tensor.shape, "", tensor.name);
   const Hdf5Handle type = hdf5_type_of(tensor.dtype);
   const std::vector<std::int64_t> packed{static_cast<std::int64_t>(bytes)};
   const Hdf5Handle dataset =

@@ -209,7 +209,7 @@ TensorInfo describe_hdf5_dataset(const Hdf5Source& source, hid_t dataset, const 
     if (!shape) fail(ExitCode::bad_input, "{}: has no attribute shape", what);
     tensor.shape = *shape;
   }
-  const std::uint64_t bytes = checked_bytes(tensor.dtype, tensor.shape, what);
+  const std::uint64_t bytes = checked_bytes(tensor.dtype, tensor.shape, "", what);
   if (is_packed(tensor.dtype) && sizes != std::vector<hsize_t>{bytes}) {
     fail(ExitCode::bad_input, "{}: does not hold the {} bytes that its attribute shape needs", what, bytes);
   }

@@ -38,7 +38,7 @@ std::vector<Shard> make_shards(const std::vector<TensorInfo>& tensors, std::uint
   std::vector<TensorInfo> current;
   std::uint64_t filled = 0;
   for (const TensorInfo& tensor : tensors) {
-    const std::uint64_t bytes = checked_bytes(tensor.dtype, tensor.shape, tensor.name);
+    const std::uint64_t bytes = checked_bytes(tensor.dtype, tensor.shape, "", tensor.name);
     if (!current.empty() && (bytes > limit || filled > limit - bytes)) {
       shards.push_back(close_shard(std::exchange(current, {})));
       filled = 0;

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <span>
 
 #include <nlohmann/json.hpp>
 
@@ -130,7 +131,7 @@ void HeaderReader::close_entry() {
   const std::uint64_t end = entry_.offsets[1];
   if (end < begin)
     fail(ExitCode::bad_input, "{}: ends at byte {}, before it begins at {}", what(), end, begin);
-  const std::uint64_t bytes = checked_bytes(entry_.info.dtype, entry_.info.shape, what());
+  const std::uint64_t bytes = checked_bytes(entry_.info.dtype, entry_.info.shape, file_, entry_.info.name);
   if (end - begin != bytes) {
     fail(ExitCode::bad_input, "{}: dtype and shape need {} bytes, but data_offsets give {}", what(), bytes,
          end - begin);
@@ -163,25 +164,32 @@ nlohmann::ordered_json header_entry(const TensorInfo& tensor, std::uint64_t begi
   nlohmann::ordered_json entry;
   entry["dtype"] = std::string(dtype_name(tensor.dtype));
   entry["shape"] = tensor.shape;
-  entry["data_offsets"] = {begin, begin + checked_bytes(tensor.dtype, tensor.shape, tensor.name)};
+  entry["data_offsets"] = {begin, begin + checked_bytes(tensor.dtype, tensor.shape, "", tensor.name)};
   return entry;
 }
 
 }  // namespace
 
-std::uint64_t checked_bytes(DType dtype, const std::vector<std::int64_t>& shape, const std::string& what) {
+std::uint64_t checked_bytes(DType dtype, const std::vector<std::int64_t>& shape, const std::string& file,
+                            const std::string& tensor) {
+  const auto what = [&] {
+    return file.empty() ? to_line("{}", tensor) : to_line("{}: tensor {}", file, tensor);
+  };
   // A zero does not excuse the others: no later product of some of the dimensions may overflow either.
   std::int64_t bits = dtype_bits(dtype);
   bool empty = false;
   for (const std::int64_t size : shape) {
     empty |= size == 0;
     if (size < 0 || __builtin_mul_overflow(bits, std::max<std::int64_t>(size, 1), &bits)) {
-      fail(ExitCode::bad_input, "{}: its shape [{}] is too large to be true", what, fmt::join(shape, ", "));
+      constexpr std::size_t shown_sizes = 8;
+      const auto some = std::span(shape).first(std::min(shape.size(), shown_sizes));
+      fail(ExitCode::bad_input, "{}: its shape [{}{}] is too large to be true", what(), fmt::join(some, ", "),
+           shape.size() > shown_sizes ? ", ..." : "");
     }
   }
   if (empty) return 0;
   if (bits % 8 != 0) {
-    fail(ExitCode::bad_input, "{}: {} elements of {} are no whole number of bytes", what,
+    fail(ExitCode::bad_input, "{}: {} elements of {} are no whole number of bytes", what(),
          bits / dtype_bits(dtype), dtype_name(dtype));
   }
   return static_cast<std::uint64_t>(bits / 8);

@@ -91,44 +91,44 @@ void KrylovJudge::probe_begins(const Eigen::VectorXd& sigma) {
 
 /// Are there as many equal values as a block has columns, and room for another among the k largest? It may be
 /// there, and no telling from here: a block sees no more copies of a value than it has columns.
-bool KrylovJudge::is_crowded(const KrylovLook& look) const {
-  const Eigen::VectorXd& sigma = look.ritz.sigma;
+bool KrylovJudge::is_crowded(const KrylovState& state) const {
+  const Eigen::VectorXd& sigma = state.ritz.sigma;
   for (Index i = 0; i + options_.block < std::min(options_.k, sigma.size()); ++i) {
     if (sigma[i + options_.block - 1] > sigma[i] * (1 - 1e-3)) return true;
   }
   return false;
 }
 
-KrylovJudge::Verdict KrylovJudge::look(const KrylovLook& look) {
-  error_.see(look.ritz);
-  missed_ = missing(look);
-  if (beyond_float(look)) return Verdict::needs_wide;
-  if (probing_ && found_more(look)) {
+KrylovJudge::Verdict KrylovJudge::consider(const KrylovState& state) {
+  error_.see(state.ritz);
+  missed_ = missing(state);
+  if (beyond_float(state)) return Verdict::needs_wide;
+  if (probing_ && found_more(state)) {
     probing_ = false;
     origin_ = Origin::none;
-    missed_ = missing(look);
+    missed_ = missing(state);
   }
   if (probing_) {
-    const bool over = missed_.epsilon <= options_.proof && next_is_known(look);
+    const bool over = missed_.epsilon <= options_.proof && next_is_known(state);
     if (over) crowded_ = false;
-    return over || look.last ? Verdict::proved : Verdict::go_on;
+    return over || state.last ? Verdict::proved : Verdict::go_on;
   }
   // A copy of a value may be missing well within the promise: only a probe tells.
-  crowded_ = is_crowded(look) && missed_.epsilon > options_.tolerance;
+  crowded_ = is_crowded(state) && missed_.epsilon > options_.tolerance;
   const bool proof_waits = crowded_ || missed_.epsilon > options_.proof;
   // What is not accurate when N is given up for a probe stays so: leave room for several probes.
-  const bool good = accurate(look, strictness_ * options_.tolerance * (proof_waits ? 0.05 : 1));
+  const bool good = accurate(state, strictness_ * options_.tolerance * (proof_waits ? 0.05 : 1));
   if (needs_double_) return Verdict::needs_wide;
-  if (look.worst_lost > options_.tolerance) return Verdict::give_up;
-  const bool enough = crowded_ || missed_.epsilon <= options_.proof || (good && !worth_more_passes(look));
-  if (look.exhausted) origin_ = Origin::none;  // random columns go on, which prove nothing of those before
-  return look.last || (good && enough) ? Verdict::measure : Verdict::go_on;
+  if (state.worst_lost > options_.tolerance) return Verdict::give_up;
+  const bool enough = crowded_ || missed_.epsilon <= options_.proof || (good && !worth_more_passes(state));
+  if (state.exhausted) origin_ = Origin::none;  // random columns go on, which prove nothing of those before
+  return state.last || (good && enough) ? Verdict::measure : Verdict::go_on;
 }
 
-bool KrylovJudge::measured(const KrylovLook& look, const std::vector<double>& sigma,
+bool KrylovJudge::measured(const KrylovState& state, const std::vector<double>& sigma,
                            const Certificate& certificate) {
   certified_ =
-      certificate.holds(options_.tolerance) && (look.complete || look.ritz.sigma.size() >= options_.k);
+      certificate.holds(options_.tolerance) && (state.complete || state.ritz.sigma.size() >= options_.k);
   if (!certified_) {
     strictness_ *= 0.3;
     return false;
@@ -139,18 +139,18 @@ bool KrylovJudge::measured(const KrylovLook& look, const std::vector<double>& si
 }
 
 /// Are the k largest triplets good enough, as far as one can tell without a product?
-bool KrylovJudge::accurate(const KrylovLook& look, double tolerance) {
+bool KrylovJudge::accurate(const KrylovState& state, double tolerance) {
   constexpr double tie = 1e-3;
-  const Eigen::VectorXd& sigma = look.ritz.sigma;
+  const Eigen::VectorXd& sigma = state.ritz.sigma;
   const Index k = std::min(options_.k, sigma.size());
   settled_ = false;
-  if (k < options_.k && !look.complete) return false;
+  if (k < options_.k && !state.complete) return false;
   if (k == 0) return settled_ = true;
   double worst = 0;      // relative to the triplet's own singular value
   bool at_floor = true;  // the arithmetic has no more to give
   for (Index i = 0; i < k && sigma[i] > limits_.value * sigma[0]; ++i) {
-    worst = std::max(worst, look.residuals[i] / sigma[i]);
-    at_floor = at_floor && look.residuals[i] <= 10 * limits_.product * sigma[0];
+    worst = std::max(worst, state.residuals[i] / sigma[i]);
+    at_floor = at_floor && state.residuals[i] <= 10 * limits_.product * sigma[0];
   }
   if (worst > tolerance) return false;
   settled_ = true;
@@ -159,36 +159,36 @@ bool KrylovJudge::accurate(const KrylovLook& look, double tolerance) {
   const double gap = least - (sigma.size() > k ? sigma[k] : 0);
   // Rounding mixes triplets k and k + 1 as well.
   const double mixed = 0.1 * limits_.product * sigma[0] * least / std::max(gap, 1e-300);
-  settled_ = (look.complete || error_.value() <= options_.delta_error) && mixed <= options_.delta_error;
+  settled_ = (state.complete || error_.value() <= options_.delta_error) && mixed <= options_.delta_error;
   if (settled_) return true;
   needs_double_ = is_float_ && at_floor && gap >= tie * least;
   return at_floor || (gap < tie * least && worst <= 1e-6);
 }
 
 /// Are singular values so different that float loses the smaller ones?
-bool KrylovJudge::beyond_float(const KrylovLook& look) const {
+bool KrylovJudge::beyond_float(const KrylovState& state) const {
   constexpr double widest = 100;
-  const Eigen::VectorXd& sigma = look.ritz.sigma;
+  const Eigen::VectorXd& sigma = state.ritz.sigma;
   if (!is_float_ || sigma.size() == 0 || sigma[0] == 0) return false;
-  if (sigma.size() < options_.k) return look.complete;
+  if (sigma.size() < options_.k) return state.complete;
   const Index last = options_.k - 1;
-  const double residual = look.residuals[last];
+  const double residual = state.residuals[last];
   return widest * sigma[last] < sigma[0] &&
-         (look.complete || residual <= 0.5 * sigma[last] || residual <= limits_.direction * sigma[0]);
+         (state.complete || residual <= 0.5 * sigma[last] || residual <= limits_.direction * sigma[0]);
 }
 
 /// Did the probe move any of the values? A copy of a larger one moves those below it, not always the last.
-bool KrylovJudge::found_more(const KrylovLook& look) const {
+bool KrylovJudge::found_more(const KrylovState& state) const {
   for (std::size_t i = 0; i < found_.size(); ++i) {
-    if (look.ritz.sigma[static_cast<Index>(i)] > found_[i] * (1 + options_.tolerance)) return true;
+    if (state.ritz.sigma[static_cast<Index>(i)] > found_[i] * (1 + options_.tolerance)) return true;
   }
   return false;
 }
 
-bool KrylovJudge::next_is_known(const KrylovLook& look) const {
+bool KrylovJudge::next_is_known(const KrylovState& state) const {
   const Index k = options_.k;
-  return !crowded_ || look.exhausted || look.complete || look.ritz.sigma.size() <= k ||
-         look.ritz.sigma[k] + look.residuals[k] <= found_.back() * (1 + 2 * options_.tolerance);
+  return !crowded_ || state.exhausted || state.complete || state.ritz.sigma.size() <= k ||
+         state.ritz.sigma[k] + state.residuals[k] <= found_.back() * (1 + 2 * options_.tolerance);
 }
 
 /// Each statement that depends on the random numbers has its share of the probability: the start, and every
@@ -219,9 +219,9 @@ KrylovSpace KrylovJudge::space(const SmallSvd& ritz) const {
 }
 
 /// How large a singular value can be that is not among the first k.
-Missed KrylovJudge::missing(const KrylovLook& look) const {
-  const Eigen::VectorXd& sigma = look.ritz.sigma;
-  if (look.complete) return {0, 0};
+Missed KrylovJudge::missing(const KrylovState& state) const {
+  const Eigen::VectorXd& sigma = state.ritz.sigma;
+  if (state.complete) return {0, 0};
   Missed best{std::numeric_limits<double>::infinity(), 1};
   if (sigma.size() < options_.k || sigma[0] == 0) return best;
   const double least = std::max(sigma[options_.k - 1], limits_.value * sigma[0]);
@@ -230,19 +230,19 @@ Missed KrylovJudge::missing(const KrylovLook& look) const {
     if (best.epsilon <= options_.proof) return best;
   }
   if (origin_ == Origin::none) return best;
-  const KrylovSpace found_in = space(look.ritz);
-  const bool exact = look.exhausted && intact_ &&
+  const KrylovSpace found_in = space(state.ritz);
+  const bool exact = state.exhausted && intact_ &&
                      exhausted_probability(found_in, limits_.direction * sigma[0] / least) <= share();
   double epsilon = exact ? 0 : missed_epsilon(found_in, share());
   if (origin_ == Origin::probe) {  // what the triplets found leave of A is known up to their own errors
-    epsilon = (1 + epsilon) * (1 + options_.tolerance) + look.lost / least - 1;
+    epsilon = (1 + epsilon) * (1 + options_.tolerance) + state.lost / least - 1;
   }
   return epsilon < best.epsilon ? Missed{epsilon, miss_probability} : best;
 }
 
 /// Do a few more passes prove as much as a probe, for less?
-bool KrylovJudge::worth_more_passes(const KrylovLook& look) const {
-  if (origin_ != Origin::start || !intact_ || !look.has_room || look.exhausted) return false;
+bool KrylovJudge::worth_more_passes(const KrylovState& state) const {
+  if (origin_ != Origin::start || !intact_ || !state.has_room || state.exhausted) return false;
   KrylovSpace probe;
   probe.block = options_.block;
   probe.dimension = dimension_;

@@ -126,6 +126,15 @@ Cost grid_cost(const Item& item, int ranks) {
   return cost;
 }
 
+Cost CostTable::of(const Item& item) {
+  if (item.action == Action::copy) return copy_cost(item);
+  const Kind kind{item.matrix.rows, item.matrix.cols, item.dtype,  item.base_dtype,
+                  item.k,           item.proof,       item.method, item.where};
+  const auto [known, fresh] = known_.try_emplace(kind);
+  if (fresh) known->second = item.where == Where::grid ? grid_cost(item, ranks_) : local_cost(item);
+  return known->second;
+}
+
 Cost check_cost(const Item& item) {
   const Sizes s = sizes_of(item);
   const double most = s.entries / s.least;

@@ -50,16 +50,16 @@ void add_bytes(std::vector<Forecast::Rank>& ranks, std::uint64_t read, std::uint
 Forecast forecast(const Plan& plan, const Checkpoint& aligned, int ranks) {
   std::vector<Forecast::Rank> each(static_cast<std::size_t>(ranks));
   std::vector<bool> begun(each.size());
+  CostTable costs(ranks);
   for (const Item& item : plan.items) {
+    const Cost cost = costs.of(item);
     if (item.where == Where::local) {
       const auto rank = static_cast<std::size_t>(item.rank);
-      const Cost cost = local_cost(item);
       add(each[rank], cost);
       if (!begun[rank]) each[rank].seconds += cost.first_read;
       begun[rank] = true;
       continue;
     }
-    const Cost cost = grid_cost(item, ranks);
     for (Forecast::Rank& rank : each) add(rank, cost);
   }
   Forecast all = sum_up(std::move(each));

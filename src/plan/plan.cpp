@@ -8,9 +8,11 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <queue>
 #include <regex>
 #include <string>
+#include <tuple>
 
 namespace lox {
 namespace {
@@ -81,21 +83,36 @@ Item make_item(const std::vector<NamedModel>& models, const std::vector<int>& te
     item.k = solve.k;
     item.svd = solve.svd;
     item.proof = solve.proof;
-    item.method = method_for(item);
   }
-  const Cost cost = local_cost(item);
-  item.seconds = cost.seconds;
-  item.first_read = cost.first_read;
   return item;
 }
+
+/// Method and seconds of items, if one rank does them. Many are of one shape.
+class Estimates {
+ public:
+  void fill_in(Item& item) {
+    if (item.action == Action::edit) {
+      const auto [known, fresh] = methods_.try_emplace({item.matrix.rows, item.matrix.cols});
+      if (fresh) known->second = method_for(item);
+      item.method = known->second;
+    }
+    const Cost cost = costs_.of(item);
+    item.seconds = cost.seconds;
+    item.first_read = cost.first_read;
+  }
+
+ private:
+  CostTable costs_{1};
+  std::map<std::pair<Index, Index>, Method> methods_;
+};
 
 void refuse_what_does_not_fit(const Checkpoint& aligned, const Plan& plan, GridUse use,
                               const Resources& resources) {
   if (!resources.memory) return;
+  CostTable costs(resources.ranks);
   for (const Item& item : plan.items) {
     const bool grid = item.where == Where::grid;
-    const std::uint64_t needed =
-        program_memory + (grid ? grid_cost(item, resources.ranks) : local_cost(item)).memory;
+    const std::uint64_t needed = program_memory + costs.of(item).memory;
     if (needed <= *resources.memory) continue;
     const char* const help = !grid && use == GridUse::never && resources.ranks > 1
                                  ? "let the ranks share it (--grid auto), or give each rank more (--memory)"
@@ -123,8 +140,9 @@ double deal(std::vector<Item>& items, int ranks) {
 }
 
 void choose_grid_items(std::vector<Item>& items, GridUse use, const Resources& resources) {
+  CostTable costs(resources.ranks);
   const auto fits_alone = [&](const Item& item) {
-    return !resources.memory || local_cost(item).memory + program_memory <= *resources.memory;
+    return !resources.memory || costs.of(item).memory + program_memory <= *resources.memory;
   };
   if (use == GridUse::never) return;
   for (Item& item : items) {
@@ -169,11 +187,13 @@ std::vector<Item> make_items(const std::vector<NamedModel>& models, const Select
   const Patterns patterns(selection);
   const Checkpoint& first = *models.front().table;
   std::vector<Item> items;
+  Estimates estimates;
   bool any = false;
   for (std::size_t t = 0; t < pairing.size(); ++t) {
     const TensorInfo& tensor = first.tensors[t];
     const bool edit = is_editable(tensor.dtype) && is_matrix(tensor) && patterns.takes(tensor.name);
     Item item = make_item(models, pairing[t], solve, edit);
+    estimates.fill_in(item);
     const std::int64_t matrices = edit ? tensor.elements() / (item.matrix.rows * item.matrix.cols) : 1;
     for (item.matrix.number = 0; item.matrix.number < matrices; ++item.matrix.number) items.push_back(item);
     any = any || edit;

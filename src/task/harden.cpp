@@ -88,6 +88,7 @@ bool open_output(const Comm& comm, Prepared& prepared, const Log& log) {
                      prepared.identity, {{"items", prepared.plan.items.size()}});
     published = prepared.output->state() == Output::State::published;
     if (published) {
+      remove_half_written(report_path(job));
       prepared.output->close();
       log.info("{} was finished already", job.output);
       return;

@@ -3,10 +3,23 @@
 
 #include "lox/io/model_config.hpp"
 
+#include <exception>
+#include <future>
+
 namespace lox {
 
 Pair open_pair(const Job& job, const Log& log) {
-  Pair pair{open_checkpoint(job.base), open_checkpoint(job.aligned)};
+  // Of a model of many tensors the headers take a while: one is read beside the other.
+  std::future<Checkpoint> base = std::async(std::launch::async, open_checkpoint, job.base);
+  Pair pair;
+  std::exception_ptr trouble;
+  try {
+    pair.aligned = open_checkpoint(job.aligned);
+  } catch (...) {
+    trouble = std::current_exception();
+  }
+  pair.base = base.get();  // what is wrong with the base is said first
+  if (trouble) std::rethrow_exception(trouble);
   refuse_quantised(pair.base);
   refuse_quantised(pair.aligned);
   std::erase_if(pair.aligned.other_files, [&](const OtherFile& file) {

@@ -78,11 +78,11 @@ bool is_fault_of_data(const Error& error) {
 }
 
 nlohmann::ordered_json reported_job(const Job& job) {
-  nlohmann::ordered_json told = nlohmann::ordered_json::parse(job_parameters(job).dump());
-  told["base"] = printable(job.base.native(), SIZE_MAX);
-  told["aligned"] = printable(job.aligned.native(), SIZE_MAX);
-  told["output"] = printable(job.output.native(), SIZE_MAX);
-  return told;
+  nlohmann::ordered_json reported = nlohmann::ordered_json::parse(job_parameters(job).dump());
+  reported["base"] = printable(job.base.native(), SIZE_MAX);
+  reported["aligned"] = printable(job.aligned.native(), SIZE_MAX);
+  reported["output"] = printable(job.output.native(), SIZE_MAX);
+  return reported;
 }
 
 }  // namespace lox

@@ -14,7 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         std::uint64_t end = 8 + header.size();
         for (const TensorInfo& tensor : parsed.tensors) {
           fuzz::expect(tensor.extent.offset == end, "extents follow one another from the header's end");
-          fuzz::expect(tensor.extent.bytes == checked_bytes(tensor.dtype, tensor.shape, ""),
+          fuzz::expect(tensor.extent.bytes == checked_bytes(tensor.dtype, tensor.shape, "", ""),
                        "extents have the shape's size");
           fuzz::expect(tensor.name.find('\0') == std::string::npos, "no NUL in a name");
           end += tensor.extent.bytes;

@@ -72,6 +72,8 @@ class File {
 std::string read_text(const fs::path& path, std::uint64_t limit);
 /// Writes a sibling, syncs it and renames it over `path`: readers see the old text or the new one.
 void write_text_atomically(const fs::path& path, std::string_view text);
+/// Removes what a crash in the middle of that has left.
+void remove_half_written(const fs::path& path);
 /// Makes renames and new names in a directory durable.
 void sync_directory(const fs::path& directory);
 /// rename(2), then the parent directory is synced.

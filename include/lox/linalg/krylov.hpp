@@ -80,8 +80,8 @@ Certificate measure_certificate(A& a, const Small& u, const std::vector<double>&
   return certificate;
 }
 
-/// Estimates the error of Delta_k from how much it changes from look to look, in the coordinates of the
-/// bases, which only grow. The changes shrink about as the error does: it is the sum of those to come.
+/// Estimates the error of Delta_k from how much it changes from one state to the next, in the coordinates of
+/// the bases, which only grow. The changes shrink about as the error does: it is the sum of those to come.
 class ErrorOfDelta {
  public:
   explicit ErrorOfDelta(Index k) : k_(k) {}
@@ -99,8 +99,8 @@ class ErrorOfDelta {
   double error_ = std::numeric_limits<double>::infinity();
 };
 
-/// What a look at the triplets of [B S^T] shows.
-struct KrylovLook {
+/// The state of the iteration, as the triplets of [B S^T] show it.
+struct KrylovState {
   SmallSvd ritz;
   Eigen::VectorXd residuals;  ///< of the first k + 1, estimated
   bool exhausted = false;     ///< the space is mapped into itself
@@ -120,13 +120,13 @@ class KrylovJudge {
   KrylovJudge(const KrylovOptions& options, Index dimension, const Arithmetic& limits, bool is_float);
 
   void count_pass() { passes_ += intact_ ? 1 : 0; }
-  /// Is it time for a look, now that U has so many columns? The small problem of a large basis costs more
-  /// than a pass.
+  /// Is it time to consider the state, now that U has so many columns? The small problem of a large basis
+  /// costs more than a pass.
   bool is_due(Index columns);
-  Verdict look(const KrylovLook& look);
+  Verdict consider(const KrylovState& state);
   /// measure: the triplets' certificate. Are they to be kept for a probe? Else the iteration goes on, or they
   /// are the result if `proved()`.
-  bool measured(const KrylovLook& look, const std::vector<double>& sigma, const Certificate& certificate);
+  bool measured(const KrylovState& state, const std::vector<double>& sigma, const Certificate& certificate);
   bool proved() const { return certified_ && !crowded_ && missed_.epsilon <= options_.proof; }
   /// A restart that keeps N, or one at random columns that begins a probe.
   void restarted(const Eigen::VectorXd& sigma);
@@ -140,13 +140,13 @@ class KrylovJudge {
   /// values; random columns beside triplets that were found before find the largest of what these leave.
   enum class Origin { start, probe, none };
 
-  bool accurate(const KrylovLook& look, double tolerance);
-  bool beyond_float(const KrylovLook& look) const;
-  bool found_more(const KrylovLook& look) const;
-  bool next_is_known(const KrylovLook& look) const;
-  bool is_crowded(const KrylovLook& look) const;
-  bool worth_more_passes(const KrylovLook& look) const;
-  Missed missing(const KrylovLook& look) const;
+  bool accurate(const KrylovState& state, double tolerance);
+  bool beyond_float(const KrylovState& state) const;
+  bool found_more(const KrylovState& state) const;
+  bool next_is_known(const KrylovState& state) const;
+  bool is_crowded(const KrylovState& state) const;
+  bool worth_more_passes(const KrylovState& state) const;
+  Missed missing(const KrylovState& state) const;
   KrylovSpace space(const SmallSvd& ritz) const;
   double share() const;
   double norm_left(double squares) const;
@@ -157,7 +157,7 @@ class KrylovJudge {
   bool is_float_;
   ErrorOfDelta error_;
   Missed missed_;
-  Index seen_ = 0;         // columns of U at the last look
+  Index seen_ = 0;         // columns of U when it was last considered
   double strictness_ = 1;  // of the estimates, where measuring showed them to be too good
   Origin origin_ = Origin::start;
   int probes_ = 0;      // begun
@@ -188,23 +188,23 @@ KrylovResult krylov_svd_in(A& a, const KrylovOptions& options) {
     basis.advance();
     judge.count_pass();
     ++result.iterations;
-    KrylovLook look;
-    look.complete = basis.complete();
-    look.exhausted = basis.exhausted();
-    look.last = look.complete || result.iterations >= options.max_iterations;
-    look.has_room = basis.has_room();
-    if (look.last || look.exhausted || !look.has_room || judge.is_due(basis.rows())) {
-      look.ritz = small_svd(basis.projected());
-      look.residuals.resize(std::min(options.k + 1, look.ritz.sigma.size()));
-      for (Index i = 0; i < look.residuals.size(); ++i) look.residuals[i] = basis.residual(look.ritz, i);
-      if (look.ritz.sigma.size() > 0) basis.note_largest(look.ritz.sigma[0]);
-      look.lost = basis.lost(options.k);
-      for (Index i = 0; i < std::min(options.k, look.ritz.sigma.size()); ++i) {
-        const double least = arithmetic<Scalar>.value * look.ritz.sigma[0];
-        look.worst_lost = std::max(look.worst_lost,
-                                   basis.lost(look.ritz, i) / std::max({look.ritz.sigma[i], least, 1e-300}));
+    KrylovState state;
+    state.complete = basis.complete();
+    state.exhausted = basis.exhausted();
+    state.last = state.complete || result.iterations >= options.max_iterations;
+    state.has_room = basis.has_room();
+    if (state.last || state.exhausted || !state.has_room || judge.is_due(basis.rows())) {
+      state.ritz = small_svd(basis.projected());
+      state.residuals.resize(std::min(options.k + 1, state.ritz.sigma.size()));
+      for (Index i = 0; i < state.residuals.size(); ++i) state.residuals[i] = basis.residual(state.ritz, i);
+      if (state.ritz.sigma.size() > 0) basis.note_largest(state.ritz.sigma[0]);
+      state.lost = basis.lost(options.k);
+      for (Index i = 0; i < std::min(options.k, state.ritz.sigma.size()); ++i) {
+        const double least = arithmetic<Scalar>.value * state.ritz.sigma[0];
+        state.worst_lost = std::max(
+            state.worst_lost, basis.lost(state.ritz, i) / std::max({state.ritz.sigma[i], least, 1e-300}));
       }
-      const Verdict verdict = judge.look(look);
+      const Verdict verdict = judge.consider(state);
       if (verdict == Verdict::needs_wide) {
         result.needs_wide = true;
         return finish(false);
@@ -212,16 +212,16 @@ KrylovResult krylov_svd_in(A& a, const KrylovOptions& options) {
       if (verdict == Verdict::give_up) return finish(false);
       if (verdict == Verdict::proved) return finish(judge.proved());
       if (verdict == Verdict::measure) {
-        Index found = std::min(options.k, look.ritz.sigma.size());
-        while (found > 0 && look.ritz.sigma[found - 1] <= arithmetic<Scalar>.value * look.ritz.sigma[0])
+        Index found = std::min(options.k, state.ritz.sigma.size());
+        while (found > 0 && state.ritz.sigma[found - 1] <= arithmetic<Scalar>.value * state.ritz.sigma[0])
           --found;
-        result.u = basis.left_vectors(look.ritz, found);
-        result.v = basis.right_vectors(look.ritz, found);
-        result.sigma.assign(look.ritz.sigma.data(), look.ritz.sigma.data() + found);
+        result.u = basis.left_vectors(state.ritz, found);
+        result.v = basis.right_vectors(state.ritz, found);
+        result.sigma.assign(state.ritz.sigma.data(), state.ritz.sigma.data() + found);
         result.certificate = measure_certificate<Scalar>(a, result.u, result.sigma, result.v);
-        const bool probe = judge.measured(look, result.sigma, result.certificate);
+        const bool probe = judge.measured(state, result.sigma, result.certificate);
         result.settled = judge.settled();
-        if (look.last || judge.proved()) return finish(judge.proved());
+        if (state.last || judge.proved()) return finish(judge.proved());
         if (probe) judge.probe_begins(basis.restart_at_random(options.k));
       }
     }

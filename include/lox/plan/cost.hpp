@@ -3,6 +3,8 @@
 #include "lox/plan/item.hpp"
 
 #include <cstdint>
+#include <map>
+#include <tuple>
 
 namespace lox {
 
@@ -24,6 +26,20 @@ Item by_exact_method(Item item);
 Cost local_cost(const Item& item);
 /// By `ranks` ranks together; figures are per rank.
 Cost grid_cost(const Item& item, int ranks);
+
+/// The costs of a plan's items, each kind of item worked out once: a mixture of experts has tens of thousands
+/// of one kind.
+class CostTable {
+ public:
+  explicit CostTable(int ranks) : ranks_(ranks) {}
+  /// Where the item is done, by its method.
+  Cost of(const Item& item);
+
+ private:
+  using Kind = std::tuple<Index, Index, DType, DType, Index, double, Method, Where>;
+  int ranks_;
+  std::map<Kind, Cost> known_;
+};
 
 /// Of a matrix that verify holds against an edit formed anew in double.
 Cost check_cost(const Item& item);
