@@ -7,6 +7,7 @@ import platform
 import re
 import statistics
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +189,12 @@ def machine():
 PARTS = {"speed": speed, "kernels": kernels, "blocks": blocks, "grid": grid.measure, "whole": whole, "plan": plan}
 
 
+def wrapped(section):
+    """Prose in lines of at most 120 columns; tables as they are."""
+    return "\n".join(line if line.startswith("|") else textwrap.fill(line, 118, break_on_hyphens=False)
+                     for line in section.split("\n"))
+
+
 def main():
     parser = argparse.ArgumentParser(prog="jobs/bench.sh", description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[], help="default: speed kernels blocks grid")
@@ -198,7 +205,7 @@ def main():
     options.work = options.work.resolve()
     options.work.mkdir(parents=True, exist_ok=True)
     for part in options.parts or ["speed", "kernels", "blocks", "grid"]:
-        section = f"Measured on {machine()}.\n\n{PARTS[part](options)}"
+        section = wrapped(f"Measured on {machine()}.\n\n{PARTS[part](options)}")
         print(f"## {part}\n\n{section}\n", flush=True)
         if options.write:
             text = DOCUMENT.read_text()

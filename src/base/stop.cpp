@@ -67,4 +67,12 @@ void request_stop(int wanted) {
   }
 }
 
+void forget_stop() {
+  requested = 0;
+  counted = 0;
+  repeated = 0;
+  deadline = 0;
+  longest_item = 0;
+}
+
 }  // namespace lox

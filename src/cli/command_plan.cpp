@@ -111,8 +111,8 @@ ExitCode run_plan(const Arguments& arguments) {
   Options options("plan", "--base B --aligned A --output O [options]",
                   "Shows what harden would do with the same options, from headers only: which\n"
                   "matrices one rank solves and which all of them together, memory, bytes, disk\n"
-                  "and time. Refuses what harden would refuse. 'lox plan convert', 'lox plan verify'\n"
-                  "and 'lox plan synth' tell what these commands would cost.",
+                  "and time. Refuses what harden would refuse. 'lox plan convert', 'lox plan\n"
+                  "verify' and 'lox plan synth' tell what these commands would cost.",
                   "  lox plan --base base --aligned aligned --output hardened --ranks 32");
   JobOptions job_options;
   job_options.add_to(options);

@@ -82,10 +82,15 @@ bool open_output(const Comm& comm, Prepared& prepared, const Log& log) {
       check_space(job.output, forecast(prepared.plan, prepared.pair.aligned, comm.size()).disk);
     }
     prepared.identity = identity_of_job(job, prepared.pair);
-    check_report_folder(report_path(job));
     prepared.output =
         Output::open(job.output, {job.overwrite, {job.base, job.aligned}}, prepared.pair.aligned,
                      prepared.identity, {{"items", prepared.plan.items.size()}});
+    try {
+      check_report_folder(report_path(job));
+    } catch (...) {
+      if (prepared.output->state() == Output::State::fresh) prepared.output->discard();
+      throw;
+    }
     published = prepared.output->state() == Output::State::published;
     if (published) {
       remove_half_written(report_path(job));

@@ -22,7 +22,10 @@ class Convert : public ::testing::Test {
     if (comm_.is_root()) put_odd_model(root_ / "in");
     comm_.barrier();
   }
-  ~Convert() override { comm_.barrier(); }
+  ~Convert() override {
+    forget_stop();
+    comm_.barrier();
+  }
 
   void expect_refused(const std::string& from, const std::string& to, bool overwrite,
                       std::initializer_list<std::string_view> parts) {

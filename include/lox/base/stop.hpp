@@ -24,5 +24,7 @@ void note_item_seconds(double seconds);
 
 /// Raises the flag without a signal (a wall-clock limit, a test).
 void request_stop(int urgency);
+/// As if nothing had been requested: between tests in one process.
+void forget_stop();
 
 }  // namespace lox
