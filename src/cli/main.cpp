@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <optional>
 #include <sched.h>
 
 #include <fmt/format.h>
@@ -30,31 +31,35 @@ void choose_threads(const Comm& comm) {
 
 /// Runs the command; failures become one line and an exit code.
 ExitCode run(const Command& command, const Arguments& arguments) {
-  const auto guarded = [&](int ranks, int rank) {
-    try {
-      return command.run(arguments);
-    } catch (const SharedError& error) {
+  std::optional<MpiSession> mpi;
+  int ranks = command.parallel ? 0 : 1;  // 0: not known yet
+  int rank = 0;
+  try {
+    if (command.parallel) {
+      catch_stop_signals();  // before MPI starts, which takes a while: a signal then must not kill
+      mpi.emplace(nullptr, nullptr);
+      const Comm comm = Comm::world();
+      ranks = comm.size();
+      rank = comm.rank();
+      choose_threads(comm);
+    }
+    return command.run(arguments);
+  } catch (const SharedError& error) {
+    if (rank == 0) fmt::print(stderr, "lox: error: {}\n", error.what());
+    return error.code();
+  } catch (const std::exception& error) {
+    const auto* known = dynamic_cast<const Error*>(&error);
+    const ExitCode code = known != nullptr ? known->code() : ExitCode::internal;
+    if (ranks == 1 || code == ExitCode::usage) {  // all ranks parse the same words
       if (rank == 0) fmt::print(stderr, "lox: error: {}\n", error.what());
-      return error.code();
-    } catch (const std::exception& error) {
-      const auto* known = dynamic_cast<const Error*>(&error);
-      const ExitCode code = known != nullptr ? known->code() : ExitCode::internal;
-      if (ranks == 1 || code == ExitCode::usage) {  // all ranks parse the same words
-        if (rank == 0) fmt::print(stderr, "lox: error: {}\n", error.what());
-        return code;
-      }
-      fmt::print(stderr, "lox: error on rank {}: {}\n", rank, error.what());
-      std::fflush(stderr);
-      MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
       return code;
     }
-  };
-  if (!command.parallel) return guarded(1, 0);
-  catch_stop_signals();  // before MPI starts, which takes a while: a signal then must not kill
-  const MpiSession mpi(nullptr, nullptr);
-  const Comm comm = Comm::world();
-  choose_threads(comm);
-  return guarded(comm.size(), comm.rank());
+    fmt::print(stderr, "lox: error{}: {}\n", ranks == 0 ? "" : fmt::format(" on rank {}", rank),
+               error.what());
+    std::fflush(stderr);
+    MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
+    return code;
+  }
 }
 
 }  // namespace

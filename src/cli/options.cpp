@@ -28,7 +28,7 @@ void refuse_placeholders(std::string_view text, const std::string& where) {
 
 bool is_root() {
   int started = 0;
-  MPI_Initialized(&started);
+  check_mpi(MPI_Initialized(&started), "MPI_Initialized");
   return started == 0 || Comm::world().is_root();
 }
 
