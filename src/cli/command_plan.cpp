@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "lox/base/buffer.hpp"
 #include "lox/base/site.hpp"
 #include "lox/base/units.hpp"
 #include "lox/cli/forecast_text.hpp"
@@ -107,6 +108,7 @@ void print_sbatch(const PlannedJob& planned, const Options& options, const po::v
 }  // namespace
 
 ExitCode run_plan(const Arguments& arguments) {
+  keep_freed_memory();  // tables of many tensors are made of many small pieces
   if (const auto other = plan_of_other_task(arguments)) return *other;
   Options options("plan", "--base B --aligned A --output O [options]",
                   "Shows what harden would do with the same options, from headers only: which\n"

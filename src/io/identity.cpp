@@ -52,7 +52,7 @@ std::string first_difference(const json& now, const json& before, const std::str
   if (now == before) return "";
   if (now.is_object() && before.is_object()) {
     for (const auto& [key, value] : now.items()) {
-      const std::string inner =
+      std::string inner =
           first_difference(value, before.value(key, json()), at.empty() ? key : at + "." + key);
       if (!inner.empty()) return inner;
     }
