@@ -59,8 +59,8 @@ Extension extend(Operator& op, Side side, const Eigen::Ref<const PanelOf<Scalar>
                  PanelOf<Scalar>& panel, double floor) {
   const Index width = panel.cols();
   Extension result{Small::Zero(basis.cols(), width), Small::Zero(width, width)};
-  PanelOf<Scalar> rest = std::move(panel);
-  panel.resize(rest.rows(), width);  // holds the directions added so far
+  PanelOf<Scalar> rest(panel.rows(), width);
+  rest.swap(panel);  // which holds the directions added so far from here on
   Index added = 0;
   Small shares = Small::Identity(width, width);  // of the panel's columns in `rest`
   double cut = -1;
