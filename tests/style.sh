@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# What is refused before anything is built or run: unformatted code, findings of clang-tidy (.clang-tidy, about ten minutes on
-# two cores), commit subjects of more than 72 characters.  bash tests/style.sh [--quick]: without clang-tidy.
+# What is refused before anything is built or run: unformatted code, findings of clang-tidy (.clang-tidy, a quarter of an hour on
+# two idle cores), commit subjects of more than 72 characters.  bash tests/style.sh [--quick]: without clang-tidy.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
