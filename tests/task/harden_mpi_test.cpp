@@ -113,6 +113,7 @@ TEST_F(TaskTest, WrongDataLeavesNothing) {
     job_.run.grid = grid;
     testing::expect_error(ExitCode::bad_input, [&] { run(); },
                           {aligned.tensors.front().name, "NaN", "index 1"});
+    comm_.barrier();  // rank 0 removes what it has made
     const OutputPaths paths(job_.output);
     EXPECT_FALSE(fs::exists(paths.partial) || fs::exists(paths.journal) || fs::exists(paths.output));
     comm_.barrier();
