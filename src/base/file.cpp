@@ -23,10 +23,12 @@ namespace {
   fail(ExitCode::io, "{}: cannot {}: {}", path, doing, std::strerror(reason));
 }
 
-int open_or_throw(const fs::path& path, int flags, const char* doing) {
+int open_or_throw(const fs::path& path, int flags, const char* doing, int folder = AT_FDCWD,
+                  const fs::path& name = {}) {
+  const fs::path& opened = name.empty() ? path : name;
   int descriptor = -1;
   do {
-    descriptor = ::open(path.c_str(), flags | O_CLOEXEC, 0666);
+    descriptor = ::openat(folder, opened.c_str(), flags | O_CLOEXEC, 0666);
   } while (descriptor < 0 && errno == EINTR);
   if (descriptor < 0) fail_io(path, doing);
   return descriptor;
@@ -35,19 +37,12 @@ int open_or_throw(const fs::path& path, int flags, const char* doing) {
 constexpr std::size_t direct_least = std::size_t{1} << 20;  // a write worth going past the cache
 
 /// A second descriptor that goes past the page cache; -1 where there is no such thing.
-int open_direct(const fs::path& path) {
+int open_direct(const fs::path& path, int folder = AT_FDCWD) {
   static const bool wanted = [] {
     const char* const value = std::getenv("LOX_DIRECT_IO");
     return value == nullptr || std::string_view(value) != "0";
   }();
-  return wanted ? ::open(path.c_str(), O_WRONLY | O_DIRECT | O_NOFOLLOW | O_CLOEXEC) : -1;
-}
-
-/// O_DIRECT wants memory, offset and size in whole blocks; a page is one everywhere.
-std::size_t page_size() {
-  static const std::size_t size =
-      std::max<std::size_t>(4096, static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)));
-  return size;
+  return wanted ? ::openat(folder, path.c_str(), O_WRONLY | O_DIRECT | O_NOFOLLOW | O_CLOEXEC) : -1;
 }
 
 }  // namespace
@@ -59,11 +54,18 @@ File File::open_write(const fs::path& path) {
   // A link in the place of an output would lead the bytes somewhere else.
   return {open_or_throw(path, O_RDWR | O_NOFOLLOW, "open for writing"), path, open_direct(path)};
 }
+File File::open_write_in(int folder, const fs::path& name, const fs::path& path) {
+  return {open_or_throw(path, O_RDWR | O_NOFOLLOW, "open for writing", folder, name), path,
+          open_direct(name, folder)};
+}
 File File::create(const fs::path& path) {
   return {open_or_throw(path, O_RDWR | O_CREAT | O_EXCL, "create"), path, open_direct(path)};
 }
+File File::open_lock(const fs::path& path) {
+  return {open_or_throw(path, O_RDWR | O_CREAT | O_NOFOLLOW, "open for locking"), path};
+}
 File File::open_append(const fs::path& path) {
-  return {open_or_throw(path, O_RDWR | O_CREAT | O_APPEND, "open for appending"), path};
+  return {open_or_throw(path, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW, "open for appending"), path};
 }
 
 File::File(File&& other) noexcept
@@ -118,9 +120,9 @@ void File::write(std::uint64_t offset, std::span<const std::byte> from) {
   fault_point("write");
   if (direct_ >= 0 && from.size() >= direct_least) {
     // The pages at both ends may be shared with what others write beside this: only the cache can merge them.
-    const std::size_t head = (page_size() - page_shift(offset)) % page_size();
+    const std::size_t head = (page() - page_shift(offset)) % page();
     write_cached(offset, from.first(head));
-    const std::size_t whole = (from.size() - head) / page_size() * page_size();
+    const std::size_t whole = (from.size() - head) / page() * page();
     const std::size_t done = head + write_direct(offset + head, from.subspan(head, whole));
     offset += done;
     from = from.subspan(done);
@@ -129,7 +131,14 @@ void File::write(std::uint64_t offset, std::span<const std::byte> from) {
 }
 
 std::size_t File::page_shift(std::uint64_t offset) {
-  return offset % page_size();
+  return offset % page();
+}
+
+/// O_DIRECT wants memory, offset and size in whole blocks; a page is one everywhere.
+std::size_t File::page() {
+  static const std::size_t size =
+      std::max<std::size_t>(4096, static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)));
+  return size;
 }
 
 void File::write_cached(std::uint64_t offset, std::span<const std::byte> from) {
@@ -147,7 +156,7 @@ void File::write_cached(std::uint64_t offset, std::span<const std::byte> from) {
 /// Returns how much it wrote, in whole pages: less than all where the file system would not have it.
 std::size_t File::write_direct(std::uint64_t offset, std::span<const std::byte> pages) {
   Buffer copy;  // of what does not begin at a page of memory
-  const bool in_place = reinterpret_cast<std::uintptr_t>(pages.data()) % page_size() == 0;
+  const bool in_place = reinterpret_cast<std::uintptr_t>(pages.data()) % page() == 0;
   if (!in_place) copy = Buffer(direct_piece);
   std::size_t done = 0;
   while (done < pages.size()) {
@@ -159,7 +168,7 @@ std::size_t File::write_direct(std::uint64_t offset, std::span<const std::byte> 
     if (put < 0 && errno == EINVAL) break;
     if (put == 0) errno = ENOSPC;
     if (put <= 0) fail_io(path_, fmt::format("write {} bytes at {}", pages.size() - done, offset + done));
-    const std::size_t kept = static_cast<std::size_t>(put) / page_size() * page_size();
+    const std::size_t kept = static_cast<std::size_t>(put) / page() * page();
     if (kept == 0) break;
     done += kept;
   }

@@ -2,6 +2,8 @@
 #include "lox/base/units.hpp"
 #include "lox/cli/options.hpp"
 #include "lox/io/output.hpp"
+#include "lox/plan/job.hpp"
+#include "lox/report/json.hpp"
 #include "lox/run/journal.hpp"
 #include "lox/run/progress.hpp"
 
@@ -10,23 +12,54 @@
 namespace po = boost::program_options;
 
 namespace lox {
+namespace {
+
+/// The job that a finished output's report is of. Throws Error(bad_input) if no job of lox vouches for this
+/// output.
+nlohmann::json read_proof(const fs::path& output, const fs::path& path) {
+  constexpr std::uint64_t longest_report = std::uint64_t{4} << 30;
+  if (!fs::exists(path)) {
+    fail(ExitCode::bad_input, "{}: exists, but its report {} does not: no job of lox vouches for it", output,
+         path);
+  }
+  Report report;
+  try {
+    report = report_from_json(nlohmann::ordered_json::parse(read_text(path, longest_report)));
+  } catch (const nlohmann::json::exception&) {  // it is not a report, so it vouches for nothing
+  }
+  if (!is_of(report, open_checkpoint(output))) {
+    fail(ExitCode::bad_input, "{}: is not the output that {} tells of: no job of lox vouches for it", output,
+         path);
+  }
+  return report.job;
+}
+
+}  // namespace
 
 ExitCode run_status(const Arguments& arguments) {
-  Options options("status", "OUTPUT [--json]",
+  Options options("status", "OUTPUT [--report FILE] [--json]",
                   "Tells how far an output of harden is and whether a job is at work on it.\n"
                   "Exit code: 0 finished, 75 unfinished and resumable, 3 nothing is there.",
                   "  lox status hardened");
   bool json = false;
+  std::string report;
+  options.add({.name = "report", .value = "FILE", .brief = "that harden wrote; else OUTPUT.report.json"},
+              report);
   options.add({.name = "json", .brief = "for programs"}, json);
   options.add_positional("OUTPUT");
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;
   const OutputPaths paths(values["OUTPUT"].as<std::string>());
   const OutputStatus status = output_status(paths.output);
-  const bool finished = status.state == OutputStatus::State::finished;
+  const bool finished = status.state == OutputStatus::State::there;
   if (status.state == OutputStatus::State::absent) {
     fail(ExitCode::bad_input, "{}: neither an output nor an unfinished one", paths.output);
   }
+  Job job;
+  job.output = paths.output;
+  job.report = report;
+  nlohmann::json made_by;
+  if (finished) made_by = read_proof(paths.output, report_path(job));
   Counts done;
   std::int64_t items = 0;
   if (!finished) {
@@ -42,10 +75,12 @@ ExitCode run_status(const Arguments& arguments) {
                                      {"items", items},
                                      {"items_finished", done.items},
                                      {"bytes_finished", done.bytes},
-                                     {"holder", status.holder}};
+                                     {"holder", status.holder},
+                                     {"job", made_by}};
     fmt::print("{}\n", all.dump(1));
   } else if (finished) {
-    print("{}: finished\n", paths.output);
+    print("{}: finished, k {}, coef {}\n", paths.output, made_by.value("k", nlohmann::json()).dump(),
+          made_by.value("coef", nlohmann::json()).dump());
   } else {
     print("{}: unfinished, {} of {} items done ({} written); {}\n", paths.output, done.items, items,
           format_bytes(static_cast<double>(done.bytes)),

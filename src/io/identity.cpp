@@ -35,17 +35,26 @@ std::string table_text(const Checkpoint& model) {
 
 }  // namespace
 
+std::uint64_t table_checksum(const Checkpoint& model) {
+  const std::string table = table_text(model);
+  return checksum(std::as_bytes(std::span(table)));
+}
+
 json identity_of(const Checkpoint& model) {
   json files = json::array();
   for (const fs::path& path : model.files) {
-    files.push_back({{"file", printable(path.native(), SIZE_MAX)},
+    files.push_back({{"file", printable(normal_path(path).native(), SIZE_MAX)},
                      {"bytes", fs::file_size(path)},
                      {"modified", fs::last_write_time(path).time_since_epoch().count()}});
   }
-  const std::string table = table_text(model);
   return {{"path", printable(normal_path(model.path).native(), SIZE_MAX)},
           {"files", std::move(files)},
-          {"headers", checksum(std::as_bytes(std::span(table)))}};
+          {"headers", table_checksum(model)}};
+}
+
+std::string fingerprint_of(const json& identity) {
+  const std::string text = identity.dump();
+  return fmt::format("{:016x}", checksum(std::as_bytes(std::span(text))));
 }
 
 std::string first_difference(const json& now, const json& before, const std::string& at) {

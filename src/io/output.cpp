@@ -2,14 +2,9 @@
 #include "lox/io/output.hpp"
 
 #include "lox/base/error.hpp"
-#include "lox/base/units.hpp"
 #include "lox/io/identity.hpp"
 #include "lox/io/storage.hpp"
 
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <unistd.h>
 #include <unordered_map>
 #include <utility>
 
@@ -18,61 +13,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int journal_version = 2;
+constexpr int journal_version = 3;
 constexpr std::uint64_t largest_sign = std::uint64_t{1} << 30;
-
-fs::path without_slash(const fs::path& path) {
-  return path.has_filename() ? path : path.parent_path();
-}
-fs::path with_ending(fs::path path, const char* ending) {
-  path += ending;
-  return path;
-}
-
-bool is_there(const fs::path& path) {
-  std::error_code ignored;
-  return fs::exists(fs::symlink_status(path, ignored));
-}
-
-void remove_tree(const fs::path& path) {
-  std::error_code error;
-  fs::remove_all(path, error);
-  if (error) fail(ExitCode::io, "{}: cannot remove: {}", path, error.message());
-}
-
-/// Whether `inner` is `outer` or below it. Both normal.
-bool is_within(const fs::path& inner, const fs::path& outer) {
-  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
-}
-
-/// Overwriting removes a whole tree: only what looks like a model may go.
-bool may_be_replaced(const fs::path& output) {
-  if (format_of(output) != Format::safetensors_directory) return !fs::is_directory(output);
-  if (!fs::is_directory(output)) return false;
-  const auto entries = fs::directory_iterator(output);
-  return std::any_of(begin(entries), end(entries), [](const fs::directory_entry& entry) {
-    return entry.path().extension() == ".safetensors";
-  });
-}
-
-void check_folder(const fs::path& output) {
-  const fs::path folder = normal_path(output).parent_path();
-  if (!fs::is_directory(folder)) {
-    fail(ExitCode::bad_input, "{}: its folder {} does not exist; make it first", output, folder);
-  }
-  if (::access(folder.c_str(), W_OK | X_OK) != 0) {
-    fail(ExitCode::bad_input, "{}: no permission to write in {}: {}", output, folder, std::strerror(errno));
-  }
-}
-
-void check_apart(const OutputPaths& paths, const fs::path& input) {
-  const fs::path in = normal_path(input);
-  for (const fs::path& out : {normal_path(paths.output), normal_path(paths.partial)}) {
-    if (out != in && !is_within(out, in) && !is_within(in, out)) continue;
-    fail(ExitCode::bad_input, "{}: the output and the input {} {}; choose another place", paths.output, input,
-         out == in ? "are the same" : "lie inside one another");
-  }
-}
 
 /// The partial as it lies on disk, its tensors in the order of `like`.
 Checkpoint reopen(const fs::path& partial, const Checkpoint& like) {
@@ -124,154 +66,194 @@ std::string difference(const json& identity, const json& sign) {
 
 }  // namespace
 
-OutputPaths::OutputPaths(const fs::path& path)
-    : output(without_slash(path)),
-      partial(with_ending(output, ".partial")),
-      journal(with_ending(output, ".journal")) {}
-
-void check_output(const fs::path& output, const OutputRules& rules) try {
-  if (output.empty()) fail(ExitCode::bad_input, "the path of the output is empty");
-  const OutputPaths paths(output);
-  for (const fs::path& input : rules.inputs) check_apart(paths, input);
-  check_folder(paths.output);
-  if (!is_there(paths.output)) return;
-  if (!rules.overwrite) {
-    fail(ExitCode::bad_input, "{}: exists already; say --overwrite to replace it", paths.output);
-  }
-  if (!may_be_replaced(paths.output)) {
-    fail(ExitCode::bad_input,
-         "{}: exists and is not such a model; --overwrite does not remove it, do so by hand", paths.output);
-  }
-} catch (const fs::filesystem_error& error) {
-  fail(ExitCode::bad_input, "{}", error.what());
-}
-
-void check_space(const fs::path& output, std::uint64_t bytes) {
-  const std::uint64_t room = free_space(output);
-  // Headers, the journal and the report come on top.
-  const std::uint64_t needed = bytes + (std::uint64_t{16} << 20);
-  if (needed > room) {
-    fail(ExitCode::io,
-         "{}: the output needs {}, but its file system has {} free; free some, or choose another --output",
-         output, format_bytes(static_cast<double>(needed)), format_bytes(static_cast<double>(room)));
-  }
-}
-
-Output Output::create(const fs::path& path, const OutputRules& rules, const Checkpoint& like, Space space) {
-  Output output(path);
-  const fs::path& partial = output.paths_.partial;
-  check_output(path, rules);
-  if (is_there(partial)) {
-    if (!rules.overwrite) {
-      fail(ExitCode::bad_input, "{}: left by a run that did not finish; remove it, or say --overwrite",
-           partial);
+Output::Output(const fs::path& path, const OutputRules& rules) : paths_(path) {
+  check_output(path, {true, rules.inputs});
+  constexpr int tries = 3;  // another job that ends may take the journal away between the two steps
+  for (int i = 1; !lock_; ++i) {
+    made_journal_ = fs::create_directory(paths_.journal);
+    try {
+      lock_ = std::make_unique<OutputLock>(paths_.lock());
+    } catch (const Error&) {
+      if (i == tries || is_there(paths_.lock())) throw;
     }
-    remove_tree(partial);
   }
-  output.table_ = create_checkpoint(like, partial, format_of(output.paths_.output), space);
+}
+
+/// For the next look: the output that --overwrite names now is the only one that it may take away.
+void Output::check_place(const OutputRules& rules) {
+  check_output(paths_.output, rules);
+  if (rules.overwrite && is_there(paths_.output)) named_.emplace(paths_.output);
+}
+
+void Output::make(const Checkpoint& like, const json& identity, const json& notes, Space space) {
+  try {
+    restore_replaced();
+    clear_journal(paths_);
+    remove_tree(paths_.partial);
+    table_ = create_checkpoint(like, paths_.partial, format_of(paths_.output), space);
+    partial_.emplace(paths_.partial);
+    if (!temporary_) copy_other_files(like, table_);
+    const json sign{{"lox_journal", journal_version},
+                    {"identity", identity},
+                    {"notes", notes},
+                    {"born", birth_of(paths_.partial)}};
+    write_text_atomically(paths_.sign(), sign.dump());
+  } catch (...) {
+    discard();
+    throw;
+  }
+}
+
+Output Output::create(const fs::path& path, const OutputRules& rules, const Checkpoint& like,
+                      const std::string& task, Space space) {
+  Output output(path, rules);
+  output.refuse_or([&] {
+    output.check_place(rules);
+    if (is_there(output.paths_.partial) && !rules.overwrite) {
+      fail(ExitCode::bad_input, "{}: left by a run that did not finish; remove it, or say --overwrite",
+           output.paths_.partial);
+    }
+  });
   output.temporary_ = true;
+  output.make(like, {{"task", task}}, {{"task", task}}, space);
   return output;
 }
 
 Output Output::open(const fs::path& path, const OutputRules& rules, const Checkpoint& like,
                     const json& identity, const json& notes) {
-  Output output(path);
+  Output output(path, rules);
   const OutputPaths& paths = output.paths_;
-  const bool known = fs::exists(paths.sign());
-  const bool published = known && !fs::exists(paths.partial) && fs::exists(paths.output);
-  check_output(path, {rules.overwrite || published, rules.inputs});
-  const bool fresh = fs::create_directory(paths.journal);
-  output.lock_ = std::make_unique<OutputLock>(paths.lock());
-  // From here on this job alone owns the partial and the journal.
-  if (known && (published || fs::exists(paths.partial))) {
-    const std::string changed = difference(identity, read_sign(paths));
-    if (changed.empty()) {
-      if (!published) output.table_ = reopen(paths.partial, like);
-      output.state_ = published ? State::published : State::resumed;
-      return output;
+  output.refuse_or([&] {
+    const bool known = fs::exists(paths.sign());
+    const bool has_partial = is_there(paths.partial);
+    const json sign = read_sign(paths);
+    const std::string changed = known ? difference(identity, sign) : "";
+    const std::string born = birth_of(paths.output);
+    if (known && changed.empty() && !has_partial && !born.empty() && sign.value("born", json()) == born) {
+      output.state_ = State::published;
+      return;
     }
-    if (published) check_output(path, rules);
-    if (!rules.overwrite) {
+    output.check_place(rules);
+    if (known && has_partial && changed.empty()) {
+      output.table_ = reopen(paths.partial, like);
+      output.partial_.emplace(paths.partial);
+      output.state_ = State::resumed;
+    } else if (known && has_partial && !rules.overwrite) {
       fail(ExitCode::bad_input,
            "{}: belongs to another job: {}; run that job to its end, or throw it away with --overwrite",
            paths.partial, changed.c_str());
+    } else if (has_partial && output.made_journal_ && !rules.overwrite) {
+      fail(ExitCode::bad_input,
+           "{}: exists, but without a journal to go on from; remove it, or use --overwrite", paths.partial);
     }
-  } else if (fs::exists(paths.partial) && fresh && !rules.overwrite) {
-    output.lock_.reset();
-    remove_tree(paths.journal);
-    fail(ExitCode::bad_input,
-         "{}: exists, but without a journal to go on from; remove it, or use --overwrite", paths.partial);
-  }
-  try {
-    output.discard();
-    fs::create_directory(paths.journal);
-    output.lock_ = std::make_unique<OutputLock>(paths.lock());
-    output.table_ = create_checkpoint(like, paths.partial, format_of(paths.output));
-    copy_other_files(like, output.table_);
-    const json sign{{"lox_journal", journal_version}, {"identity", identity}, {"notes", notes}};
-    write_text_atomically(paths.sign(), sign.dump());
-  } catch (...) {
-    output.discard();
-    throw;
-  }
+  });
+  if (output.state_ != State::fresh) return output;
+  output.make(like, identity, notes, Space::reserved);
   return output;
 }
 
-Output::Output(Output&& other) noexcept
-    : paths_(std::move(other.paths_)),
-      state_(other.state_),
-      table_(std::move(other.table_)),
-      lock_(std::move(other.lock_)),
-      temporary_(std::exchange(other.temporary_, false)) {}
+Output::Output(Output&& other) noexcept : paths_(other.paths_) {
+  *this = std::move(other);
+}
 
 Output& Output::operator=(Output&& other) noexcept {
   std::swap(paths_, other.paths_);
   std::swap(state_, other.state_);
   std::swap(table_, other.table_);
   std::swap(lock_, other.lock_);
+  std::swap(partial_, other.partial_);
+  std::swap(named_, other.named_);
+  std::swap(made_journal_, other.made_journal_);
   std::swap(temporary_, other.temporary_);
   return *this;
 }
 
 Output::~Output() {
   if (!temporary_) return;
+  try {
+    discard();
+  } catch (const Error&) {  // it was said already why the output is not wanted, or it will be
+  }
+}
+
+/// What `check` refuses leaves no journal that was not there before.
+template <class Check>
+void Output::refuse_or(Check check) {
+  try {
+    check();
+  } catch (...) {
+    if (made_journal_) leave();
+    throw;
+  }
+}
+
+/// Lets go of the lock, and of the journal if nothing is left in it.
+void Output::leave() {
+  if (!lock_) return;
+  lock_->remove();
   std::error_code ignored;
-  fs::remove_all(paths_.partial, ignored);
+  fs::remove(paths_.journal, ignored);
+  lock_.reset();
+}
+
+/// A crash in the middle of publish() may have left the old output in the journal, and none in its place.
+void Output::restore_replaced() {
+  if (is_there(paths_.replaced()) && !is_there(paths_.output))
+    rename_if_free(paths_.replaced(), paths_.output);
 }
 
 void Output::publish() {
-  const fs::path aside = with_ending(paths_.output, ".replaced-by-lox");
-  // A file is replaced in one step; a folder must be out of the way first.
-  const bool in_the_way = is_there(paths_.output) && fs::is_directory(fs::symlink_status(paths_.partial));
-  if (in_the_way) {
-    remove_tree(aside);
-    rename_durably(paths_.output, aside);
+  if (!lock_->stands() || !partial_->is_at(paths_.partial)) {
+    fail(ExitCode::io, "{}: it or its journal was taken away while lox ran; the output is not given its name",
+         paths_.partial);
   }
-  try {
-    rename_durably(paths_.partial, paths_.output);
-  } catch (...) {
-    std::error_code ignored;
-    if (in_the_way) fs::rename(aside, paths_.output, ignored);
-    throw;
-  }
+  if (is_there(paths_.output)) set_aside();
+  if (!rename_if_free(paths_.partial, paths_.output)) refuse_what_came();
+  sync_directory(paths_.output.parent_path());
   temporary_ = false;
-  std::error_code ignored;
-  fs::remove_all(aside, ignored);
+}
+
+/// Moves what --overwrite named into the journal, where it stays until the new output stands.
+void Output::set_aside() {
+  if (!named_ || !named_->is_at(paths_.output)) refuse_what_came();
+  remove_tree(paths_.replaced());
+  if (!rename_if_free(paths_.output, paths_.replaced())) refuse_what_came();
+  if (!named_->is_at(paths_.replaced())) {  // it was exchanged in this very moment
+    rename_if_free(paths_.replaced(), paths_.output);
+    refuse_what_came();
+  }
+  sync_directory(paths_.journal);
+  sync_directory(paths_.output.parent_path());
+}
+
+void Output::refuse_what_came() {
+  temporary_ = false;
+  fail(ExitCode::bad_input,
+       "{}: was put there while lox ran and is left alone; the finished work waits as {}: move one of them "
+       "away and run the same command again",
+       paths_.output, paths_.partial);
 }
 
 void Output::close() {
-  remove_tree(paths_.journal);
-  lock_.reset();
+  clear_journal(paths_);
+  leave();
 }
 
 void Output::discard() {
-  lock_.reset();
-  // The journal's sign goes first: a partial without it is never resumed.
-  std::error_code ignored;
-  fs::remove(paths_.sign(), ignored);
-  remove_tree(paths_.partial);
-  remove_tree(paths_.journal);
   temporary_ = false;
+  restore_replaced();
+  clear_journal(paths_);
+  remove_tree(paths_.partial);
+  leave();
+}
+
+std::optional<OutputLock> Output::join(const Comm& comm, const fs::path& path, const Output* output) {
+  const std::string token = comm.broadcast(output != nullptr ? output->lock_->token() : "");
+  std::optional<OutputLock> lock;
+  together(comm, [&] {
+    if (!comm.is_root()) lock.emplace(OutputPaths(path).lock(), comm.rank(), token);
+  });
+  return lock;
 }
 
 std::optional<json> unfinished_identity(const fs::path& output) {
@@ -284,14 +266,14 @@ OutputStatus output_status(const fs::path& output) {
   OutputStatus status;
   const OutputPaths paths(output);
   std::error_code ignored;
-  if (fs::exists(paths.sign(), ignored)) {
+  const bool known = fs::exists(paths.sign(), ignored);
+  if (known) {
     status.notes = read_sign(paths).value("notes", json::object());
     status.holder = OutputLock::holder(paths.lock()).value_or("");
     status.state = OutputStatus::State::unfinished;
   }
-  if (fs::exists(paths.output, ignored) && !fs::exists(paths.partial, ignored)) {
-    status.state = OutputStatus::State::finished;
-  }
+  if (is_there(paths.output) && !(known && is_there(paths.partial)))
+    status.state = OutputStatus::State::there;
   return status;
 }
 

@@ -21,13 +21,25 @@ void check_range(const Extent& extent, std::uint64_t first, std::uint64_t count)
 
 }  // namespace
 
+FileStorage::FileStorage(const Checkpoint& checkpoint, Access access)
+    : checkpoint_(checkpoint), access_(access) {
+  if (access == Access::read) return;
+  place_.emplace(checkpoint.path);
+  if (!place_->is_folder()) (void)file(0);
+}
+
+/// A file of an output, in the folder that stood there when this storage was made.
+File FileStorage::open_to_write(const fs::path& path) const {
+  if (!place_->is_folder()) return File::open_write(path);
+  return File::open_write_in(place_->descriptor(), path.lexically_relative(checkpoint_.path), path);
+}
+
 std::shared_ptr<File> FileStorage::file(int index) {
   const std::lock_guard lock(mutex_);
   const auto found = files_.find(index);
   if (found != files_.end()) return found->second;
   const fs::path& path = checkpoint_.files.at(static_cast<std::size_t>(index));
-  auto file =
-      std::make_shared<File>(access_ == Access::read ? File::open_read(path) : File::open_write(path));
+  auto file = std::make_shared<File>(access_ == Access::read ? File::open_read(path) : open_to_write(path));
   if (files_.size() >= most_open_files) files_.erase(files_.begin());
   return files_.emplace(index, std::move(file)).first->second;
 }
@@ -57,15 +69,13 @@ void FileStorage::sync(const Extent& extent) {
 }
 
 void copy_bytes(const ReadBytes& read, Storage& to, const Extent& target, std::uint64_t first,
-                std::uint64_t last, const SeeBytes& written) {
-  constexpr std::uint64_t at_once = std::uint64_t{32} << 20;
+                std::uint64_t last) {
   if (first >= last) return;
-  Buffer buffer(std::min(last - first, at_once), File::page_shift(target.offset + first));
-  for (std::uint64_t at = first; at < last; at += at_once) {
-    const std::span<std::byte> piece = buffer.bytes().first(std::min(last - at, at_once));
+  Buffer buffer(std::min(last - first, copy_piece), File::page_shift(target.offset + first));
+  for (std::uint64_t at = first; at < last; at += copy_piece) {
+    const std::span<std::byte> piece = buffer.bytes().first(std::min(last - at, copy_piece));
     read(at, piece);
     to.write(target, at, piece);
-    if (written) written(at, piece);
   }
 }
 

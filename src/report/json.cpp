@@ -141,6 +141,10 @@ json report_to_json(const Report& report) {
               {"communication", work.grid.communication},
               {"orthonormalisation", work.grid.total - work.grid.products - work.grid.communication},
               {"redistribution", work.redistribution}}}}},
+          {"proof",
+           {{"fingerprint", report.proof.fingerprint},
+            {"table", report.proof.table},
+            {"bytes", report.proof.bytes}}},
           {"tensors", std::move(tensors)}};
 }
 
@@ -156,6 +160,11 @@ Report report_from_json(const json& from) {
   report.run.seconds = totals.at("seconds").get<double>();
   report.run.ranks = totals.at("ranks").get<int>();
   report.run.peak_rss_bytes = totals.at("peak_rss_bytes").get<std::uint64_t>();
+  if (const auto proof = from.find("proof"); proof != from.end()) {
+    take(*proof, "fingerprint", report.proof.fingerprint);
+    take(*proof, "table", report.proof.table);
+    take(*proof, "bytes", report.proof.bytes);
+  }
   for (const json& tensor : from.at("tensors")) report.tensors.push_back(tensor_from_json(tensor));
   return report;
 }

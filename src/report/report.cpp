@@ -2,6 +2,7 @@
 #include "lox/report/report.hpp"
 
 #include "lox/base/version.hpp"
+#include "lox/io/identity.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -114,6 +115,12 @@ Report make_report(nlohmann::ordered_json job, const Checkpoint& model, const st
     report.tensors.push_back(std::move(entry));
   }
   return report;
+}
+
+bool is_of(const Report& report, const Checkpoint& output) {
+  if (report.proof.fingerprint.empty())
+    return report.tensors.size() == output.tensors.size();  // an older report
+  return report.proof.table == table_checksum(output) && report.proof.bytes == output.bytes();
 }
 
 }  // namespace lox

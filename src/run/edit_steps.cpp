@@ -72,14 +72,14 @@ void EditSteps::write(Parcel& parcel) {
   }
   const Timer start;
   for (std::size_t t = 0; t < targets_.size(); ++t) {
-    record.pieces.push_back(targets_[t]->write(parcel.item.matrix, 0, parcel.edited[t].bytes()));
-    record.timing.bytes_written += parcel.edited[t].size();
+    const MatrixRef& matrix = parcel.item.matrix;
+    targets_[t]->write(matrix, {0, matrix.rows}, 0, parcel.edited[t].bytes(), record);
   }
   record.timing.write = start.seconds();
 }
 
 /// Bytes to disk first, then the lines that vouch for them.
-void EditSteps::commit(const std::vector<Record>& records) {
+void EditSteps::commit(std::vector<Record>& records) {
   for (Target* target : targets_) target->sync();
   journal_.append(records);
 }
@@ -118,13 +118,13 @@ std::vector<EditSummary> EditSteps::write_my_rows(const Item& item, const Solved
       edits[t].add(targets_[t]->apply(item, solved, first, rows, slab.delta.floats()));
       timing.svd += start.seconds();
       start = Timer();
-      record.pieces.push_back(targets_[t]->write(matrix, first, rows));
-      timing.bytes_written += rows.size();
+      targets_[t]->write(matrix, mine, first, rows, record);
       timing.write += start.seconds();
     }
   }
   const Timer start;
   for (Target* target : targets_) target->sync();
+  journal_.keep_edges({&record, 1});
   timing.write += start.seconds();
   return edits;
 }
@@ -146,10 +146,13 @@ void EditSteps::finish_together(const Item& item, std::vector<EditSummary> edits
     if (record.key.action == Action::copy) return;
     for (const EditSummary& edit : edits) add_edit(record, item.dtype, edit);
   });
-  const std::string mine = pieces_to_json(record.pieces).dump();
+  const nlohmann::json mine{pieces_to_json(record.pieces), edges_to_json(record.edges)};
   record.pieces.clear();
-  for (const std::string& text : comm_.gather(mine)) {
-    for (const Piece& piece : pieces_from_json(nlohmann::json::parse(text))) record.pieces.push_back(piece);
+  record.edges.clear();
+  for (const std::string& text : comm_.gather(mine.dump())) {
+    const nlohmann::json theirs = nlohmann::json::parse(text);
+    for (const Piece& piece : pieces_from_json(theirs.at(0))) record.pieces.push_back(piece);
+    for (const Edge& edge : edges_from_json(theirs.at(1))) record.edges.push_back(edge);
   }
 }
 

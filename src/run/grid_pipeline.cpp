@@ -12,10 +12,10 @@ std::vector<Record> run_on_grid(const Comm& comm, GridSteps& steps, Journal& jou
     if (comm.max(progress.stop_urgency()) > 0) break;
     Record record = steps.solve_together(item);
     if (!comm.is_root()) continue;
-    journal.append({record});
     counts.bytes += record.timing.bytes_read + record.timing.bytes_written;
     ++counts.items;
     records.push_back(std::move(record));
+    journal.append(std::span(records).last(1));
   }
   return records;
 }

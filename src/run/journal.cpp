@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/journal.hpp"
 
+#include "lox/base/checksum.hpp"
 #include "lox/base/error.hpp"
 
 #include <algorithm>
+#include <cstdlib>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -11,9 +14,26 @@ namespace lox {
 namespace {
 
 constexpr std::uint64_t largest_file = std::uint64_t{4} << 30;
+constexpr std::uint64_t largest_edge = std::uint64_t{1} << 20;  // less than two pages, whatever a page is
 
-fs::path rank_file(const fs::path& directory, int rank) {
-  return directory / fmt::format("rank-{:05}.jsonl", rank);
+bool has_edges(const fs::path& directory, const Record& record) {
+  try {
+    for (const Edge& edge : record.edges) (void)Journal::read_edge(directory, edge);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+fs::path file_of(const fs::path& directory, int run, int rank, const char* ending) {
+  if (run == 1) return directory / fmt::format("rank-{:05}.{}", rank, ending);
+  return directory / fmt::format("rank-{:05}.{:04}.{}", rank, run, ending);
+}
+
+/// The run that a file of the journal is of.
+int run_of(const fs::path& file) {
+  const std::string run = file.stem().extension().string();
+  return run.empty() ? 1 : std::atoi(run.c_str() + 1);
 }
 
 /// Length of the text up to and including its last newline.
@@ -24,22 +44,61 @@ std::size_t whole_lines(const std::string& text) {
 
 }  // namespace
 
-Journal::Journal(const fs::path& directory, int rank) : file_(File::open_append(rank_file(directory, rank))) {
-  const std::string text = read_text(file_.path(), largest_file);
-  if (whole_lines(text) < text.size()) file_.truncate(whole_lines(text));
-  file_.sync();
+Journal::Journal(const fs::path& directory, int run, int rank)
+    : run_(run),
+      rank_(rank),
+      lines_(File::create(file_of(directory, run, rank, "jsonl"))),
+      edges_(File::create(file_of(directory, run, rank, "edges"))) {
   sync_directory(directory);
 }
 
-void Journal::append(const std::vector<Record>& records) {
+int Journal::next_run(const fs::path& directory) {
+  int last = 0;
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory)) {
+    if (entry.path().extension() == ".jsonl") last = std::max(last, run_of(entry.path()));
+  }
+  return last + 1;
+}
+
+void Journal::keep_edges(std::span<Record> records) {
+  std::vector<std::byte> all;
+  for (Record& record : records) {
+    for (Edge& edge : record.edges) {
+      if (edge.waits.empty()) continue;
+      edge.run = run_;
+      edge.rank = rank_;
+      edge.at = edges_end_ + all.size();
+      all.insert(all.end(), edge.waits.begin(), edge.waits.end());
+      edge.waits = {};
+    }
+  }
+  if (all.empty()) return;
+  edges_.write(edges_end_, all);
+  edges_.sync();
+  edges_end_ += all.size();
+}
+
+void Journal::append(std::span<Record> records) {
+  keep_edges(records);
   std::string lines;
   for (const Record& record : records) lines += record_to_json(record).dump() + "\n";
-  file_.append(lines);
-  file_.sync();
-  if (file_.links() == 0) {
+  lines_.append(lines);
+  lines_.sync();
+  if (lines_.links() == 0) {
     fail(ExitCode::io, "{}: was removed while lox ran; the output cannot be trusted any more, start again",
-         file_.path());
+         lines_.path());
   }
+}
+
+std::vector<std::byte> Journal::read_edge(const fs::path& directory, const Edge& edge) {
+  const File file = File::open_read(file_of(directory, edge.run, edge.rank, "edges"));
+  std::vector<std::byte> bytes(edge.bytes <= largest_edge ? edge.bytes : 0);
+  file.read(edge.at, bytes);
+  if (checksum(bytes) != edge.xxh3) {
+    fail(ExitCode::io, "{}: the edge at byte {} is not what was written; is the disk well?", file.path(),
+         edge.at);
+  }
+  return bytes;
 }
 
 std::vector<Record> Journal::parse(const std::string& text) {
@@ -65,10 +124,12 @@ std::vector<Record> Journal::load(const fs::path& directory) {
   for (const fs::directory_entry& entry : fs::directory_iterator(directory)) {
     if (entry.path().extension() == ".jsonl") files.push_back(entry.path());
   }
-  std::sort(files.begin(), files.end());
+  std::ranges::sort(files, {}, [](const fs::path& file) { return std::pair(run_of(file), file); });
   std::vector<Record> records;
   for (const fs::path& file : files) {
-    for (Record& record : parse(read_text(file, largest_file))) records.push_back(std::move(record));
+    for (Record& record : parse(read_text(file, largest_file))) {
+      if (has_edges(directory, record)) records.push_back(std::move(record));
+    }
   }
   return records;
 }

@@ -67,6 +67,29 @@ std::vector<Piece> pieces_from_json(const json& from) {
   return pieces;
 }
 
+json edges_to_json(const std::vector<Edge>& edges) {
+  json list = json::array();
+  for (const Edge& e : edges)
+    list.push_back({e.target, e.tensor, e.first, e.bytes, e.xxh3, e.run, e.rank, e.at});
+  return list;
+}
+
+std::vector<Edge> edges_from_json(const json& from) {
+  std::vector<Edge> edges;
+  for (const json& e : from) {
+    edges.push_back({e.at(0).get<int>(),
+                     e.at(1).get<int>(),
+                     e.at(2).get<std::uint64_t>(),
+                     e.at(3).get<std::uint64_t>(),
+                     e.at(4).get<std::uint64_t>(),
+                     e.at(5).get<int>(),
+                     e.at(6).get<int>(),
+                     e.at(7).get<std::uint64_t>(),
+                     {}});
+  }
+  return edges;
+}
+
 json record_to_json(const Record& r) {
   json edits = json::array();
   for (const Edit& edit : r.edits) edits.push_back({edit.norm, edit.realised_dot, edit.changed});
@@ -78,7 +101,8 @@ json record_to_json(const Record& r) {
           {"edits", std::move(edits)},
           {"seconds", {r.timing.read, r.timing.svd, r.timing.write}},
           {"bytes", {r.timing.bytes_read, r.timing.bytes_written}},
-          {"pieces", pieces_to_json(r.pieces)}};
+          {"pieces", pieces_to_json(r.pieces)},
+          {"edges", edges_to_json(r.edges)}};
 }
 
 Record record_from_json(const json& from) {
@@ -95,6 +119,7 @@ Record record_from_json(const json& from) {
   r.timing = {seconds.at(0).get<double>(), seconds.at(1).get<double>(), seconds.at(2).get<double>(),
               bytes.at(0).get<std::uint64_t>(), bytes.at(1).get<std::uint64_t>()};
   r.pieces = pieces_from_json(from.at("pieces"));
+  r.edges = edges_from_json(from.at("edges"));
   return r;
 }
 

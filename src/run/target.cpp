@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/target.hpp"
 
+#include "lox/base/buffer.hpp"
 #include "lox/base/checksum.hpp"
 #include "lox/base/error.hpp"
 #include "lox/base/timer.hpp"
+#include "lox/io/pages.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -34,35 +36,46 @@ EditSummary Target::apply(const Item& item, const Solved& solved, Index first, s
                      blend_.coef);
 }
 
-Piece Target::write(const MatrixRef& matrix, Index first, std::span<const std::byte> rows) {
-  const TensorInfo& place = tensor(matrix);
-  const std::uint64_t offset = row_offset(matrix, place.dtype, first);
-  storage_.write(place.extent, offset, rows);
+/// Bytes of a tensor from `first` on. The bytes [from, to) of the tensor are written by this process alone.
+void Target::put(int number, std::uint64_t from, std::uint64_t to, std::uint64_t first,
+                 std::span<const std::byte> bytes, Record& record) {
+  const Extent& whole = table_.tensors[static_cast<std::size_t>(number)].extent;
+  const auto edge = [&](std::uint64_t at, std::span<const std::byte> part) {
+    record.edges.push_back(
+        {number_, number, from + at, part.size(), checksum(part), 0, 0, 0, {part.begin(), part.end()}});
+  };
+  write_own_pages(storage_, {whole.file, whole.offset + from, to - from}, first - from, bytes, edge);
+  record.pieces.push_back({number_, number, first, bytes.size(), checksum(bytes)});
+  record.timing.bytes_written += bytes.size();
   const std::lock_guard lock(mutex_);
-  unsynced_.insert(place.extent.file);
-  return {number_, matrix.tensor(aligned_model), offset, rows.size(), checksum(rows)};
+  unsynced_.insert(whole.file);
+}
+
+void Target::write(const MatrixRef& matrix, RowRange mine, Index first, std::span<const std::byte> rows,
+                   Record& record) {
+  const DType dtype = tensor(matrix).dtype;
+  put(matrix.tensor(aligned_model), row_offset(matrix, dtype, mine.first),
+      row_offset(matrix, dtype, mine.first + mine.count), row_offset(matrix, dtype, first), rows, record);
 }
 
 void Target::copy(const Item& item, const ReadBytes& read, Record& record) {
   const TensorInfo& place = tensor(item.matrix);
+  const std::uint64_t all = place.extent.bytes;
   const Timer start;
   double reading = 0;
-  const auto timed_read = [&](std::uint64_t first, std::span<std::byte> to) {
-    const Timer begin;
-    read(first, to);
-    reading += begin.seconds();
-  };
-  const auto written = [&](std::uint64_t first, std::span<const std::byte> bytes) {
-    record.pieces.push_back(
-        {number_, item.matrix.tensor(aligned_model), first, bytes.size(), checksum(bytes)});
-  };
-  copy_bytes(timed_read, storage_, place.extent, 0, place.extent.bytes, written);
+  if (all > 0) {
+    Buffer buffer(std::min(all, copy_piece), File::page_shift(place.extent.offset));
+    for (std::uint64_t at = 0; at < all; at += copy_piece) {
+      const std::span<std::byte> piece = buffer.bytes().first(std::min(all - at, copy_piece));
+      const Timer begin;
+      read(at, piece);
+      reading += begin.seconds();
+      put(item.matrix.tensor(aligned_model), 0, all, at, piece, record);
+    }
+  }
   record.timing.read += reading;
   record.timing.write += start.seconds() - reading;
-  record.timing.bytes_read += place.extent.bytes;
-  record.timing.bytes_written += place.extent.bytes;
-  const std::lock_guard lock(mutex_);
-  unsynced_.insert(place.extent.file);
+  record.timing.bytes_read += all;
 }
 
 void Target::sync() {

@@ -4,7 +4,7 @@
 #include "lox/base/error.hpp"
 #include "lox/base/stop.hpp"
 #include "lox/io/output.hpp"
-#include "lox/io/storage.hpp"
+#include "lox/io/pages.hpp"
 
 #include <algorithm>
 #include <optional>
@@ -19,32 +19,79 @@ std::uint64_t bytes_to_copy(const Checkpoint& to) {
   return sum;
 }
 
-/// Copies a share of all bytes, which stand in one row, tensors first: those from `first` to `last`. They are
-/// on disk when it returns. Throws Error(stopped) on a signal.
-void copy_share(const Checkpoint& from, const Checkpoint& to, std::uint64_t first, std::uint64_t last) {
-  FileStorage source(from, FileStorage::Access::read);
-  FileStorage target(to, FileStorage::Access::write);
-  std::set<int> touched;
-  std::uint64_t passed = 0;
-  const auto copy = [&](const Extent& place, const auto& what) {
-    const std::uint64_t begin = std::clamp(first, passed, passed + place.bytes) - passed;
-    const std::uint64_t end = std::clamp(last, passed, passed + place.bytes) - passed;
-    passed += place.bytes;
-    if (begin == end) return;
-    const auto read = [&](std::uint64_t at, std::span<std::byte> bytes) {
-      if (stop_urgency() > 0) {
-        fail(ExitCode::stopped, "stopped by a signal; nothing is left behind, run it again");
-      }
-      source.read(what, at, bytes);
-    };
-    copy_bytes(read, target, place, begin, end);
-    touched.insert(place.file);
-  };
-  for (std::size_t i = 0; i < to.tensors.size(); ++i) copy(to.tensors[i].extent, from.tensors[i]);
-  for (std::size_t i = 0; i < to.other_files.size(); ++i)
-    copy(to.other_files[i].extent, from.other_files[i].extent);
-  for (const int file : touched) target.sync({file, 0, 0});
+void refuse_if_stopped() {
+  if (stop_urgency() > 0)
+    fail(ExitCode::stopped, "stopped by a signal; nothing is left behind, run it again");
 }
+
+/// Copies between two models of the same tensors and files.
+class Copier {
+ public:
+  Copier(const Checkpoint& from, const Checkpoint& to)
+      : from_(from),
+        to_(to),
+        source_(from, FileStorage::Access::read),
+        target_(to, FileStorage::Access::write) {}
+
+  /// Of all bytes, which stand in one row, tensors first, those from `first` to `last`, but for edges
+  /// (io/pages): whole pages. They are on disk when it returns. Throws Error(stopped) on a signal.
+  void copy_share(std::uint64_t first, std::uint64_t last) {
+    std::uint64_t passed = 0;
+    for_each([&](const Extent& place, const auto& what) {
+      // Where a share ends within a page, the page goes to the share before.
+      const OwnPages own = own_pages(place);
+      const auto border = [&](std::uint64_t at) {
+        const std::uint64_t in = std::clamp(at, passed, passed + place.bytes) - passed;
+        const std::uint64_t page = File::page();
+        const std::uint64_t up = (place.offset + in + page - 1) / page * page - place.offset;
+        return std::clamp(up, own.first, own.last);
+      };
+      copy(place, what, border(first), border(last));
+      passed += place.bytes;
+    });
+    sync();
+  }
+
+  /// The edges of all. For one rank alone, when the others are done.
+  void copy_edges() {
+    for_each([&](const Extent& place, const auto& what) {
+      const OwnPages own = own_pages(place);
+      copy(place, what, 0, own.first);
+      copy(place, what, own.last, place.bytes);
+    });
+    sync();
+  }
+
+ private:
+  template <class Do>
+  void for_each(Do work) {
+    for (std::size_t i = 0; i < to_.tensors.size(); ++i) work(to_.tensors[i].extent, from_.tensors[i]);
+    for (std::size_t i = 0; i < to_.other_files.size(); ++i) {
+      work(to_.other_files[i].extent, from_.other_files[i].extent);
+    }
+  }
+  template <class What>
+  void copy(const Extent& place, const What& what, std::uint64_t first, std::uint64_t last) {
+    const auto read = [&](std::uint64_t at, std::span<std::byte> bytes) {
+      refuse_if_stopped();
+      source_.read(what, at, bytes);
+    };
+    refuse_if_stopped();
+    if (first >= last) return;
+    copy_bytes(read, target_, place, first, last);
+    touched_.insert(place.file);
+  }
+  void sync() {
+    for (const int file : touched_) target_.sync({file, 0, 0});
+    touched_.clear();
+  }
+
+  const Checkpoint& from_;
+  const Checkpoint& to_;
+  FileStorage source_;
+  FileStorage target_;
+  std::set<int> touched_;
+};
 
 }  // namespace
 
@@ -64,7 +111,7 @@ std::uint64_t convert(const Comm& comm, const fs::path& source, const fs::path& 
     const OutputRules rules{overwrite, {source}};
     check_output(target, rules);
     from = open_checkpoint(source);
-    output = Output::create(target, rules, from);
+    output = Output::create(target, rules, from, "convert");
     to = output->table();
   });
   broadcast(comm, from);
@@ -75,8 +122,17 @@ std::uint64_t convert(const Comm& comm, const fs::path& source, const fs::path& 
     const auto size = static_cast<std::uint64_t>(comm.size());
     return total / size * r + total % size * r / size;
   };
-  together(comm, [&] { copy_share(from, to, border(comm.rank()), border(comm.rank() + 1)); });
-  on_root(comm, [&] { output->publish(); });
+  const std::optional<OutputLock> lock = Output::join(comm, target, output ? &*output : nullptr);
+  std::optional<Copier> copier;
+  together(comm, [&] {
+    copier.emplace(from, to);
+    copier->copy_share(border(comm.rank()), border(comm.rank() + 1));
+  });
+  on_root(comm, [&] {
+    copier->copy_edges();
+    output->publish();
+    output->close();
+  });
   return total;
 }
 

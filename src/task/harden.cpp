@@ -35,11 +35,13 @@ struct Prepared {
   Job job;
   Resources resources;
   Pair pair;
-  Checkpoint table;              ///< of the output; tensors in the order of the aligned model
-  std::optional<Output> output;  ///< on rank 0
-  nlohmann::json identity;       ///< on rank 0
-  std::vector<Record> finished;  ///< by earlier runs
-  Plan plan;                     ///< without the finished items
+  Checkpoint table;                ///< of the output; tensors in the order of the aligned model
+  std::optional<Output> output;    ///< on rank 0
+  std::optional<OutputLock> lock;  ///< on the others
+  int run = 1;                     ///< of this output
+  nlohmann::json identity;         ///< on rank 0
+  std::vector<Record> finished;    ///< by earlier runs
+  Plan plan;                       ///< without the finished items
   Counts total;
   Counts earlier;
 };
@@ -53,8 +55,10 @@ struct Worked {
 
 /// What makes two jobs the same: parameters that decide the numbers, and the inputs.
 nlohmann::json identity_of_job(const Job& job, const Pair& pair) {
-  return {
-      {"job", job_parameters(job)}, {"base", identity_of(pair.base)}, {"aligned", identity_of(pair.aligned)}};
+  return {{"task", "harden"},
+          {"job", job_parameters(job)},
+          {"base", identity_of(pair.base)},
+          {"aligned", identity_of(pair.aligned)}};
 }
 
 /// Better now than after hours.
@@ -70,6 +74,16 @@ Counts count(const std::vector<Item>& items) {
   for (const Item& item : items) counts.bytes += bytes_moved(item);
   counts.items = static_cast<std::int64_t>(items.size());
   return counts;
+}
+
+/// An output that got its name by somebody's hand may lack matrices.
+void check_all_finished(const Prepared& prepared) {
+  std::vector<Item> left = prepared.plan.items;
+  drop_finished(left, prepared.pair.aligned, Journal::load(prepared.output->paths().journal));
+  if (left.empty()) return;
+  fail(ExitCode::bad_input,
+       "{}: was given its name before it was finished; rename it to {} and run this again",
+       prepared.output->paths().output, prepared.output->paths().partial);
 }
 
 /// Opens the output, on rank 0. False if it was finished already.
@@ -93,6 +107,7 @@ bool open_output(const Comm& comm, Prepared& prepared, const Log& log) {
     }
     published = prepared.output->state() == Output::State::published;
     if (published) {
+      check_all_finished(prepared);
       remove_half_written(report_path(job));
       prepared.output->close();
       log.info("{} was finished already", job.output);
@@ -102,8 +117,12 @@ bool open_output(const Comm& comm, Prepared& prepared, const Log& log) {
     if (prepared.output->state() == Output::State::resumed) {
       prepared.finished = Journal::load(prepared.output->paths().journal);
     }
+    prepared.run = Journal::next_run(prepared.output->paths().journal);
   });
-  return comm.sum(std::int64_t{published ? 1 : 0}) == 0;
+  if (comm.sum(std::int64_t{published ? 1 : 0}) > 0) return false;
+  prepared.lock = Output::join(comm, job.output, prepared.output ? &*prepared.output : nullptr);
+  prepared.run = std::stoi(comm.broadcast(std::to_string(prepared.run)));
+  return true;
 }
 
 /// Reads the headers, decides what is to be done, opens the output and looks at what is finished of it.
@@ -123,7 +142,8 @@ std::optional<Prepared> prepare(const Comm& comm, const Job& asked, const Log& l
   broadcast(comm, prepared.table);
   prepared.finished = broadcast_records(comm, std::move(prepared.finished));
   if (prepared.job.run.recheck) {
-    prepared.finished = recheck(comm, prepared.table, std::move(prepared.finished), log);
+    prepared.finished = recheck(comm, prepared.table, OutputPaths(prepared.job.output).journal,
+                                std::move(prepared.finished), log);
   }
   prepared.total = count(prepared.plan.items);
   drop_finished(prepared.plan.items, prepared.pair.aligned, prepared.finished);
@@ -137,9 +157,19 @@ std::optional<Prepared> prepare(const Comm& comm, const Job& asked, const Log& l
   return prepared;
 }
 
+/// Of an output that cannot be finished nothing is left, but for the work of earlier runs.
+void throw_away(Output& output, const Log& log) {
+  if (output.state() == Output::State::fresh) {
+    output.discard();
+  } else {
+    log.warn("{} and its journal are left as they are: they hold the work of earlier runs",
+             output.paths().partial);
+  }
+}
+
 /// Solves, edits and writes what the plan says: grid items first, then this rank's own. What is wrong with
 /// the data ends all ranks in good order: all throw it as SharedError, and the output, which cannot be
-/// finished, is discarded. Other failures leave it to be resumed. Collective.
+/// finished, is thrown away. Other failures leave it to be resumed. Collective.
 Worked work(const Comm& comm, Prepared& prepared, const Log& log) {
   const Job& job = prepared.job;
   const std::vector<Item>& items = prepared.plan.items;
@@ -149,7 +179,7 @@ Worked work(const Comm& comm, Prepared& prepared, const Log& log) {
   FileStorage output(prepared.table, FileStorage::Access::write);
   const RowReader reader({{&prepared.pair.aligned, &aligned}, {&prepared.pair.base, &base}});
   Target target(0, prepared.table, output, {full_rank, job.coef});
-  Journal journal(OutputPaths(job.output).journal, comm.rank());
+  Journal journal(OutputPaths(job.output).journal, prepared.run, comm.rank());
   EditSteps steps(comm, reader, job.solve, {&target}, journal, log, memory);
   RankProgress progress(comm, log, prepared.total, prepared.earlier);
 
@@ -177,7 +207,7 @@ Worked work(const Comm& comm, Prepared& prepared, const Log& log) {
   try {
     agree(comm, failure);
   } catch (...) {
-    if (comm.is_root()) prepared.output->discard();
+    if (comm.is_root()) throw_away(*prepared.output, log);
     throw;
   }
   return worked;
@@ -200,9 +230,12 @@ ExitCode conclude(const Comm& comm, Prepared& prepared, Worked& worked, const Ti
     check_unchanged("base", prepared.pair.base, prepared.identity["base"]);
     check_unchanged("aligned", prepared.pair.aligned, prepared.identity["aligned"]);
     all.insert(all.begin(), prepared.finished.begin(), prepared.finished.end());
+    all = latest(std::move(all));
+    put_edges(prepared.output->paths().journal, all, {&prepared.table});
     totals.seconds = start.seconds();
-    const Report report =
-        make_report(reported_job(job), prepared.pair.aligned, latest(std::move(all)), totals);
+    Report report = make_report(reported_job(job), prepared.pair.aligned, std::move(all), totals);
+    report.proof = {fingerprint_of(prepared.identity), table_checksum(prepared.table),
+                    prepared.table.bytes()};
     write_text_atomically(report_path(job), report_to_json(report).dump(1) + "\n");
     prepared.output->publish();
     prepared.output->close();

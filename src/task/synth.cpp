@@ -6,13 +6,17 @@
 #include "lox/base/random.hpp"
 #include "lox/base/simd.hpp"
 #include "lox/io/output.hpp"
+#include "lox/io/pages.hpp"
 #include "lox/io/safetensors.hpp"
-#include "lox/io/storage.hpp"
 #include "lox/linalg/matrix.hpp"
 #include "lox/plan/shapes.hpp"
 
+#include <array>
 #include <cmath>
+#include <cstring>
 #include <optional>
+#include <set>
+#include <string_view>
 
 namespace lox {
 namespace {
@@ -49,8 +53,8 @@ class Generator {
  public:
   explicit Generator(const SynthOptions& options) : options_(options) {}
 
-  /// Writes a tensor in pieces of whole rows.
-  void write(const TensorInfo& tensor, Storage& storage) const {
+  /// Writes a tensor in pieces of whole rows, but for its edges (io/pages).
+  void write(const TensorInfo& tensor, Storage& storage, const TakeEdge& edge) const {
     const bool vector = tensor.shape.size() < 2;
     const Index cols = tensor.shape.back();
     const Index rows = tensor.elements() / cols;
@@ -62,9 +66,9 @@ class Generator {
       right = random_factor(mix64(key + 2), cols);
       // The noise's own largest singular value is about deviation * (sqrt(m) + sqrt(n)); the planted ones
       // fall from eight times that to below it.
-      const float edge =
+      const float noise_edge =
           noise_deviation * (std::sqrt(static_cast<float>(rows)) + std::sqrt(static_cast<float>(cols)));
-      for (Index r = 0; r < delta_rank; ++r) left.col(r) *= 8 * edge / static_cast<float>(r + 1);
+      for (Index r = 0; r < delta_rank; ++r) left.col(r) *= 8 * noise_edge / static_cast<float>(r + 1);
     }
     const Index at_once = std::max<Index>(1, (Index{4} << 20) / cols);
     Buffer buffer(static_cast<std::size_t>(std::min(at_once, rows) * cols) * 2);
@@ -89,14 +93,31 @@ class Generator {
           fill_base(key, start, static_cast<std::size_t>(cols), to);
         }
       }
-      storage.write(tensor.extent, static_cast<std::uint64_t>(first * cols) * 2,
-                    buffer.bytes().first(static_cast<std::size_t>(count * cols) * 2));
+      write_own_pages(storage, tensor.extent, static_cast<std::uint64_t>(first * cols) * 2,
+                      buffer.bytes().first(static_cast<std::size_t>(count * cols) * 2), edge);
     }
   }
 
  private:
   const SynthOptions& options_;
 };
+
+/// Writes what the ranks kept: tensor, first byte, number of bytes, then the bytes themselves, again and
+/// again.
+void put_edges(std::string_view edges, const Checkpoint& table) {
+  FileStorage storage(table, FileStorage::Access::write);
+  std::set<int> files;
+  while (!edges.empty()) {
+    std::array<std::uint64_t, 3> numbers{};
+    std::memcpy(numbers.data(), edges.data(), sizeof numbers);
+    edges.remove_prefix(sizeof numbers);
+    const Extent& extent = table.tensors.at(numbers[0]).extent;
+    put_edge(storage, extent, numbers[1], std::as_bytes(std::span(edges.substr(0, numbers[2]))));
+    files.insert(extent.file);
+    edges.remove_prefix(numbers[2]);
+  }
+  for (const int file : files) storage.sync({file, 0, 0});
+}
 
 }  // namespace
 
@@ -126,7 +147,7 @@ std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
       files.emplace_back("model.safetensors.index.json", make_safetensors_index(like.shards));
     }
     for (const auto& [name, text] : files) like.other_files.push_back({name, {0, 0, text.size()}});
-    output = Output::create(options.target, {options.overwrite, {}}, like,
+    output = Output::create(options.target, {options.overwrite, {}}, like, "synth",
                             options.headers_only ? Space::sparse : Space::reserved);
     table = output->table();
     FileStorage storage(table, FileStorage::Access::write);
@@ -137,18 +158,36 @@ std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
     }
   });
   broadcast(comm, table);
+  const std::optional<OutputLock> lock = Output::join(comm, options.target, output ? &*output : nullptr);
   const Generator generator(options);
   const std::uint64_t total = table.bytes();
+  std::string edges;
   together(comm, [&] {
     FileStorage storage(table, FileStorage::Access::write);
+    std::set<int> files;
     std::uint64_t given = 0;  // tensors go to ranks by bytes, in order
-    for (const TensorInfo& tensor : table.tensors) {
+    for (std::size_t t = 0; t < table.tensors.size(); ++t) {
+      const TensorInfo& tensor = table.tensors[t];
       const auto owner = static_cast<int>(given * static_cast<std::uint64_t>(comm.size()) / (total + 1));
       given += tensor.extent.bytes;
-      if (owner == comm.rank() && !options.headers_only) generator.write(tensor, storage);
+      if (owner != comm.rank() || options.headers_only) continue;
+      const auto keep = [&](std::uint64_t first, std::span<const std::byte> bytes) {
+        for (const std::uint64_t number : {std::uint64_t{t}, first, std::uint64_t{bytes.size()}}) {
+          edges.append(reinterpret_cast<const char*>(&number), sizeof number);
+        }
+        edges.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+      };
+      generator.write(tensor, storage, keep);
+      files.insert(tensor.extent.file);
     }
+    for (const int file : files) storage.sync({file, 0, 0});
   });
-  on_root(comm, [&] { output->publish(); });
+  const std::vector<std::string> all_edges = comm.gather(edges);
+  on_root(comm, [&] {
+    for (const std::string& one : all_edges) put_edges(one, table);
+    output->publish();
+    output->close();
+  });
   return total;
 }
 

@@ -103,7 +103,7 @@ TEST_F(OutputTest, OtherVersionOfTheJournalIsNamed) {
   json sign = json::parse(testing::get(paths_.sign()));
   sign["lox_journal"] = 99;
   testing::put(paths_.sign(), sign.dump());
-  expect_refused({"lox_journal is 2 now, but was 99"});
+  expect_refused({"lox_journal is 3 now, but was 99"});
 }
 
 TEST_F(OutputTest, SignThatIsNoneIsRefused) {
@@ -160,7 +160,7 @@ TEST_F(OutputTest, PublishesAndLeavesNothingElse) {
   EXPECT_TRUE(fs::exists(out_));
   EXPECT_FALSE(fs::exists(paths_.partial));
   EXPECT_FALSE(fs::exists(paths_.journal));
-  EXPECT_EQ(output_status(out_).state, OutputStatus::State::finished);
+  EXPECT_EQ(output_status(out_).state, OutputStatus::State::there);
   testing::expect_error(ExitCode::bad_input, [&] { open(); }, {"exists already"});
 }
 
@@ -168,7 +168,7 @@ TEST_F(OutputTest, PublishesAndLeavesNothingElse) {
 TEST_F(OutputTest, PublishedButNotClosed) {
   leave_unfinished();
   fs::rename(paths_.partial, out_);
-  EXPECT_EQ(output_status(out_).state, OutputStatus::State::finished);
+  EXPECT_EQ(output_status(out_).state, OutputStatus::State::there);
   const json mine = identity_;
   identity_["job"]["k"] = 2;
   testing::expect_error(ExitCode::bad_input, [&] { open(); }, {"exists already"});
@@ -188,21 +188,132 @@ TEST_F(OutputTest, DiscardLeavesNothing) {
 
 /// Without a journal there is nothing to go on with: what is not published goes.
 TEST_F(OutputTest, CreatedOneGoesUnlessItIsPublished) {
-  { const Output output = Output::create(out_, {}, like_); }
+  { const Output output = Output::create(out_, {}, like_, "test"); }
   EXPECT_FALSE(fs::exists(paths_.partial));
   EXPECT_FALSE(fs::exists(out_));
   {
-    Output output = Output::create(out_, {}, like_);
+    Output output = Output::create(out_, {}, like_, "test");
     Output moved = std::move(output);
     moved.publish();
+    moved.close();
   }
+  EXPECT_FALSE(fs::exists(paths_.journal));
   EXPECT_TRUE(fs::exists(out_));
   EXPECT_FALSE(fs::exists(paths_.partial));
 }
 
 TEST_F(OutputTest, CreateTouchesNoPartialOfAnother) {
   leave_unfinished();
-  testing::expect_error(ExitCode::bad_input, [&] { Output::create(out_, {}, like_); }, {"did not finish"});
+  testing::expect_error(ExitCode::bad_input, [&] { Output::create(out_, {}, like_, "test"); },
+                        {"did not finish"});
+  EXPECT_EQ(open().state(), State::resumed);
+}
+
+/// Whatever comes to stand in the output's place while a job is at work stays there, and the work waits.
+TEST_F(OutputTest, WhatCameInBetweenStays) {
+  for (const bool overwrite : {false, true}) {
+    Output output = open(overwrite);
+    testing::put(out_, "somebody's");
+    testing::expect_error(ExitCode::bad_input, [&] { output.publish(); },
+                          {"was put there while lox ran", paths_.partial.string()});
+    EXPECT_EQ(testing::get(out_), "somebody's");
+    EXPECT_TRUE(fs::exists(paths_.partial));
+    fs::remove(out_);
+    output.publish();
+    EXPECT_EQ(fs::file_size(out_), fs::file_size(in_));
+    output.close();
+    fs::remove(out_);
+  }
+}
+
+TEST_F(OutputTest, OverwriteTakesOnlyWhatItNamed) {
+  testing::put(out_, "old");
+  Output output = open(true);
+  fs::rename(out_, scratch_ / "old");  // kept: its inode number is not free
+  testing::put(out_, "new");
+  testing::expect_error(ExitCode::bad_input, [&] { output.publish(); }, {"was put there while lox ran"});
+  EXPECT_EQ(testing::get(out_), "new");
+  fs::rename(scratch_ / "old", out_);
+  output.publish();
+  EXPECT_EQ(testing::get(paths_.replaced()), "old") << "until the new one stands";
+  output.close();
+  EXPECT_EQ(fs::file_size(out_), fs::file_size(in_));
+  EXPECT_FALSE(fs::exists(paths_.journal));
+}
+
+/// A crash between the two renames: the next run gives the name; throwing the work away brings the old one
+/// back.
+TEST_F(OutputTest, OldOneIsNeverLost) {
+  for (const bool goes_on : {true, false}) {
+    testing::put(out_, "old");
+    { const Output output = open(true); }
+    fs::rename(out_, paths_.replaced());
+    Output output = open(true);
+    EXPECT_EQ(output.state(), State::resumed);
+    if (goes_on) {
+      output.publish();
+      output.close();
+      EXPECT_EQ(fs::file_size(out_), fs::file_size(in_));
+    } else {
+      output.discard();
+      EXPECT_EQ(testing::get(out_), "old");
+    }
+    EXPECT_FALSE(fs::exists(paths_.journal));
+    fs::remove(out_);
+  }
+}
+
+TEST_F(OutputTest, FoldersOfOthersAreLeftAlone) {
+  testing::put(paths_.journal / "diary.txt", "mine");
+  testing::expect_error(ExitCode::bad_input, [&] { open(true); }, {"diary.txt", "not a journal of lox"});
+  EXPECT_EQ(testing::get(paths_.journal / "diary.txt"), "mine");
+  fs::remove_all(paths_.journal);
+  testing::put(paths_.journal, "a file");
+  testing::expect_error(ExitCode::bad_input, [&] { open(true); }, {"not a journal of lox"});
+  EXPECT_EQ(testing::get(paths_.journal), "a file");
+  fs::remove(paths_.journal);
+  {
+    Output output = open();
+    testing::put(paths_.journal / "diary.txt", "mine");
+    output.publish();
+    output.close();
+  }
+  EXPECT_EQ(testing::get(paths_.journal / "diary.txt"), "mine");
+}
+
+TEST_F(OutputTest, InputInThePlaceOfTheJournalIsRefused) {
+  testing::expect_error(ExitCode::bad_input,
+                        [&] {
+                          check_output(out_, {true, {paths_.journal}});
+                        },
+                        {"the same"});
+  testing::expect_error(ExitCode::bad_input,
+                        [&] {
+                          check_output(out_, {true, {paths_.journal / "in.h5"}});
+                        },
+                        {"inside one another"});
+}
+
+/// A finished output of another job, in the place where this job was to put its own.
+TEST_F(OutputTest, AnotherOutputInItsPlaceIsNotItsOwn) {
+  testing::put(out_, "of another job");
+  leave_unfinished(true);
+  fs::remove(paths_.partial);
+  testing::expect_error(ExitCode::bad_input, [&] { open(); }, {"exists already"});
+  EXPECT_EQ(testing::get(out_), "of another job");
+}
+
+/// As long as any rank of a job lives, no other gets at the output.
+TEST_F(OutputTest, RankThatOutlivesItsJobKeepsOthersOut) {
+  const std::string token = json::parse((open(), testing::get(paths_.lock()))).at("token");
+  {
+    const OutputLock rank(paths_.lock(), 2, token);
+    testing::expect_error(ExitCode::bad_input, [&] { open(true); }, {"another job", "rank 2 still runs"});
+    EXPECT_TRUE(output_status(out_).holder.ends_with("of which rank 2 still runs"))
+        << output_status(out_).holder;
+  }
+  testing::expect_error(ExitCode::io, [&] { const OutputLock rank(paths_.lock(), 1, "0"); },
+                        {"not the lock"});
   EXPECT_EQ(open().state(), State::resumed);
 }
 

@@ -98,7 +98,8 @@ TEST(Report, WholeAfterAnyNumberOfResumes) {
     std::vector<Record> records = records_of_a_run();
     std::shuffle(records.begin(), records.end(), random);
     for (std::size_t r = 0; r < records.size(); ++r) {
-      Journal(scratch.path(), static_cast<int>(random() % 3)).append({records[r]});
+      Journal(scratch.path(), Journal::next_run(scratch.path()), static_cast<int>(random() % 3))
+          .append(std::span(records).subspan(r, 1));
     }
     EXPECT_EQ(report_of(latest(Journal::load(scratch.path()))).dump(), expected);
   }

@@ -15,8 +15,8 @@ namespace {
 
 using testing::MemoryStorage;
 using Dense = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-constexpr Index rows = 12;
-constexpr Index cols = 18;
+constexpr Index rows = 60;  // some whole pages, and edges
+constexpr Index cols = 90;
 
 std::vector<std::byte> stored(const Dense& values, DType dtype) {
   std::vector<std::byte> bytes(static_cast<std::size_t>(values.size()) * element_bytes(dtype));
@@ -92,10 +92,22 @@ class EditStepsTest : public ::testing::Test {
   MemoryStorage other_{&log_, "b"};
   Dense weights_;
   Dense before_;
+  /// Puts the edges in place, as rank 0 does at the end.
+  void settle(const Record& record) {
+    for (const Edge& edge : record.edges) {
+      const auto bytes = edge.waits.empty() ? Journal::read_edge(scratch_.path(), edge) : edge.waits;
+      (edge.target == 0 ? out_ : other_).write(table_.tensors[0].extent, edge.first, bytes);
+    }
+    log_.clear();
+  }
+  static void commit(EditSteps& work, Record record) {
+    std::vector<Record> records{std::move(record)};
+    work.commit(records);
+  }
   RowReader reader_{{{&table_, &aligned_}, {&base_table_, &base_}}};
   Target first_{0, table_, out_, {full_rank, 1.25}};
   Target second_{1, table_, other_, {2, 0.5}};
-  Journal journal_{scratch_.path(), 0};
+  Journal journal_{scratch_.path(), 1, 0};
   SolveOptions options_;
   Item item_;
 };
@@ -107,9 +119,10 @@ TEST_F(EditStepsTest, OneSolutionServesTwoTargets) {
   work.read(parcel);
   ASSERT_TRUE(work.solve(parcel));
   work.write(parcel);
+  const Record& record = parcel.record;
+  settle(record);
   expect_close(written(out_), expected(3, 1.25));
   expect_close(written(other_), expected(2, 0.5));
-  const Record& record = parcel.record;
   EXPECT_EQ(record.key.name, "experts");
   EXPECT_EQ(record.key.matrix, 1);
   ASSERT_EQ(record.edits.size(), 2U);
@@ -126,17 +139,18 @@ TEST_F(EditStepsTest, OneSolutionServesTwoTargets) {
   }
   // Both disks have it before the journal vouches for it.
   EXPECT_TRUE(Journal::load(scratch_.path()).empty());
-  work.commit({record});
-  EXPECT_EQ(log_, (std::vector<std::string>{"write a0", "write b0", "sync a0", "sync b0"}));
+  commit(work, record);
+  EXPECT_EQ(log_, (std::vector<std::string>{"sync a0", "sync b0"}));
   EXPECT_EQ(Journal::load(scratch_.path()).size(), 1U);
-  work.commit({record});
-  EXPECT_EQ(log_.size(), 4U) << "nothing new to sync";
+  commit(work, record);
+  EXPECT_EQ(log_.size(), 2U) << "nothing new to sync";
 }
 
 TEST_F(EditStepsTest, TheGridGivesTheSame) {
   item_.where = Where::grid;
   EditSteps work = steps();
   const Record record = work.solve_together(item_);
+  settle(record);
   expect_close(written(out_), expected(3, 1.25));
   expect_close(written(other_), expected(2, 0.5));
   EXPECT_EQ(record.edits.size(), 2U);
@@ -144,7 +158,7 @@ TEST_F(EditStepsTest, TheGridGivesTheSame) {
   item_.method = Method::full;
   item_.k = options_.k = full_rank;
   EditSteps whole = steps();
-  whole.solve_together(item_);
+  settle(whole.solve_together(item_));
   expect_close(written(out_), expected(rows, 1.25));
   EXPECT_GT(whole.grid_times().solving, 0) << "full rank takes time, too";
 }
@@ -161,6 +175,7 @@ TEST_F(EditStepsTest, WithoutADifferenceTheAlignedBytesStay) {
   work.write(parcel);
   EXPECT_EQ(parcel.record.key.action, Action::copy);
   EXPECT_TRUE(parcel.record.edits.empty());
+  settle(parcel.record);
   EXPECT_EQ(written(out_), Dense(weights_.bottomRows(rows)));
   EXPECT_EQ(written(other_), Dense(weights_.bottomRows(rows)));
 }
@@ -186,7 +201,7 @@ TEST_F(EditStepsTest, ADiskThatFailsIsAnError) {
   other_.fails = false;
   work.write(parcel);
   other_.fails = true;
-  testing::expect_error(ExitCode::io, [&] { work.commit({parcel.record}); }, {"disk fails"});
+  testing::expect_error(ExitCode::io, [&] { commit(work, parcel.record); }, {"disk fails"});
   EXPECT_TRUE(Journal::load(scratch_.path()).empty()) << "what is not on disk is not vouched for";
 }
 
@@ -196,6 +211,7 @@ TEST_F(EditStepsTest, CopiesGoToEveryTarget) {
   parcel.item.matrix.tensors = {0, 0};
   parcel.item.bytes = table_.tensors[0].extent.bytes;
   work.write(parcel);
+  settle(parcel.record);
   EXPECT_EQ(out_.files, aligned_.files);
   EXPECT_EQ(other_.files, aligned_.files);
   EXPECT_EQ(parcel.record.key.entries, 2 * rows * cols);

@@ -46,7 +46,7 @@ std::vector<Item> items() {
 
 class GridPipelineTest : public ::testing::Test {
  protected:
-  GridPipelineTest() : comm_(Comm::world()), journal_(scratch_.path(), comm_.rank()) {}
+  GridPipelineTest() : comm_(Comm::world()), journal_(scratch_.path(), 1, comm_.rank()) {}
   testing::Scratch scratch_;  // each rank has its own
   Comm comm_;
   Journal journal_;

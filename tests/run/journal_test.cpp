@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/journal.hpp"
 
+#include "lox/base/checksum.hpp"
+
 #include <algorithm>
 #include <map>
 
@@ -40,7 +42,11 @@ TEST(Journal, CutAtEveryByte) {
   }
 }
 
-/// The same with the file and the next run on it: what a cut leaves, and what is appended then, are whole
+void append(const fs::path& folder, int run, int rank, std::vector<Record> records) {
+  Journal(folder, run, rank).append(records);
+}
+
+/// The same with the file and the next run: what a cut leaves of one, and what the other appends, are whole
 /// lines.
 TEST(Journal, AppendedToAfterACutAtEveryByte) {
   const Scratch scratch;
@@ -51,13 +57,15 @@ TEST(Journal, AppendedToAfterACutAtEveryByte) {
     const std::string left = text.substr(0, cut);
     testing::put(file, left);
     const auto whole = static_cast<std::size_t>(std::count(left.begin(), left.end(), '\n'));
-    Journal(scratch.path(), 3).append({testing::copied("next")});
+    const int run = Journal::next_run(scratch.path());
+    ASSERT_EQ(run, 2);
+    append(scratch.path(), run, 3, {testing::copied("next")});
     const std::vector<Record> found = Journal::load(scratch.path());
     ASSERT_EQ(found.size(), whole + 1) << "cut at " << cut;
     ASSERT_EQ(found.back().key.name, "next");
-    ASSERT_EQ(testing::get(file),
-              lines_of({records.begin(), records.begin() + static_cast<std::ptrdiff_t>(whole)}) +
-                  lines_of({testing::copied("next")}));
+    ASSERT_EQ(testing::get(file), left) << "files of an earlier run are not touched";
+    fs::remove(scratch / "rank-00003.0002.jsonl");
+    fs::remove(scratch / "rank-00003.0002.edges");
   }
 }
 
@@ -108,29 +116,83 @@ TEST(Journal, LoadsTheFilesOfAllRanks) {
   const Scratch scratch;
   EXPECT_TRUE(Journal::load(scratch.path()).empty());
   for (const int rank : {0, 1, 17, 123456}) {
-    Journal journal(scratch.path(), rank);
-    journal.append({testing::copied(fmt::format("x{}", rank))});
-    journal.append({});
-    journal.append({testing::edited("e", rank), testing::edited("f", rank)});
+    append(scratch.path(), 1, rank, {testing::copied(fmt::format("x{}", rank))});
+    append(scratch.path(), 2, rank, {});
+    append(scratch.path(), 3, rank, {testing::edited("e", rank), testing::edited("f", rank)});
   }
   testing::put(scratch / "job.json", "{}");
   testing::put(scratch / "lock", "{}");
   EXPECT_EQ(Journal::load(scratch.path()).size(), 12U);
 }
 
-TEST(Journal, ReopeningKeepsWhatIsThere) {
+TEST(Journal, RunsAreNumberedAndLaterOnesLast) {
   const Scratch scratch;
-  for (int run = 0; run < 3; ++run)
-    Journal(scratch.path(), 0).append({testing::copied(fmt::format("run {}", run))});
-  EXPECT_EQ(Journal::load(scratch.path()).size(), 3U);
+  for (int run = 1; run <= 11; ++run) {
+    EXPECT_EQ(Journal::next_run(scratch.path()), run);
+    append(scratch.path(), run, run % 3, {testing::copied(fmt::format("run {}", run))});
+  }
+  const std::vector<Record> found = Journal::load(scratch.path());
+  ASSERT_EQ(found.size(), 11U);
+  for (int run = 1; run <= 11; ++run) {
+    EXPECT_EQ(found[static_cast<std::size_t>(run - 1)].key.name, fmt::format("run {}", run));
+  }
 }
 
 TEST(Journal, TellsThatItWasRemoved) {
   const Scratch scratch;
-  Journal journal(scratch.path(), 0);
+  Journal journal(scratch.path(), 1, 0);
   fs::remove(scratch / "rank-00000.jsonl");
-  testing::expect_error(ExitCode::io, [&] { journal.append({testing::copied("x")}); },
+  std::vector<Record> records{testing::copied("x")};
+  testing::expect_error(ExitCode::io, [&] { journal.append(records); },
                         {"rank-00000.jsonl", "removed while lox ran"});
+}
+
+/// Two records with edges of their own, in the journal.
+std::vector<Record> with_edges(const fs::path& folder) {
+  std::vector<Record> records{testing::copied("a"), testing::copied("b")};
+  std::byte value{1};
+  for (Record& record : records) {
+    for (const std::size_t bytes : {3, 5000}) {
+      const std::vector<std::byte> content(bytes, value);
+      record.edges.push_back({0, 1, 7, bytes, checksum(content), 0, 0, 0, content});
+      value = static_cast<std::byte>(std::to_integer<int>(value) + 1);
+    }
+  }
+  Journal(folder, 4, 2).append(records);
+  return records;
+}
+
+TEST(Journal, EdgesComeBack) {
+  const Scratch scratch;
+  const std::vector<Record> records = with_edges(scratch.path());
+  const std::vector<Record> found = Journal::load(scratch.path());
+  ASSERT_EQ(found.size(), 2U);
+  int value = 1;
+  for (const Record& record : found) {
+    for (const Edge& edge : record.edges) {
+      EXPECT_EQ(edge.first, 7U);
+      EXPECT_TRUE(edge.waits.empty());
+      EXPECT_EQ(Journal::read_edge(scratch.path(), edge),
+                std::vector<std::byte>(edge.bytes, static_cast<std::byte>(value++)));
+    }
+  }
+  EXPECT_EQ(value, 5);
+}
+
+/// An item whose edges a crash has taken is not finished.
+TEST(Journal, WithoutItsEdgesAnItemIsToBeDoneAgain) {
+  const Scratch scratch;
+  (void)with_edges(scratch.path());
+  const fs::path file = scratch / "rank-00002.0004.edges";
+  ASSERT_EQ(fs::file_size(file), 10006U);
+  fs::resize_file(file, 10005);
+  ASSERT_EQ(Journal::load(scratch.path()).size(), 1U);
+  fs::resize_file(file, 10006);  // a zero where a 4 was
+  ASSERT_EQ(Journal::load(scratch.path()).size(), 1U);
+  fs::resize_file(file, 100);
+  EXPECT_TRUE(Journal::load(scratch.path()).empty());
+  fs::remove(file);
+  EXPECT_TRUE(Journal::load(scratch.path()).empty());
 }
 
 TEST(Journal, LatestRecordOfAnItemCounts) {

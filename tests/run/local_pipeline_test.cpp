@@ -53,7 +53,7 @@ class FakeSteps final : public LocalSteps {
     if (on_write) on_write(parcel);
     parcel.record.timing.bytes_written = parcel.item.bytes;
   }
-  void commit(const std::vector<Record>& records) override {
+  void commit(std::vector<Record>& records) override {
     for (const Record& record : records) {
       const std::lock_guard lock(mutex);
       events.push_back("commit " + record.key.name);

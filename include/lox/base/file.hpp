@@ -24,9 +24,14 @@ class File {
   static File open_read(const fs::path& path);
   /// An existing file, for reading and writing.
   static File open_write(const fs::path& path);
+  /// The same, of a file that lies in a folder opened before: `path` leads to it and is for texts, `name` is
+  /// its path in the folder. Whatever has taken the folder's place by now is not touched.
+  static File open_write_in(int folder, const fs::path& name, const fs::path& path);
   /// A new file, for reading and writing; it must not exist.
   static File create(const fs::path& path);
-  /// For appending; made if it does not exist.
+  /// For reading and writing; made if it does not exist. Links are not followed.
+  static File open_lock(const fs::path& path);
+  /// For appending; made if it does not exist. Links are not followed.
   static File open_append(const fs::path& path);
 
   File(File&& other) noexcept;
@@ -47,6 +52,8 @@ class File {
   /// in the cache.
   void write(std::uint64_t offset, std::span<const std::byte> from);
   static std::size_t page_shift(std::uint64_t offset);
+  /// Bytes of a page: of the memory's, and at least 4096.
+  static std::size_t page();
   void append(std::string_view text);
   /// Sets the size and reserves the blocks, so that a full disk shows now and not after hours. Where a file
   /// system cannot reserve, only the size is set.

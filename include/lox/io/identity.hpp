@@ -2,6 +2,7 @@
 #pragma once
 #include "lox/io/checkpoint.hpp"
 
+#include <cstdint>
 #include <string>
 
 #include <nlohmann/json_fwd.hpp>
@@ -14,6 +15,12 @@ namespace lox {
 /// between ranks change no identity.
 inline constexpr int identity_version = 1;
 nlohmann::json identity_of(const Checkpoint& model);
+
+/// A checksum of names, dtypes, shapes and places.
+std::uint64_t table_checksum(const Checkpoint& model);
+
+/// A checksum of all that makes a job this one.
+std::string fingerprint_of(const nlohmann::json& identity);
 
 /// The first place where two values differ, as a sentence; empty if they are equal. `at` is how the value is
 /// called.

@@ -7,19 +7,34 @@
 
 namespace lox {
 
-/// Keeps two jobs from writing one output. The file says who holds it; a kernel lock on it says whether they
-/// still live, so that what a killed job left behind is no obstacle. The kernel's locks reach other nodes
-/// where the file system passes them on (NFS, Lustre mounted with flock).
+/// Keeps two jobs from writing one output. The file says who holds it; kernel locks on it say whether they
+/// still live, so that what a killed job left behind is no obstacle. Every rank of a job has a byte of the
+/// file: a new job gets in when all of them are free. The kernel's locks reach other nodes where the file
+/// system passes them on (NFS, Lustre mounted with flock).
+///
+///     byte      0        1        2       ...
+///               rank 0   rank 1   rank 2
 class OutputLock {
  public:
-  /// Throws Error(bad_input) naming host, pid and Slurm job of the holder if another job is at work.
+  /// For rank 0. Throws Error(bad_input) naming host, pid and Slurm job of the holder if any rank of another
+  /// job still lives, or if the file is not one of lox's.
   explicit OutputLock(const fs::path& file);
+  /// For another rank of the job whose rank 0 holds the lock and has written this `token` into it.
+  OutputLock(const fs::path& file, int rank, const std::string& token);
 
-  /// Who holds it now: one line for people, or nothing if nobody does.
+  /// Drawn for this lock: ranks know by it that they see the file of their own job.
+  const std::string& token() const { return token_; }
+  /// Whether the path still leads to the locked file: if not, the lock keeps nobody out.
+  bool stands() const;
+  /// Removes the file, still locked: who waits for it finds out that it has gone.
+  void remove();
+
+  /// Who holds it now: one line for people, or nothing if nobody does. Needs no permission to write.
   static std::optional<std::string> holder(const fs::path& file);
 
  private:
   File file_;
+  std::string token_;
 };
 
 }  // namespace lox

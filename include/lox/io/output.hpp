@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/base/anchor.hpp"
 #include "lox/io/checkpoint.hpp"
 #include "lox/io/lock.hpp"
+#include "lox/io/output_place.hpp"
 
 #include <memory>
 #include <optional>
@@ -12,35 +14,10 @@
 
 namespace lox {
 
-/// Where an output and what belongs to it lie.
-struct OutputPaths {
-  explicit OutputPaths(const fs::path& path);
-  fs::path sign() const {
-    return journal / "job.json";
-  }  ///< what is being done; the output's skeleton is whole
-  fs::path lock() const { return journal / "lock"; }
-  fs::path output;   ///< without a slash at its end
-  fs::path partial;  ///< "<output>.partial": it grows here until it is whole
-  fs::path journal;  ///< "<output>.journal": what of it is finished, and who is at work on it
-};
-
-/// What an output may replace, and what it must not touch.
-struct OutputRules {
-  bool overwrite = false;  ///< a finished output, or an unfinished one of another job, may be thrown away
-  std::vector<fs::path> inputs;  ///< neither one of them nor inside one, and none inside it
-};
-
-/// Throws Error(bad_input) unless `output` may be written: its folder exists and is writable, it does not
-/// exist itself (or may be replaced and looks like a model), and it is apart from the inputs.
-void check_output(const fs::path& output, const OutputRules& rules);
-
-/// Throws Error(io) if the file system of `output` has not the room that `bytes` more need.
-void check_space(const fs::path& output, std::uint64_t bytes);
-
 /// The life of an output, on rank 0. It grows as "<output>.partial", at its final size from the first moment,
-/// and gets its name when it is whole:
+/// and gets its name when it is whole. Its lock is held as long as this object lives.
 ///
-///     create ----------------> publish          a run that was killed is done again from the start
+///     create ----------------> publish -> close   a run that was killed is done again from the start
 ///     open -> (killed, open) -> publish -> close   its journal says what is finished
 ///        \____________________\-> discard
 class Output {
@@ -48,16 +25,20 @@ class Output {
   enum class State { fresh, resumed, published };
 
   /// A new one with the tensors and other files of `like`, whose bytes are still to be written. If it is
-  /// not published, it goes when this object does.
+  /// not published, it goes when this object does. `task`: for people who find it unfinished.
   static Output create(const fs::path& path, const OutputRules& rules, const Checkpoint& like,
-                       Space space = Space::reserved);
+                       const std::string& task, Space space = Space::reserved);
 
-  /// One with a journal: goes on with an unfinished output of the same `identity`, or makes a new one, its
-  /// other files copied from `like`. `notes` lie beside the identity, for `lox status`. Throws
+  /// One with a journal: goes on with an unfinished output of the same `identity`, or makes a new
+  /// one, its other files copied from `like`. `notes` lie beside the identity, for `lox status`. Throws
   /// Error(bad_input) if another job is at work on it, or if the unfinished one has another identity, naming
   /// the difference. What is unfinished stays when this object goes.
   static Output open(const fs::path& path, const OutputRules& rules, const Checkpoint& like,
                      const nlohmann::json& identity, const nlohmann::json& notes);
+
+  /// The lock for the ranks that have no Output: as long as one of them lives, no other job gets at the
+  /// output. On rank 0 `output` is given and nothing is returned. Collective.
+  static std::optional<OutputLock> join(const Comm& comm, const fs::path& path, const Output* output);
 
   Output(Output&& other) noexcept;
   Output& operator=(Output&& other) noexcept;
@@ -69,7 +50,9 @@ class Output {
   /// The partial; tensors and other files in the order of `like`.
   const Checkpoint& table() const { return table_; }
 
-  /// Gives the partial its name, durably. What stood there is moved aside first and removed after.
+  /// Gives the partial its name, durably. What stands there goes only if --overwrite named it when the output
+  /// was opened. Throws Error(bad_input) if something else has come in between: that stays, and so does the
+  /// partial.
   void publish();
   /// Removes the journal: there is nothing to go on with.
   void close();
@@ -77,11 +60,23 @@ class Output {
   void discard();
 
  private:
-  explicit Output(const fs::path& path) : paths_(path) {}
+  Output(const fs::path& path, const OutputRules& rules);
+  void check_place(const OutputRules& rules);
+  void make(const Checkpoint& like, const nlohmann::json& identity, const nlohmann::json& notes, Space space);
+  template <class Check>
+  void refuse_or(Check check);
+  void leave();
+  void restore_replaced();
+  void set_aside();
+  [[noreturn]] void refuse_what_came();
+
   OutputPaths paths_;
   State state_ = State::fresh;
   Checkpoint table_;
   std::unique_ptr<OutputLock> lock_;
+  std::optional<Anchor> partial_;
+  std::optional<Anchor> named_;  ///< what --overwrite may take away
+  bool made_journal_ = false;
   bool temporary_ = false;  ///< to be removed with this object
 };
 
@@ -90,7 +85,7 @@ std::optional<nlohmann::json> unfinished_identity(const fs::path& output);
 
 /// What is known of an output from outside.
 struct OutputStatus {
-  enum class State { absent, unfinished, finished };
+  enum class State { absent, unfinished, there };  ///< there: whose it is, its report says
   State state = State::absent;
   nlohmann::json notes;  ///< of an unfinished one
   std::string holder;    ///< the job at work on it, if one is

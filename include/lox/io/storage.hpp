@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/base/anchor.hpp"
 #include "lox/io/checkpoint.hpp"
 
 #include <cstddef>
@@ -7,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 
 namespace lox {
@@ -28,11 +30,12 @@ class Storage {
   virtual void sync(const Extent& extent) = 0;
 };
 
-/// The files of a checkpoint, opened on first use. `checkpoint` must outlive it.
+/// The files of a checkpoint, opened on first use. `checkpoint` must outlive it. For writing, they are those
+/// that stood there when the storage was made: another output that takes their place is not touched.
 class FileStorage final : public Storage {
  public:
   enum class Access { read, write };
-  FileStorage(const Checkpoint& checkpoint, Access access) : checkpoint_(checkpoint), access_(access) {}
+  FileStorage(const Checkpoint& checkpoint, Access access);
 
   void read(const TensorInfo& tensor, std::uint64_t first, std::span<std::byte> to) override;
   void read(const Extent& extent, std::uint64_t first, std::span<std::byte> to) override;
@@ -42,19 +45,21 @@ class FileStorage final : public Storage {
 
  private:
   std::shared_ptr<File> file(int index);
+  File open_to_write(const fs::path& path) const;
   const Checkpoint& checkpoint_;
   Access access_;
+  std::optional<Anchor> place_;  ///< for writing
   std::mutex mutex_;
   std::map<int, std::shared_ptr<File>> files_;
 };
 
 /// Fills bytes from position `first` on of what is copied.
 using ReadBytes = std::function<void(std::uint64_t first, std::span<std::byte> to)>;
-/// Sees bytes that have been written from position `first` on.
-using SeeBytes = std::function<void(std::uint64_t first, std::span<const std::byte> bytes)>;
+/// Bytes that are copied at once.
+inline constexpr std::uint64_t copy_piece = std::uint64_t{32} << 20;
 
-/// Copies bytes [first, last) of a place, in pieces of 32 MiB.
+/// Copies bytes [first, last) of a place, piece by piece.
 void copy_bytes(const ReadBytes& read, Storage& to, const Extent& target, std::uint64_t first,
-                std::uint64_t last, const SeeBytes& written = {});
+                std::uint64_t last);
 
 }  // namespace lox

@@ -46,6 +46,13 @@ struct RunTotals {
   int ranks = 1;
 };
 
+/// What tells that an output is the one that a report is of.
+struct Proof {
+  std::string fingerprint;  ///< of the job and its inputs (io/identity)
+  std::uint64_t table = 0;  ///< of the output: its table_checksum, and
+  std::uint64_t bytes = 0;  ///< of all its tensors
+};
+
 /// What was done, and how well: what docs/usage.md calls the report.
 struct Report {
   std::string lox;             ///< version
@@ -55,6 +62,7 @@ struct Report {
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;
   RunTotals run;
+  Proof proof;
   std::vector<TensorEntry> tensors;
 };
 
@@ -62,5 +70,9 @@ struct Report {
 /// edits.
 Report make_report(nlohmann::ordered_json job, const Checkpoint& model, const std::vector<Record>& records,
                    const RunTotals& run, std::size_t target = 0);
+
+/// Whether the report is of this output: another model has another table, a job that did not finish has no
+/// report.
+bool is_of(const Report& report, const Checkpoint& output);
 
 }  // namespace lox

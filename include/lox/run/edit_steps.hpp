@@ -21,7 +21,7 @@ class EditSteps final : public LocalSteps, public GridSteps {
   void read(Parcel& parcel) override;
   bool solve(Parcel& parcel) override;
   void write(Parcel& parcel) override;
-  void commit(const std::vector<Record>& records) override;
+  void commit(std::vector<Record>& records) override;
   Record solve_together(const Item& item) override;
 
   /// Where the time of the items that all ranks solved together went, on this rank.

@@ -7,12 +7,6 @@
 
 namespace lox {
 
-/// Some rows of a matrix.
-struct RowRange {
-  Index first = 0;
-  Index count = 0;
-};
-
 /// Solves matrices by all ranks together. Each rank reads contiguous slabs of rows, band by band, which are
 /// dealt to the process grid; no rank ever holds a whole matrix.
 class GridSolver {

@@ -55,18 +55,36 @@ struct Piece {
   std::uint64_t xxh3 = 0;
 };
 
+/// Bytes of a piece that share a page of the target's file with something else (io/pages). They wait in a
+/// file of the journal, `run` and `rank` being part of its name, until rank 0 puts all of them in place.
+struct Edge {
+  int target = 0;
+  int tensor = 0;
+  std::uint64_t first = 0;  ///< in the tensor
+  std::uint64_t bytes = 0;
+  std::uint64_t xxh3 = 0;
+  int run = 0;
+  int rank = 0;
+  std::uint64_t at = 0;          ///< where in that file
+  std::vector<std::byte> waits;  ///< the bytes themselves, until they are in the file
+};
+
 /// What became of one work item: a line of the journal, a part of the report.
 struct Record {
   RecordKey key;
   Spectrum spectrum;
   std::vector<Edit> edits;  ///< by target; none if nothing was edited
   Timing timing;
-  std::vector<Piece> pieces;  ///< all that was written of the item
+  std::vector<Piece> pieces;  ///< all that was written of the item, edges included
+  std::vector<Edge> edges;
 };
 
 nlohmann::json pieces_to_json(const std::vector<Piece>& pieces);
 /// Throws nlohmann::json::exception if the text is something else.
 std::vector<Piece> pieces_from_json(const nlohmann::json& json);
+
+nlohmann::json edges_to_json(const std::vector<Edge>& edges);
+std::vector<Edge> edges_from_json(const nlohmann::json& json);
 
 nlohmann::json record_to_json(const Record& record);
 /// Throws nlohmann::json::exception or Error(bad_input) if the text is not a record.

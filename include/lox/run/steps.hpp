@@ -31,7 +31,7 @@ class LocalSteps {
   virtual void write(Parcel& parcel) = 0;
   /// All that was written so far is on disk when it returns, and `records` vouch for it after that. Writer's
   /// thread.
-  virtual void commit(const std::vector<Record>& records) = 0;
+  virtual void commit(std::vector<Record>& records) = 0;
 };
 
 /// What a task does with an item that all ranks solve together.

@@ -32,8 +32,10 @@ class Target {
   /// rows, where the method is full; else it is not looked at.
   EditSummary apply(const Item& item, const Solved& solved, Index first, std::span<std::byte> rows,
                     std::span<const float> delta) const;
-  /// Writes rows from `first` on; what was written, with its checksum.
-  Piece write(const MatrixRef& matrix, Index first, std::span<const std::byte> rows);
+  /// Writes rows from `first` on, and notes them in `record`. This process alone writes the rows `mine` of
+  /// the matrix; what shares a page with other rows or tensors becomes an edge of the record.
+  void write(const MatrixRef& matrix, RowRange mine, Index first, std::span<const std::byte> rows,
+             Record& record);
   /// Copies a whole tensor of the leading model.
   void copy(const Item& item, const ReadBytes& read, Record& record);
   /// All that was written since the last time is on disk when it returns.
@@ -41,6 +43,8 @@ class Target {
 
  private:
   const TensorInfo& tensor(const MatrixRef& matrix) const;
+  void put(int tensor, std::uint64_t from, std::uint64_t to, std::uint64_t first,
+           std::span<const std::byte> bytes, Record& record);
   int number_;
   const Checkpoint& table_;
   Storage& storage_;

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+#include "lox/io/output_place.hpp"
+
+#include "lox/base/error.hpp"
+#include "lox/base/units.hpp"
+#include "lox/io/checkpoint.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <unistd.h>
+
+namespace lox {
+namespace {
+
+fs::path without_slash(const fs::path& path) {
+  return path.has_filename() ? path : path.parent_path();
+}
+fs::path with_ending(fs::path path, const char* ending) {
+  path += ending;
+  return path;
+}
+
+/// Whether `inner` is `outer` or below it. Both normal.
+bool is_within(const fs::path& inner, const fs::path& outer) {
+  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+}
+
+/// Overwriting removes a whole tree: only what looks like a model may go.
+bool may_be_replaced(const fs::path& output) {
+  if (format_of(output) != Format::safetensors_directory) return !fs::is_directory(output);
+  if (!fs::is_directory(output)) return false;
+  const auto entries = fs::directory_iterator(output);
+  return std::any_of(begin(entries), end(entries), [](const fs::directory_entry& entry) {
+    return entry.path().extension() == ".safetensors";
+  });
+}
+
+void check_folder(const fs::path& output) {
+  const fs::path folder = normal_path(output).parent_path();
+  if (!fs::is_directory(folder)) {
+    fail(ExitCode::bad_input, "{}: its folder {} does not exist; make it first", output, folder);
+  }
+  if (::access(folder.c_str(), W_OK | X_OK) != 0) {
+    fail(ExitCode::bad_input, "{}: no permission to write in {}: {}", output, folder, std::strerror(errno));
+  }
+}
+
+void check_apart(const OutputPaths& paths, const fs::path& input) {
+  const fs::path in = normal_path(input);
+  for (const fs::path& path : {paths.output, paths.partial, paths.journal}) {
+    const fs::path out = normal_path(path);
+    if (out != in && !is_within(out, in) && !is_within(in, out)) continue;
+    fail(ExitCode::bad_input, "{}: the output and the input {} {}; choose another place", path, input,
+         out == in ? "are the same" : "lie inside one another");
+  }
+}
+
+/// Whether lox makes files of this name in a journal.
+bool is_of_a_journal(const std::string& name) {
+  static constexpr std::array<std::string_view, 4> names{"lock", "job.json", "job.json.tmp", "replaced"};
+  return std::ranges::find(names, name) != names.end() || name.ends_with(".jsonl") ||
+         name.ends_with(".edges");
+}
+
+/// A folder that is not one of lox's is left alone, whatever it is called.
+void check_journal(const fs::path& journal) {
+  if (!is_there(journal)) return;
+  const auto refuse = [&](const fs::path& odd) {
+    fail(ExitCode::bad_input, "{}: is not a journal of lox; move it away, or choose another --output", odd);
+  };
+  if (!fs::is_directory(fs::symlink_status(journal))) refuse(journal);
+  for (const fs::directory_entry& entry : fs::directory_iterator(journal)) {
+    if (!is_of_a_journal(entry.path().filename().string())) refuse(entry.path());
+  }
+}
+
+}  // namespace
+
+bool is_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(fs::symlink_status(path, ignored));
+}
+
+void remove_tree(const fs::path& path) {
+  std::error_code error;
+  fs::remove_all(path, error);
+  if (error) fail(ExitCode::io, "{}: cannot remove: {}", path, error.message());
+}
+
+void clear_journal(const OutputPaths& paths) {
+  std::error_code ignored;
+  fs::remove(paths.sign(), ignored);  // first: a partial without it is never gone on with
+  std::vector<fs::path> own;
+  for (const fs::directory_entry& entry : fs::directory_iterator(paths.journal, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (is_of_a_journal(name) && entry.path() != paths.lock()) own.push_back(entry.path());
+  }
+  for (const fs::path& path : own) {
+    if (path == paths.replaced()) {
+      remove_tree(path);
+    } else {
+      fs::remove(path, ignored);
+    }
+  }
+}
+
+OutputPaths::OutputPaths(const fs::path& path)
+    : output(without_slash(path)),
+      partial(with_ending(output, ".partial")),
+      journal(with_ending(output, ".journal")) {}
+
+void check_output(const fs::path& output, const OutputRules& rules) try {
+  if (output.empty()) fail(ExitCode::bad_input, "the path of the output is empty");
+  const OutputPaths paths(output);
+  for (const fs::path& input : rules.inputs) check_apart(paths, input);
+  check_folder(paths.output);
+  check_journal(paths.journal);
+  if (!is_there(paths.output)) return;
+  if (!rules.overwrite) {
+    fail(ExitCode::bad_input, "{}: exists already; say --overwrite to replace it", paths.output);
+  }
+  if (!may_be_replaced(paths.output)) {
+    fail(ExitCode::bad_input,
+         "{}: exists and is not such a model; --overwrite does not remove it, do so by hand", paths.output);
+  }
+} catch (const fs::filesystem_error& error) {
+  fail(ExitCode::bad_input, "{}", error.what());
+}
+
+void check_space(const fs::path& output, std::uint64_t bytes) {
+  const std::uint64_t room = free_space(output);
+  // Headers, the journal and the report come on top.
+  const std::uint64_t needed = bytes + (std::uint64_t{16} << 20);
+  if (needed > room) {
+    fail(ExitCode::io,
+         "{}: the output needs {}, but its file system has {} free; free some, or choose another --output",
+         output, format_bytes(static_cast<double>(needed)), format_bytes(static_cast<double>(room)));
+  }
+}
+
+}  // namespace lox
