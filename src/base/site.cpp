@@ -84,6 +84,11 @@ Slurm slurm() {
   return job;
 }
 
+int launched_processes() {
+  // Of Open MPI's mpirun; of PMI, which MPICH and its kin use; of srun.
+  return std::max({1, variable<int>("OMPI_COMM_WORLD_SIZE"), variable<int>("PMI_SIZE"), slurm().step_tasks});
+}
+
 std::uint64_t node_memory() {
   return std::min({free_memory(), slurm_limit(), cgroup_limit(), std::uint64_t{1} << 50}) / 10 * 9;
 }

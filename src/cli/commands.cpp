@@ -5,6 +5,7 @@
 #include "lox/io/hdf5.hpp"
 #include "lox/linalg/libraries.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include <Eigen/Core>
@@ -14,17 +15,25 @@ namespace lox {
 
 const std::vector<Command>& commands() {
   static const std::vector<Command> table{
-      {"inspect", "list the tensors of a checkpoint", false, run_inspect},
-      {"convert", "safetensors to HDF5 and back, lossless", true, run_convert},
-      {"synth", "make one half of a synthetic pair of a model's shapes", true, run_synth},
-      {"plan", "what harden would do, from headers only", false, run_plan},
-      {"harden", "the main job: base and aligned in, hardened out", true, run_harden},
-      {"status", "how far an unfinished output is", false, run_status},
-      {"report", "show the report of a hardened model as a table", false, run_report},
-      {"verify", "check a hardened model by independent exact SVDs", true, run_verify},
-      {"help", "this text, the man page, or a job file to fill in", false, run_help},
+      {"inspect", "list the tensors of a checkpoint", run_inspect},
+      {"convert", "safetensors to HDF5 and back, lossless", nullptr, read_convert},
+      {"synth", "make one half of a synthetic pair of a model's shapes", nullptr, read_synth},
+      {"plan", "what harden would do, from headers only", run_plan},
+      {"harden", "the main job: base and aligned in, hardened out", nullptr, read_harden},
+      {"status", "how far an unfinished output is", run_status},
+      {"report", "show the report of a hardened model as a table", run_report},
+      {"verify", "check a hardened model by independent exact SVDs", nullptr, read_verify},
+      {"help", "this text, the man page, or a job file to fill in", run_help},
   };
   return table;
+}
+
+const Command& find_command(const std::string& name) {
+  const auto command = std::ranges::find(commands(), name, &Command::name);
+  if (command == commands().end()) {
+    fail(ExitCode::usage, "'{}' is not a command; see 'lox --help'", name);
+  }
+  return *command;
 }
 
 std::string program_help() {
