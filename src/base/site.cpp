@@ -80,6 +80,9 @@ Slurm slurm() {
   job.node_list = variable_text("SLURM_JOB_NODELIST");
   job.restarts = variable<int>("SLURM_RESTART_COUNT");
   job.step_tasks = variable<int>("SLURM_STEP_NUM_TASKS");
+  // Outside of a step, in a batch script, this is what the whole job may start.
+  if (job.step_tasks == 0 && !variable_text("SLURM_STEP_ID").empty())
+    job.step_tasks = variable<int>("SLURM_NTASKS");
   job.end_time = variable<double>("SLURM_JOB_END_TIME");
   return job;
 }

@@ -159,6 +159,32 @@ class OneRankIsWrong(StartTest):
         self.refuse(self.words("--bogus"), self.words("--absurd"), says=("rank 0", "--bogus"))
 
 
+class Singletons(StartTest):
+    """srun started several processes, and each sees a world of one: every task would do the same thing many times."""
+    ALONE = "OMPI_MCA_ess_singleton_isolated"
+
+    def start(self, words, **environment):
+        done = subprocess.run([LOX, *words], env={**os.environ, self.ALONE: "1", **environment}, cwd=self.directory,
+                              timeout=SECONDS, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def test_every_task(self):
+        before = self.names()
+        for words in (self.words(), ("convert", "base", "out"), ("synth", "out"),
+                      ("verify", "--base", "base", "--aligned", "aligned", "--hardened", "aligned")):
+            for environment in ({"SLURM_STEP_NUM_TASKS": "3"}, {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "3"}):
+                with self.subTest(words=words, environment=environment):
+                    self.assert_refused(self.start(words, **environment), "srun started 3 tasks", "world of 1")
+        self.assertEqual(self.names(), before)
+
+    def test_one_process_in_a_larger_job(self):
+        """A batch script's own process is in no step."""
+        for number, environment in enumerate(({"SLURM_NTASKS": "3"}, {"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "3"})):
+            with self.subTest(environment=environment):
+                result = self.start(("convert", "base", f"out-{number}", "--quiet"), **environment)
+                self.assertEqual((result.code, result.err), (0, ""))
+
+
 class WithoutMpi(LoxTest):
     """What needs no ranks starts no MPI: it works where MPI cannot start."""
 
