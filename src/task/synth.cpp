@@ -5,6 +5,7 @@
 #include "lox/base/half.hpp"
 #include "lox/base/random.hpp"
 #include "lox/base/simd.hpp"
+#include "lox/base/stop.hpp"
 #include "lox/io/output.hpp"
 #include "lox/io/safetensors.hpp"
 #include "lox/io/storage.hpp"
@@ -143,6 +144,8 @@ std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
     FileStorage storage(table, FileStorage::Access::write);
     std::uint64_t given = 0;  // tensors go to ranks by bytes, in order
     for (const TensorInfo& tensor : table.tensors) {
+      if (stop_urgency() > 0)
+        fail(ExitCode::stopped, "stopped by a signal; nothing is left behind, run it again");
       const auto owner = static_cast<int>(given * static_cast<std::uint64_t>(comm.size()) / (total + 1));
       given += tensor.extent.bytes;
       if (owner == comm.rank() && !options.headers_only) generator.write(tensor, storage);

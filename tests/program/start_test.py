@@ -1,15 +1,42 @@
 # SPDX-License-Identifier: MIT
 """The start of a job: all ranks run rank 0's, what is wrong on one of them ends all, and no file is in its way."""
+import contextlib
 import os
+import signal
 import subprocess
 import tempfile
+import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import numpy as np
+
+import checkpoint
+import reference
 from program import LOX, MPIEXEC, LoxTest, Result
 
-USAGE, BAD_INPUT = 2, 3
+USAGE, BAD_INPUT, STOPPED = 2, 3, 75
 SECONDS = 15  # in which a job that cannot start must be over, on a busy machine
+
+
+def open_files(pid):
+    names = []
+    with contextlib.suppress(FileNotFoundError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                names.append(os.readlink(link))
+    return names
+
+
+def wait_for(condition, seconds=60):
+    """What `condition` returns, once that is true."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(0.02)
+    return found
 
 
 class StartTest(LoxTest):
@@ -183,6 +210,54 @@ class Singletons(StartTest):
             with self.subTest(environment=environment):
                 result = self.start(("convert", "base", f"out-{number}", "--quiet"), **environment)
                 self.assertEqual((result.code, result.err), (0, ""))
+
+
+class Signals(StartTest):
+    """SIGTERM to every rank in the middle of a task that cannot be resumed: one line, and nothing is left behind."""
+
+    def stop(self, words, begun, ranks):
+        before = self.names()
+        command = [MPIEXEC, "--oversubscribe", "-n", str(ranks), LOX, *words] if ranks else [LOX, *words]
+        with tempfile.TemporaryDirectory(prefix="ompi-", ignore_cleanup_errors=True) as session:
+            environment = dict(os.environ, OMPI_MCA_orte_tmpdir_base=session)
+            job = subprocess.Popen(command, cwd=self.directory, env=environment, text=True, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+            pids = wait_for(lambda: self.pids_at_work(job, ranks or 1, begun))
+            for pid in pids:
+                os.kill(pid, signal.SIGTERM)
+            out, err = job.communicate(timeout=60)
+        self.assert_refused(Result(job.returncode, out, err), "stopped by a signal", code=STOPPED)
+        self.assertEqual(self.names(), before)
+
+    def pids_at_work(self, job, count, begun):
+        """The processes of the ranks, once all have `begun`."""
+        self.assertIsNone(job.poll(), "over too soon")
+        family = [job.pid, *map(int, Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split())]
+        pids = [pid for pid in family if os.readlink(f"/proc/{pid}/exe") == os.path.realpath(LOX)]
+        return pids if len(pids) == count and all(begun(pid) for pid in pids) else None
+
+    def test_synth(self):
+        def begun(pid):
+            return any("out.partial/model" in name for name in open_files(pid))
+
+        for ranks in (0, 2):
+            with self.subTest(ranks=ranks):
+                self.stop(("synth", "out", "--shape", "llama-2-7b", "--layers", "2", "--role", "aligned"), begun, ranks)
+
+    def test_verify(self):
+        rng = np.random.default_rng(1)
+        pairs = {f"{i}.weight": reference.random_pair(rng, (768, 768)) for i in range(24)}
+        for side, name in enumerate(("base", "aligned")):
+            (self.directory / f"{name}.safetensors").write_bytes(
+                checkpoint.encode({tensor: pair[side] for tensor, pair in pairs.items()}))
+
+        def begun(pid):
+            return any("base.safetensors" in name for name in open_files(pid))
+
+        for ranks in (0, 2):
+            with self.subTest(ranks=ranks):
+                self.stop(("verify", "--base", "base.safetensors", "--aligned", "aligned.safetensors",
+                           "--hardened", "aligned.safetensors", "--sample", "0"), begun, ranks)
 
 
 class WithoutMpi(LoxTest):
