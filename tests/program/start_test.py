@@ -260,6 +260,18 @@ class Signals(StartTest):
                            "--hardened", "aligned.safetensors", "--sample", "0"), begun, ranks)
 
 
+class Resume(StartTest):
+    def test_the_same_inputs_written_otherwise(self):
+        """A path may be written in several ways; the job that was begun goes on."""
+        self.lox(*self.words("--quiet", "--time-limit", "1s"), code=STOPPED)
+        (self.directory / "link").symlink_to("aligned")
+        for base, aligned in (("./base", "aligned/"), ("base", self.directory / "aligned"), ("aligned/../base", "link")):
+            with self.subTest(base=base, aligned=aligned):
+                self.lox("harden", "--base", base, "--aligned", aligned, "--output", "out", "--quiet",
+                         "--time-limit", "1s", code=STOPPED)
+        self.lox("harden", "--base", "./base", "--aligned", "./aligned", "--output", "./out", "--quiet")
+
+
 class WithoutMpi(LoxTest):
     """What needs no ranks starts no MPI: it works where MPI cannot start."""
 
