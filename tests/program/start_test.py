@@ -260,6 +260,38 @@ class Signals(StartTest):
                            "--hardened", "aligned.safetensors", "--sample", "0"), begun, ranks)
 
 
+class Report(StartTest):
+    """A report that would take the place of a file of an input or of the output is refused before anything begins."""
+
+    def listing(self):
+        return {path: (path.lstat().st_mode, path.lstat().st_ino, path.read_bytes() if path.is_file() else None)
+                for path in sorted(self.directory.rglob("*"))}
+
+    def test_places(self):
+        os.symlink("base/config.json", self.directory / "link")
+        os.link(self.directory / "aligned/model.safetensors", self.directory / "hard")
+        before = self.listing()
+        for report, fact in (("base/model.safetensors", "input"), ("link", "config.json"),
+                             ("hard", "model.safetensors"), ("base/report.json", "input"), ("out", "output"),
+                             ("out.partial", "output"), ("out.partial/model.safetensors", "output"),
+                             ("out.journal/lock", "output"), ("aligned", "input"), (".", "folder")):
+            for ranks in (0, 2) if report == "link" else (0,):
+                with self.subTest(report=report, ranks=ranks):
+                    result = self.lox(*self.words("--report", report), ranks=ranks, code=BAD_INPUT)
+                    self.assert_refused(result, f"{report}: the report", fact, code=BAD_INPUT)
+                    self.assertTrue(self.listing() == before, "something has changed")
+
+    def test_an_unfinished_output_stays(self):
+        """Also where --overwrite would throw it away."""
+        self.lox(*self.words("--quiet", "--time-limit", "1s"), code=STOPPED)
+        before = self.listing()
+        for report in ("out.journal/job.json", "out.partial/config.json", "out.partial"):
+            with self.subTest(report=report):
+                result = self.lox(*self.words("--report", report, "--k", 3, "--overwrite"), code=BAD_INPUT)
+                self.assert_refused(result, f"{report}: the report", "output", code=BAD_INPUT)
+                self.assertTrue(self.listing() == before, "something has changed")
+
+
 class Resume(StartTest):
     def test_the_same_inputs_written_otherwise(self):
         """A path may be written in several ways; the job that was begun goes on."""
