@@ -47,6 +47,7 @@ ExitCode run_help(const Arguments& arguments) {
     fmt::print("{}", man_foot());
   } else if (markdown) {
     ask_all("markdown");
+    fmt::print("{}", markdown_exit_codes());
   } else if (job_file) {
     ask(find_command("harden"), {"--help-as", "job-file"});
   } else {

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 #include <Eigen/Core>
 #include <boost/version.hpp>
@@ -46,10 +47,17 @@ std::string program_help() {
   for (const Command& command : commands()) text += fmt::format("  {:10}{}\n", command.name, command.summary);
   text +=
       "\n  lox COMMAND --help    the options of a command\n"
-      "  lox --version         versions of lox and its libraries\n\n"
-      "Exit codes: 0 done, 1 internal error, 2 usage, 3 bad input, 4 not certified,\n"
-      "5 I/O or no space, 75 stopped early and resumable.\n";
-  return text;
+      "  lox --version         versions of lox and its libraries\n\n";
+  std::string line = "Exit codes:";
+  for (const ExitMeaning& exit : exit_meanings()) {
+    const bool last = &exit == &exit_meanings().back();
+    const std::string entry =
+        fmt::format("{} {}{}", static_cast<int>(exit.code), exit.name, last ? "." : ",");
+    const bool fits = line.size() + 1 + entry.size() <= 80;
+    if (!fits) text += std::exchange(line, "") + '\n';
+    line += (fits ? " " : "") + entry;
+  }
+  return text + line + '\n';
 }
 
 std::string program_version() {
