@@ -22,6 +22,22 @@ std::size_t utf8_length(std::string_view text, std::size_t at) {
 
 }  // namespace
 
+std::span<const ExitMeaning> exit_meanings() {
+  static constexpr ExitMeaning all[]{
+      {ExitCode::done, "done", "as it was asked; `status`: the output is finished"},
+      {ExitCode::internal, "internal error", "of lox or of a library that it uses"},
+      {ExitCode::usage, "usage", "an option makes no sense, or ranks were given different ones"},
+      {ExitCode::bad_input, "bad input",
+       "a file, a tensor, an output that exists; `status`: there is neither an output nor an unfinished one"},
+      {ExitCode::not_certified, "not certified",
+       "a residual above the tolerance; `verify`: the result is not what it should be"},
+      {ExitCode::io, "I/O error or no space", "a file cannot be read or written, or changed while lox ran"},
+      {ExitCode::stopped, "stopped early",
+       "by a signal or a time limit; `harden`: the same command goes on; `status`: unfinished"},
+  };
+  return all;
+}
+
 std::string printable(std::string_view text, std::size_t longest) {
   std::string out;
   for (std::size_t i = 0; i < text.size();) {

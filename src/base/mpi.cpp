@@ -36,8 +36,7 @@ void refuse_launcher_mismatch() {
   if (Comm::world().size() == 1 && tasks > 1) {
     fail(ExitCode::usage,
          "srun started {} tasks but MPI sees a world of 1: launcher and MPI do not match, and {} copies "
-         "would write "
-         "one output; use srun --mpi=pmix, or mpirun",
+         "would do the same work; use srun --mpi=pmix, or mpirun",
          tasks, tasks);
   }
 }

@@ -80,8 +80,16 @@ Slurm slurm() {
   job.node_list = variable_text("SLURM_JOB_NODELIST");
   job.restarts = variable<int>("SLURM_RESTART_COUNT");
   job.step_tasks = variable<int>("SLURM_STEP_NUM_TASKS");
+  // Outside of a step, in a batch script, this is what the whole job may start.
+  if (job.step_tasks == 0 && !variable_text("SLURM_STEP_ID").empty())
+    job.step_tasks = variable<int>("SLURM_NTASKS");
   job.end_time = variable<double>("SLURM_JOB_END_TIME");
   return job;
+}
+
+int launched_processes() {
+  // Of Open MPI's mpirun; of PMI, which MPICH and its kin use; of srun.
+  return std::max({1, variable<int>("OMPI_COMM_WORLD_SIZE"), variable<int>("PMI_SIZE"), slurm().step_tasks});
 }
 
 std::uint64_t node_memory() {

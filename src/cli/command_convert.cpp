@@ -9,7 +9,7 @@ namespace po = boost::program_options;
 
 namespace lox {
 
-ExitCode run_convert(const Arguments& arguments) {
+Request read_convert(const Arguments& arguments) {
   Options options("convert", "SRC DST [--overwrite]",
                   "Writes a checkpoint in the format that DST's name asks for: *.h5 or *.hdf5 is\n"
                   "HDF5, *.safetensors one file, anything else a directory. Nothing is lost: there\n"
@@ -22,16 +22,19 @@ ExitCode run_convert(const Arguments& arguments) {
   options.add_positional("SRC");
   options.add_positional("DST");
   po::variables_map values;
-  if (!options.parse(arguments, values)) return ExitCode::done;
-  const Comm comm = Comm::world();
-  const Log log(comm.is_root() && !quiet ? Log::Level::all : Log::Level::silent);
-  const Timer start;
+  if (!options.read(arguments, values)) return {options.help_text(), options.asked(values), nullptr};
+  const fs::path source = values["SRC"].as<std::string>();
   const fs::path target = values["DST"].as<std::string>();
-  const auto bytes = static_cast<double>(convert(comm, values["SRC"].as<std::string>(), target, overwrite));
-  const double seconds = start.seconds();
-  log.info("wrote {}: {} in {}, {}/s", target, format_bytes(bytes), format_seconds(seconds),
-           format_bytes(bytes / std::max(seconds, 1e-3)));
-  return ExitCode::done;
+  const auto work = [=](const Comm& comm) {
+    const Log log(comm.is_root() && !quiet ? Log::Level::all : Log::Level::silent);
+    const Timer start;
+    const auto bytes = static_cast<double>(convert(comm, source, target, overwrite));
+    const double seconds = start.seconds();
+    log.info("wrote {}: {} in {}, {}/s", target, format_bytes(bytes), format_seconds(seconds),
+             format_bytes(bytes / std::max(seconds, 1e-3)));
+    return ExitCode::done;
+  };
+  return {"", options.asked(values), work};
 }
 
 }  // namespace lox

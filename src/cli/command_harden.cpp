@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include "lox/base/log.hpp"
-#include "lox/base/mpi.hpp"
 #include "lox/cli/job_options.hpp"
 #include "lox/task/harden.hpp"
 
@@ -8,7 +7,7 @@ namespace po = boost::program_options;
 
 namespace lox {
 
-ExitCode run_harden(const Arguments& arguments) {
+Request read_harden(const Arguments& arguments) {
   Options options("harden", "--base B --aligned A --output O [options]",
                   "Adds coef times the top-k singular part of A - B to A, matrix by matrix, and\n"
                   "writes the result to O with a report beside it. The same command goes on with\n"
@@ -18,14 +17,15 @@ ExitCode run_harden(const Arguments& arguments) {
   JobOptions job;
   job.add_to(options);
   po::variables_map values;
-  if (!options.parse(arguments, values)) return ExitCode::done;
+  if (!options.read(arguments, values)) return {options.help_text(), options.asked(values), nullptr};
   job.finish();
-  const Comm comm = Comm::world();
-  refuse_launcher_mismatch();
-  const Log::Level level = !comm.is_root() ? Log::Level::silent
-                           : job.quiet     ? Log::Level::warnings
-                                           : Log::Level::all;
-  return harden(comm, job.job, Log(level));
+  const auto work = [job](const Comm& comm) {
+    const Log::Level level = !comm.is_root() ? Log::Level::silent
+                             : job.quiet     ? Log::Level::warnings
+                                             : Log::Level::all;
+    return harden(comm, job.job, Log(level));
+  };
+  return {"", options.asked(values), work};
 }
 
 }  // namespace lox

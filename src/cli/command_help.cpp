@@ -10,8 +10,14 @@ namespace lox {
 namespace {
 
 /// Each command tells of itself, since only it knows its options.
+ExitCode ask(const Command& command, const Arguments& arguments) {
+  if (command.run != nullptr) return command.run(arguments);
+  fmt::print("{}", command.read(arguments).help);
+  return ExitCode::done;
+}
+
 void ask_all(const char* form) {
-  for (const Command& command : commands()) command.run({"--help-as", form});
+  for (const Command& command : commands()) ask(command, {"--help-as", form});
 }
 
 }  // namespace
@@ -30,7 +36,7 @@ ExitCode run_help(const Arguments& arguments) {
   const auto named = [&](const Command& command) { return arguments[0] == command.name; };
   if (arguments.size() == 1) {
     const auto command = std::ranges::find_if(commands(), named);
-    if (command != commands().end()) return command->run({"--help"});
+    if (command != commands().end()) return ask(*command, {"--help"});
   }
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;
@@ -41,8 +47,9 @@ ExitCode run_help(const Arguments& arguments) {
     fmt::print("{}", man_foot());
   } else if (markdown) {
     ask_all("markdown");
+    fmt::print("{}", markdown_exit_codes());
   } else if (job_file) {
-    run_harden({"--help-as", "job-file"});
+    ask(find_command("harden"), {"--help-as", "job-file"});
   } else {
     fmt::print("{}", program_help());
   }

@@ -10,7 +10,7 @@ namespace po = boost::program_options;
 
 namespace lox {
 
-ExitCode run_synth(const Arguments& arguments) {
+Request read_synth(const Arguments& arguments) {
   std::string names;
   for (const ModelShape& shape : model_shapes()) names += (names.empty() ? "" : ", ") + shape.name;
   Options options("synth", "DST --shape NAME [options]",
@@ -34,18 +34,21 @@ ExitCode run_synth(const Arguments& arguments) {
   options.add({.name = "quiet", .brief = "say nothing unless it fails"}, quiet);
   options.add_positional("DST");
   po::variables_map values;
-  if (!options.parse(arguments, values)) return ExitCode::done;
+  if (!options.read(arguments, values)) return {options.help_text(), options.asked(values), nullptr};
   if (role != "base" && role != "aligned") {
     fail(ExitCode::usage, "--role '{}' is neither base nor aligned", role);
   }
   synth.aligned = role == "aligned";
   synth.target = values["DST"].as<std::string>();
-  const Comm comm = Comm::world();
-  const Log log(comm.is_root() && !quiet ? Log::Level::all : Log::Level::silent);
-  const std::uint64_t bytes = synthesise(comm, synth);
-  log.info("wrote {}: the {} half of a {} pair, {}", synth.target, role, synth.shape,
-           format_bytes(static_cast<double>(bytes)));
-  return ExitCode::done;
+  static_cast<void>(model_shape(synth.shape));  // a name that is not known is refused here
+  const auto work = [=](const Comm& comm) {
+    const Log log(comm.is_root() && !quiet ? Log::Level::all : Log::Level::silent);
+    const std::uint64_t bytes = synthesise(comm, synth);
+    log.info("wrote {}: the {} half of a {} pair, {}", synth.target, role, synth.shape,
+             format_bytes(static_cast<double>(bytes)));
+    return ExitCode::done;
+  };
+  return {"", options.asked(values), work};
 }
 
 }  // namespace lox

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include "lox/base/log.hpp"
-#include "lox/base/mpi.hpp"
 #include "lox/cli/options.hpp"
 #include "lox/plan/job.hpp"
 #include "lox/task/verify.hpp"
@@ -9,7 +8,7 @@ namespace po = boost::program_options;
 
 namespace lox {
 
-ExitCode run_verify(const Arguments& arguments) {
+Request read_verify(const Arguments& arguments) {
   Options options("verify", "--base B --aligned A --hardened H [options]",
                   "Checks a hardened model without trusting the run that made it: every entry of\n"
                   "sampled matrices against an edit formed anew in double precision, copied tensors\n"
@@ -33,13 +32,14 @@ ExitCode run_verify(const Arguments& arguments) {
               sample);
   options.add({.name = "quiet", .brief = "say nothing but what is wrong"}, quiet);
   po::variables_map values;
-  if (!options.parse(arguments, values)) return ExitCode::done;
+  if (!options.read(arguments, values)) return {options.help_text(), options.asked(values), nullptr};
   if (job.output.empty()) fail(ExitCode::usage, "--hardened is missing: the checkpoint to check");
   if (sample < 0) fail(ExitCode::usage, "--sample {} is negative", sample);
   check_job(job);
-  const Comm comm = Comm::world();
-  refuse_launcher_mismatch();
-  return verify(comm, job, sample, Log(comm.is_root() && !quiet ? Log::Level::all : Log::Level::silent));
+  const auto work = [=](const Comm& comm) {
+    return verify(comm, job, sample, Log(comm.is_root() && !quiet ? Log::Level::all : Log::Level::silent));
+  };
+  return {"", options.asked(values), work};
 }
 
 }  // namespace lox

@@ -5,7 +5,9 @@
 #include "lox/io/hdf5.hpp"
 #include "lox/linalg/libraries.hpp"
 
+#include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 #include <Eigen/Core>
 #include <boost/version.hpp>
@@ -14,17 +16,25 @@ namespace lox {
 
 const std::vector<Command>& commands() {
   static const std::vector<Command> table{
-      {"inspect", "list the tensors of a checkpoint", false, run_inspect},
-      {"convert", "safetensors to HDF5 and back, lossless", true, run_convert},
-      {"synth", "make one half of a synthetic pair of a model's shapes", true, run_synth},
-      {"plan", "what harden would do, from headers only", false, run_plan},
-      {"harden", "the main job: base and aligned in, hardened out", true, run_harden},
-      {"status", "how far an unfinished output is", false, run_status},
-      {"report", "show the report of a hardened model as a table", false, run_report},
-      {"verify", "check a hardened model by independent exact SVDs", true, run_verify},
-      {"help", "this text, the man page, or a job file to fill in", false, run_help},
+      {"inspect", "list the tensors of a checkpoint", run_inspect},
+      {"convert", "safetensors to HDF5 and back, lossless", nullptr, read_convert},
+      {"synth", "make one half of a synthetic pair of a model's shapes", nullptr, read_synth},
+      {"plan", "what harden would do, from headers only", run_plan},
+      {"harden", "the main job: base and aligned in, hardened out", nullptr, read_harden},
+      {"status", "how far an unfinished output is", run_status},
+      {"report", "show the report of a hardened model as a table", run_report},
+      {"verify", "check a hardened model by independent exact SVDs", nullptr, read_verify},
+      {"help", "this text, the man page, or a job file to fill in", run_help},
   };
   return table;
+}
+
+const Command& find_command(const std::string& name) {
+  const auto command = std::ranges::find(commands(), name, &Command::name);
+  if (command == commands().end()) {
+    fail(ExitCode::usage, "'{}' is not a command; see 'lox --help'", name);
+  }
+  return *command;
 }
 
 std::string program_help() {
@@ -37,10 +47,17 @@ std::string program_help() {
   for (const Command& command : commands()) text += fmt::format("  {:10}{}\n", command.name, command.summary);
   text +=
       "\n  lox COMMAND --help    the options of a command\n"
-      "  lox --version         versions of lox and its libraries\n\n"
-      "Exit codes: 0 done, 1 internal error, 2 usage, 3 bad input, 4 not certified,\n"
-      "5 I/O or no space, 75 stopped early and resumable.\n";
-  return text;
+      "  lox --version         versions of lox and its libraries\n\n";
+  std::string line = "Exit codes:";
+  for (const ExitMeaning& exit : exit_meanings()) {
+    const bool last = &exit == &exit_meanings().back();
+    const std::string entry =
+        fmt::format("{} {}{}", static_cast<int>(exit.code), exit.name, last ? "." : ",");
+    const bool fits = line.size() + 1 + entry.size() <= 80;
+    if (!fits) text += std::exchange(line, "") + '\n';
+    line += (fits ? " " : "") + entry;
+  }
+  return text + line + '\n';
 }
 
 std::string program_version() {

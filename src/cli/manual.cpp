@@ -61,6 +61,15 @@ std::string man_section(const Options& options) {
   return page + ".PP\nExample:\n.PP\n.nf\n" + roff(options.example()) + "\n.fi\n";
 }
 
+std::string man_exit_codes() {
+  std::string page;
+  for (const ExitMeaning& exit : exit_meanings()) {
+    page += fmt::format(".TP\n.B {}\n{}\n", static_cast<int>(exit.code),
+                        roff(sentence(fmt::format("{}: {}", exit.name, exit.meaning))));
+  }
+  return page;
+}
+
 std::string markdown_table(const Options& options) {
   const std::span<const Option> rows = told(options);
   if (rows.empty()) return "";
@@ -102,6 +111,14 @@ std::string job_file(const Options& options) {
 }
 
 }  // namespace
+
+std::string markdown_exit_codes() {
+  std::string table = "| code | name | meaning |\n| --- | --- | --- |\n";
+  for (const ExitMeaning& exit : exit_meanings()) {
+    table += fmt::format("| {} | {} | {} |\n", static_cast<int>(exit.code), exit.name, exit.meaning);
+  }
+  return fmt::format("<!-- exit codes -->\n{}<!-- end of exit codes -->\n", table);
+}
 
 std::string wrapped(std::string_view text, std::size_t width, std::string_view prefix) {
   std::string all;
@@ -172,28 +189,8 @@ std::string man_foot() {
   return R"(.SH SIGNALS
 SIGUSR1, SIGUSR2 and SIGTERM, to any rank, stop the job in good order; a second one drops what is in hand.
 .SH EXIT STATUS
-.TP
-.B 0
-Done.
-.TP
-.B 1
-Internal error.
-.TP
-.B 2
-Usage.
-.TP
-.B 3
-Bad input.
-.TP
-.B 4
-Not certified.
-.TP
-.B 5
-I/O error or no space.
-.TP
-.B 75
-Stopped early; the same command goes on.
-.SH ENVIRONMENT
+)" + man_exit_codes() +
+         R"(.SH ENVIRONMENT
 .TP
 .B OMP_NUM_THREADS
 Threads of a rank. Default: a fair share of the node's processors.

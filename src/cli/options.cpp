@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lox/cli/options.hpp"
 
-#include "lox/base/mpi.hpp"
+#include "lox/base/version.hpp"
 #include "lox/cli/manual.hpp"
 
 #include <algorithm>
@@ -24,12 +24,6 @@ void refuse_placeholders(std::string_view text, const std::string& where) {
     fail(ExitCode::usage, "{}: '{}' cannot stand in an option; write it otherwise", where,
          text.substr(at, end + 1 - at));
   }
-}
-
-bool is_root() {
-  int started = 0;
-  check_mpi(MPI_Initialized(&started), "MPI_Initialized");
-  return started == 0 || Comm::world().is_root();
 }
 
 }  // namespace
@@ -75,9 +69,7 @@ std::string Options::help() const {
 
 void Options::read_config_file(const std::string& path, po::variables_map& values) const {
   std::ifstream file(path);
-  if (!file) {  // every rank looks at the same file
-    throw SharedError(ExitCode::bad_input, to_line("{}: cannot open the job file", path));
-  }
+  if (!file) fail(ExitCode::bad_input, "{}: cannot open the job file", path);
   std::stringstream text;
   text << file.rdbuf();
   refuse_placeholders(text.view(), path);
@@ -88,7 +80,7 @@ void Options::read_config_file(const std::string& path, po::variables_map& value
   }
 }
 
-bool Options::parse(const Arguments& arguments, po::variables_map& values) {
+bool Options::read(const Arguments& arguments, po::variables_map& values) {
   for (const std::string& word : arguments) refuse_placeholders(word, "command line");
   po::options_description all;
   all.add(described_);
@@ -105,9 +97,7 @@ bool Options::parse(const Arguments& arguments, po::variables_map& values) {
         po::command_line_parser(arguments).options(all).positional(positions).style(style).run();
     po::store(words, values);
     if (values.contains("help") || values.contains("help-as")) {
-      const std::string text =
-          values.contains("help") ? help() : help_as(*this, values["help-as"].as<std::string>());
-      if (is_root()) fmt::print("{}", text);
+      help_text_ = values.contains("help") ? help() : help_as(*this, values["help-as"].as<std::string>());
       return false;
     }
     for (const po::option& word : words.options) {
@@ -125,6 +115,22 @@ bool Options::parse(const Arguments& arguments, po::variables_map& values) {
     if (!values.contains(name)) fail(ExitCode::usage, "{} is missing; see 'lox {} --help'", name, command_);
   }
   return true;
+}
+
+bool Options::parse(const Arguments& arguments, po::variables_map& values) {
+  const bool go_on = read(arguments, values);
+  fmt::print("{}", help_text_);
+  return go_on;
+}
+
+nlohmann::ordered_json Options::asked(const po::variables_map& values) const {
+  nlohmann::ordered_json all{{"the version of lox", version()}, {"the command", command_}};
+  all["--help"] = !help_text_.empty();
+  for (const std::string& name : positional_) {
+    all[name] = values.contains(name) ? values[name].as<std::string>() : "";
+  }
+  for (const auto& [name, value] : held_) all["--" + name] = value();
+  return all;
 }
 
 }  // namespace lox

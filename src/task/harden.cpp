@@ -16,6 +16,7 @@
 #include "lox/run/grid_pipeline.hpp"
 #include "lox/run/local_pipeline.hpp"
 #include "lox/task/pair.hpp"
+#include "lox/task/report_place.hpp"
 #include "lox/task/resume.hpp"
 #include "lox/task/session.hpp"
 
@@ -96,6 +97,7 @@ bool open_output(const Comm& comm, Prepared& prepared, const Log& log) {
       check_space(job.output, forecast(prepared.plan, prepared.pair.aligned, comm.size()).disk);
     }
     prepared.identity = identity_of_job(job, prepared.pair);
+    check_report(report_path(job), paths, {job.base, job.aligned});
     prepared.output =
         Output::open(job.output, {job.overwrite, {job.base, job.aligned}}, prepared.pair.aligned,
                      prepared.identity, {{"items", prepared.plan.items.size()}});

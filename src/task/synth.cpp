@@ -5,6 +5,7 @@
 #include "lox/base/half.hpp"
 #include "lox/base/random.hpp"
 #include "lox/base/simd.hpp"
+#include "lox/base/stop.hpp"
 #include "lox/io/output.hpp"
 #include "lox/io/pages.hpp"
 #include "lox/io/safetensors.hpp"
@@ -167,6 +168,8 @@ std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
     std::set<int> files;
     std::uint64_t given = 0;  // tensors go to ranks by bytes, in order
     for (std::size_t t = 0; t < table.tensors.size(); ++t) {
+      if (stop_urgency() > 0)
+        fail(ExitCode::stopped, "stopped by a signal; nothing is left behind, run it again");
       const TensorInfo& tensor = table.tensors[t];
       const auto owner = static_cast<int>(given * static_cast<std::uint64_t>(comm.size()) / (total + 1));
       given += tensor.extent.bytes;

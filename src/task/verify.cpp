@@ -4,6 +4,7 @@
 #include "lox/base/buffer.hpp"
 #include "lox/base/error.hpp"
 #include "lox/base/random.hpp"
+#include "lox/base/stop.hpp"
 #include "lox/io/storage.hpp"
 #include "lox/plan/plan.hpp"
 #include "lox/task/reference_edit.hpp"
@@ -273,7 +274,11 @@ ExitCode verify(const Comm& comm, const Job& job, std::int64_t sample, const Log
   together(comm, [&] {
     Verifier verifier(job, opened);
     int turn = 0;
-    const auto mine = [&] { return turn++ % comm.size() == comm.rank(); };
+    const auto mine = [&] {
+      if (stop_urgency() > 0)
+        fail(ExitCode::stopped, "stopped by a signal; nothing is decided, run it again");
+      return turn++ % comm.size() == comm.rank();
+    };
     for (const Item& item : choose(opened, sample)) {
       if (mine()) failures += verifier.check(item, counts);
     }

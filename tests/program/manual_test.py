@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Options are told once, by the program: docs/usage.md and jobs/harden.ini are what it prints, and that is whole.
+"""Options and exit codes are told once, by the program: docs/usage.md and jobs/harden.ini are what it prints, and that is whole.
 
     LOX=build/release/src/lox PYTHONPATH=tests/support python3 tests/program/manual_test.py --write
 
@@ -18,7 +18,8 @@ from program import LoxTest, run
 ROOT = Path(__file__).resolve().parents[2]
 USAGE = ROOT / "docs/usage.md"
 JOB_FILE = ROOT / "jobs/harden.ini"
-BLOCK = re.compile(r"<!-- options of (\w+) -->\n.*?<!-- end of options of \1 -->\n", re.DOTALL)
+ERROR_HEADER = ROOT / "include/lox/base/error.hpp"
+BLOCK = re.compile(r"<!-- (options of \w+|exit codes) -->\n.*?<!-- end of \1 -->\n", re.DOTALL)
 
 
 def commands():
@@ -58,7 +59,7 @@ class Page(unittest.TestCase):
         for command in commands():
             with self.subTest(command=command):
                 options = options_of(command)
-                rows = dict(re.findall(r"(?m)^\| `--([a-z-]+)[^`]*` \| (.*?) ?\|", blocks.get(command, "")))
+                rows = dict(re.findall(r"(?m)^\| `--([a-z-]+)[^`]*` \| (.*?) ?\|", blocks.get(f"options of {command}", "")))
                 if command == "plan":
                     harden = options_of("harden")
                     self.assertLessEqual(harden.items(), options.items())
@@ -68,6 +69,19 @@ class Page(unittest.TestCase):
                     if default:
                         self.assertEqual(rows[name], default)
         self.assertGreater(len(options_of("harden")), 15)
+
+    def test_exit_codes_are_those_of_the_program(self):
+        """In docs/usage.md, the help and the man page, by one name each."""
+        enum = re.search(r"enum class ExitCode[^{]*\{(.*?)\};", ERROR_HEADER.read_text(), re.DOTALL)[1]
+        codes = re.findall(r"(?m)^  \w+ = (\d+),", enum)
+        self.assertGreater(len(codes), 5)
+        rows = re.findall(r"(?m)^\| (\d+) \| ([^|]+) \| [^|]+ \|$", printed_blocks()["exit codes"])
+        self.assertEqual([code for code, _ in rows], codes)
+        text = " ".join(run("--help").out.split("Exit codes: ")[1].split())
+        self.assertEqual(text, ", ".join(f"{code} {name}" for code, name in rows) + ".")
+        page = run("help", "--man").out.split(".SH EXIT STATUS\n")[1].split(".SH ")[0]
+        told = [(code, name.lower()) for code, name in re.findall(r"(?m)^\.TP\n\.B (\d+)\n([^:\n]+): \S", page)]
+        self.assertEqual(told, [(code, name.lower()) for code, name in rows])
 
 
 class JobFile(LoxTest):

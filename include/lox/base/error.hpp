@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <filesystem>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -13,7 +14,7 @@
 
 namespace lox {
 
-/// What the program tells its caller; a contract with scripts (docs/usage.md).
+/// What the program tells its caller; a contract with scripts. exit_meanings() says what each means.
 enum class ExitCode : int {
   done = 0,
   internal = 1,
@@ -21,8 +22,17 @@ enum class ExitCode : int {
   bad_input = 3,
   not_certified = 4,
   io = 5,
-  stopped = 75,  ///< stopped early, resumable (EX_TEMPFAIL)
+  stopped = 75,  ///< EX_TEMPFAIL
 };
+
+/// All that is said of an exit code anywhere: in the help, the man page and docs/usage.md.
+struct ExitMeaning {
+  ExitCode code;
+  const char* name;
+  const char* meaning;  ///< in Markdown
+};
+/// All of them, by number.
+std::span<const ExitMeaning> exit_meanings();
 
 /// A failure with its facts in the text: one line naming file, tensor, fact and remedy. Caught in main only.
 class Error : public std::runtime_error {

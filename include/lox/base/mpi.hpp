@@ -25,8 +25,8 @@ class MpiSession {
   MpiSession& operator=(const MpiSession&) = delete;
 };
 
-/// Throws Error(usage) when srun started several tasks but MPI sees a world of one: N copies would write one
-/// output.
+/// Throws Error(usage) when srun started several tasks but MPI sees a world of one: N copies would do the
+/// same work, and write one output. Called once, before any command's work.
 void refuse_launcher_mismatch();
 
 /// A communicator by value; it does not own the handle. Methods marked collective must be called by all

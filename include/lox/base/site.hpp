@@ -15,6 +15,9 @@ struct Slurm {
 };
 Slurm slurm();
 
+/// How many processes the launcher that started this one says it started; 1 if there is none.
+int launched_processes();
+
 /// Bytes that all ranks of this node may use together: the limit of the Slurm job or the cgroup, else what is
 /// free, less a tenth for the system.
 std::uint64_t node_memory();

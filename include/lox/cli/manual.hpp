@@ -19,6 +19,9 @@ std::string plain(std::string_view markdown);
 /// each explained.
 std::string help_as(const Options& options, std::string_view form);
 
+/// The table of exit codes in docs/usage.md, between such marks.
+std::string markdown_exit_codes();
+
 /// What stands before and after the commands in the man page.
 std::string man_head();
 std::string man_foot();

@@ -3,6 +3,7 @@
 #include "lox/base/file.hpp"
 #include "lox/cli/command.hpp"
 
+#include <functional>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include <boost/program_options.hpp>
+#include <nlohmann/json.hpp>
 
 namespace lox {
 
@@ -34,6 +36,7 @@ class Options {
   template <class T>
   void add(Option option, T& to) {
     namespace po = boost::program_options;
+    held_.emplace_back(option.name, [&to] { return as_json(to); });
     if constexpr (std::is_same_v<T, bool>) {
       add_described(std::move(option), "", po::bool_switch(&to));
     } else if constexpr (std::is_same_v<T, fs::path>) {
@@ -51,8 +54,15 @@ class Options {
   /// the command line wins.
   void allow_config_file();
 
-  /// True if the command should go on; false if --help was asked for and has been printed (by rank 0).
+  /// Reads the words. True if the command should go on; false if help was asked for, which help_text() has.
+  bool read(const Arguments& arguments, boost::program_options::variables_map& values);
+  /// The same for a command of one process: prints the help that was asked for.
   bool parse(const Arguments& arguments, boost::program_options::variables_map& values);
+  /// What is to be printed where read() returned false.
+  const std::string& help_text() const { return help_text_; }
+  /// What was asked for: the program's version, the command, and what every option and every argument
+  /// without a name holds now, whether by the words, the job file or as its default.
+  nlohmann::ordered_json asked(const boost::program_options::variables_map& values) const;
 
   const std::string& command() const { return command_; }
   const std::string& synopsis() const { return synopsis_; }
@@ -65,6 +75,14 @@ class Options {
   const std::vector<std::pair<std::string, std::string>>& given() const { return given_; }
 
  private:
+  template <class T>
+  static nlohmann::ordered_json as_json(const T& value) {
+    if constexpr (std::is_same_v<T, fs::path>) {
+      return value.native();
+    } else {
+      return value;
+    }
+  }
   template <class Semantic>
   void add_valued(Option option, const std::string& held, Semantic* semantic) {
     const std::string fallback = option.fallback.empty() ? held : option.fallback;
@@ -81,6 +99,8 @@ class Options {
   std::string example_;
   boost::program_options::options_description described_;
   std::vector<Option> listed_;
+  std::vector<std::pair<std::string, std::function<nlohmann::ordered_json()>>> held_;
+  std::string help_text_;
   std::size_t of_job_ = 0;
   std::vector<std::string> positional_;
   std::vector<std::pair<std::string, std::string>> given_;

@@ -17,8 +17,8 @@ struct SynthOptions {
   bool headers_only = false;  ///< sparse files without weights, to plan with
 };
 
-/// Makes it; tensors are shared among the ranks. The same seed gives the same bytes on any ranks. Collective.
-/// Returns the bytes written by all ranks.
+/// Makes it; tensors are shared among the ranks. The same seed gives the same bytes on any ranks. Throws
+/// Error(stopped) on a signal, and leaves nothing. Collective. Returns the bytes written by all ranks.
 std::uint64_t synthesise(const Comm& comm, const SynthOptions& options);
 
 /// What that will cost on so many ranks.
