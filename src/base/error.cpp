@@ -43,7 +43,9 @@ std::string printable(std::string_view text, std::size_t longest) {
   for (std::size_t i = 0; i < text.size();) {
     if (out.size() >= longest) return out + "...";
     const auto byte = static_cast<unsigned char>(text[i]);
-    const std::size_t length = byte < 0x20 || byte == 0x7F ? 0 : utf8_length(text, i);
+    std::size_t length = byte < 0x20 || byte == 0x7F ? 0 : utf8_length(text, i);
+    // The control characters U+0080 to U+009F: terminals obey some of them.
+    if (length == 2 && byte == 0xC2 && static_cast<unsigned char>(text[i + 1]) < 0xA0) length = 0;
     if (length == 0) {
       out += fmt::format("\\x{:02x}", byte);
       ++i;

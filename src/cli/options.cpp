@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <fstream>
-#include <regex>
 #include <sstream>
 #include <string_view>
 
@@ -64,7 +63,12 @@ std::string Options::help() const {
   std::ostringstream text;
   text << "Usage: lox " << command_ << ' ' << synopsis_ << "\n\n" << text_ << "\n\n" << described_;
   text << "\nExample:\n" << example_ << "\n";
-  return std::regex_replace(text.str(), std::regex(" +\n"), "\n");  // Boost leaves spaces where it wraps
+  std::string lines;  // Boost leaves spaces where it wraps
+  for (const char c : text.str()) {
+    while (c == '\n' && lines.ends_with(' ')) lines.pop_back();
+    lines += c;
+  }
+  return lines;
 }
 
 void Options::read_config_file(const std::string& path, po::variables_map& values) const {

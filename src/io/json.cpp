@@ -103,6 +103,20 @@ void visit_json(std::string_view text, const JsonVisitor& visit) {
   nlohmann::json::sax_parse(text.begin(), text.end(), &walker);
 }
 
+nlohmann::json parse_json(std::string_view text) {
+  constexpr int deepest_value = 64;
+  const auto keep = [](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+    if (depth > deepest_value) throw JsonError("too deep");
+    return true;
+  };
+  try {
+    nlohmann::json json = nlohmann::json::parse(text, keep, false);
+    return json.is_discarded() ? nlohmann::json() : json;
+  } catch (const JsonError&) {
+    return {};
+  }
+}
+
 bool is_utf8(const std::string& text) {
   try {
     (void)nlohmann::json(text).dump();

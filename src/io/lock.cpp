@@ -3,6 +3,7 @@
 
 #include "lox/base/error.hpp"
 #include "lox/base/site.hpp"
+#include "lox/io/json.hpp"
 
 #include <array>
 #include <cerrno>
@@ -49,7 +50,7 @@ bool is_same_file(const File& file, const fs::path& path) {
 
 /// What the file says; empty if it is not a lock of lox.
 nlohmann::json text_of(const fs::path& path) {
-  const nlohmann::json json = nlohmann::json::parse(read_text(path, 1 << 16), nullptr, false);
+  const nlohmann::json json = parse_json(read_text(path, 1 << 16));
   return json.is_object() && json.contains("pid") ? json : nlohmann::json::object();
 }
 

@@ -2,6 +2,7 @@
 #include "lox/io/model_config.hpp"
 
 #include "lox/base/error.hpp"
+#include "lox/io/json.hpp"
 #include "lox/io/storage.hpp"
 
 #include <algorithm>
@@ -21,7 +22,7 @@ nlohmann::json read_config(const Checkpoint& model) {
   std::string text(config->extent.bytes, '\0');
   FileStorage storage(model, FileStorage::Access::read);
   storage.read(config->extent, 0, std::as_writable_bytes(std::span(text)));
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
+  const nlohmann::json json = parse_json(text);
   return json.is_object() ? json : nlohmann::json(nullptr);
 }
 

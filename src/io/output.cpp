@@ -3,6 +3,7 @@
 
 #include "lox/base/error.hpp"
 #include "lox/io/identity.hpp"
+#include "lox/io/json.hpp"
 #include "lox/io/storage.hpp"
 
 #include <unordered_map>
@@ -53,7 +54,7 @@ void copy_other_files(const Checkpoint& from, const Checkpoint& to) {
 json read_sign(const OutputPaths& paths) {
   std::error_code ignored;
   if (!fs::exists(paths.sign(), ignored)) return json::object();
-  const json sign = json::parse(read_text(paths.sign(), largest_sign), nullptr, false);
+  const json sign = parse_json(read_text(paths.sign(), largest_sign));
   return sign.is_object() ? sign : json::object();
 }
 

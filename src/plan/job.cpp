@@ -2,32 +2,13 @@
 #include "lox/plan/job.hpp"
 
 #include "lox/base/error.hpp"
+#include "lox/plan/patterns.hpp"
 
 #include <cmath>
-#include <regex>
 
 #include <nlohmann/json.hpp>
 
 namespace lox {
-namespace {
-
-void check_patterns(const std::vector<std::string>& patterns, const char* option) {
-  for (const std::string& pattern : patterns) {
-    // libstdc++ lets a repeat count overflow, and builds as many states as it says.
-    static const std::regex too_often("\\{[0-9,]*[0-9]{4}");
-    if (std::regex_search(pattern, too_often)) {
-      fail(ExitCode::usage, "{} '{}' repeats something 1000 times or more; use *", option, pattern);
-    }
-    try {
-      const std::regex regex(pattern);
-    } catch (const std::regex_error& error) {
-      fail(ExitCode::usage, "{} '{}' is not a regular expression: {}", option, pattern, error.what());
-    }
-  }
-}
-
-}  // namespace
-
 void check_job(const Job& job) {
   if (job.base.empty()) fail(ExitCode::usage, "--base is missing: the checkpoint before alignment");
   if (job.aligned.empty()) fail(ExitCode::usage, "--aligned is missing: the checkpoint after alignment");
@@ -46,8 +27,7 @@ void check_job(const Job& job) {
   if (!(job.solve.proof >= 0.01 && job.solve.proof <= 100)) {
     fail(ExitCode::usage, "--proof {} is not between 0.01 and 100", job.solve.proof);
   }
-  check_patterns(job.selection.include, "--include");
-  check_patterns(job.selection.exclude, "--exclude");
+  (void)Patterns(job.selection);
 }
 
 nlohmann::json job_parameters(const Job& job) {

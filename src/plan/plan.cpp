@@ -5,35 +5,17 @@
 #include "lox/base/units.hpp"
 #include "lox/linalg/dist_svd.hpp"
 #include "lox/plan/cost.hpp"
+#include "lox/plan/patterns.hpp"
 
 #include <algorithm>
 #include <functional>
 #include <map>
 #include <queue>
-#include <regex>
 #include <string>
 #include <tuple>
 
 namespace lox {
 namespace {
-
-/// The compiled patterns of a selection.
-class Patterns {
- public:
-  explicit Patterns(const Selection& selection) {
-    for (const std::string& pattern : selection.include) include_.emplace_back(pattern);
-    for (const std::string& pattern : selection.exclude) exclude_.emplace_back(pattern);
-  }
-  bool takes(const std::string& name) const {
-    const auto matches = [&](const std::regex& regex) { return std::regex_search(name, regex); };
-    const bool included = include_.empty() || std::any_of(include_.begin(), include_.end(), matches);
-    return included && std::none_of(exclude_.begin(), exclude_.end(), matches);
-  }
-
- private:
-  std::vector<std::regex> include_;
-  std::vector<std::regex> exclude_;
-};
 
 bool is_matrix(const TensorInfo& tensor) {
   return tensor.shape.size() >= 2 && tensor.elements() > 0;

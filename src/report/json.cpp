@@ -130,6 +130,10 @@ json report_to_json(const Report& report) {
             {"seconds", report.run.seconds},
             {"peak_rss_bytes", report.run.peak_rss_bytes},
             {"ranks", report.run.ranks},
+            {"proof",
+             {{"fingerprint", report.proof.fingerprint},
+              {"table", report.proof.table},
+              {"bytes", report.proof.bytes}}},
             {"rank_seconds",
              {{"solving", work.solving},
               {"waiting", work.waiting},
@@ -141,10 +145,6 @@ json report_to_json(const Report& report) {
               {"communication", work.grid.communication},
               {"orthonormalisation", work.grid.total - work.grid.products - work.grid.communication},
               {"redistribution", work.redistribution}}}}},
-          {"proof",
-           {{"fingerprint", report.proof.fingerprint},
-            {"table", report.proof.table},
-            {"bytes", report.proof.bytes}}},
           {"tensors", std::move(tensors)}};
 }
 
@@ -160,7 +160,7 @@ Report report_from_json(const json& from) {
   report.run.seconds = totals.at("seconds").get<double>();
   report.run.ranks = totals.at("ranks").get<int>();
   report.run.peak_rss_bytes = totals.at("peak_rss_bytes").get<std::uint64_t>();
-  if (const auto proof = from.find("proof"); proof != from.end()) {
+  if (const auto proof = totals.find("proof"); proof != totals.end()) {
     take(*proof, "fingerprint", report.proof.fingerprint);
     take(*proof, "table", report.proof.table);
     take(*proof, "bytes", report.proof.bytes);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "lox/plan/job.hpp"
 
+#include "lox/plan/patterns.hpp"
+
 #include <functional>
 #include <vector>
 
@@ -59,6 +61,30 @@ TEST(Job, NonsenseNamesTheOption) {
   refused([](Job& job) { job.solve.proof = 1e9; }, "--proof");
   refused([](Job& job) { job.selection.include = {"("}; }, "--include");
   refused([](Job& job) { job.selection.exclude = {"a{99999}"}; }, "--exclude");
+}
+
+TEST(Patterns, MatchAnywhereAndExcludeWins) {
+  const Patterns all(Selection{});
+  EXPECT_TRUE(all.takes("anything"));
+  const Patterns some(Selection{{"q_proj", "^lm_head\\.w"}, {"layers\\.1\\."}});
+  EXPECT_TRUE(some.takes("layers.0.q_proj.weight"));
+  EXPECT_FALSE(some.takes("layers.1.q_proj.weight"));
+  EXPECT_TRUE(some.takes("lm_head.weight"));
+  EXPECT_FALSE(some.takes("x.lm_head.weight"));
+  EXPECT_FALSE(some.takes("layers.0.k_proj.weight"));
+}
+
+/// Words that take other engines the stack, or for ever.
+TEST(Patterns, HostileWordsCostNothing) {
+  const std::string name = std::string(400'000, 'a') + ".weight";
+  EXPECT_TRUE(Patterns(Selection{{".*weight"}, {}}).takes(name));
+  EXPECT_FALSE(Patterns(Selection{{"(a*)*b"}, {}}).takes(name));
+  EXPECT_TRUE(Patterns(Selection{{std::string(900, '(') + "a" + std::string(900, ')')}, {}}).takes(name));
+  for (const std::string& pattern : {std::string(20'000, '('), std::string("(x{1,99}){1,99}{1,99}{1,99}"),
+                                     std::string("(q){1,77777777777777777777}"), std::string("(a)\\1"),
+                                     std::string("a(?=b)"), std::string("\xff")}) {
+    testing::expect_error(ExitCode::usage, [&] { Patterns(Selection{{pattern}, {}}); }, {"--include"});
+  }
 }
 
 }  // namespace

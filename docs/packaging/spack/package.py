@@ -28,6 +28,7 @@ class Lox(CMakePackage):
     depends_on("fmt@9:")
     depends_on("nlohmann-json@3:")
     depends_on("xxhash")
+    depends_on("re2")
     depends_on("googletest +gmock", when="+tests")
     depends_on("benchmark", when="+tests")
     depends_on("python@3.9:", type="build", when="+tests")

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
 namespace lox {
 
 /// One step through a JSON text.
@@ -30,6 +32,9 @@ struct JsonError : std::runtime_error {
 /// Walks through a JSON text that nobody vouches for, without building it in memory. Throws JsonError if it
 /// is not JSON in UTF-8, has a key twice in one object, or is nested more than 16 deep.
 void visit_json(std::string_view text, const JsonVisitor& visit);
+
+/// A JSON value from a text that nobody vouches for; null if it is not JSON or nested more than 64 deep.
+nlohmann::json parse_json(std::string_view text);
 
 bool is_utf8(const std::string& text);
 
