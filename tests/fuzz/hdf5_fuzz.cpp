@@ -26,10 +26,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         const Checkpoint model = open_hdf5(file.path());
         const Checkpoint again = Checkpoint::from_text(model.to_text());
         fuzz::expect(again.tensors.size() == model.tensors.size(), "the table survives its broadcast");
-        for (const OtherFile& file : model.other_files) {
-          check_other_file_name(file.name, file.path());
-          fuzz::expect(file.extent.offset <= size && file.extent.bytes <= size - file.extent.offset,
-                       "a other file lies in the file");
+        for (const OtherFile& other : model.other_files) {
+          check_other_file_name(other.name, file.path());
+          fuzz::expect(other.extent.offset <= size && other.extent.bytes <= size - other.extent.offset,
+                       "another file lies in the file");
         }
         for (const Shard& shard : model.shards) {
           check_other_file_name(shard.name, file.path());
