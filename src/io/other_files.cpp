@@ -27,6 +27,24 @@ OtherFile describe(const fs::path& path, const std::string& name, int file) {
   return {name, {file, 0, fs::file_size(path)}};
 }
 
+bool is_below(const fs::path& path, const fs::path& folder) {
+  return std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first == folder.end();
+}
+
+/// A link may lead about in the model's folder, or into the blobs of the download cache that it is part of
+/// (repo/snapshots/x/config.json -> repo/blobs/y). What else it leads to is no part of a model, and perhaps
+/// secret.
+void check_link(const fs::path& link, const fs::path& directory) {
+  const fs::path target = fs::canonical(link);
+  const fs::path model = fs::canonical(directory);
+  const fs::path blobs = target.parent_path();
+  if (is_below(target, model) || (blobs.filename() == "blobs" && is_below(model, blobs.parent_path())))
+    return;
+  fail(ExitCode::bad_input,
+       "{}: a link that leads out of the model, to {}; put the file itself there, or remove it", link,
+       target);
+}
+
 }  // namespace
 
 void list_other_files(const fs::path& directory, const std::set<std::string>& without,
@@ -42,7 +60,9 @@ void list_other_files(const fs::path& directory, const std::set<std::string>& wi
       fail(ExitCode::bad_input, "{}: a link to nothing; is the download complete?", at->path());
     }
     const std::string name = at->path().lexically_relative(directory).generic_string();
-    if (at->is_regular_file() && !without.contains(name)) found.emplace_back(name, at->path());
+    if (!at->is_regular_file() || without.contains(name)) continue;
+    if (at->is_symlink()) check_link(at->path(), directory);
+    found.emplace_back(name, at->path());
   }
   std::sort(found.begin(), found.end());
   for (const auto& [name, path] : found) {

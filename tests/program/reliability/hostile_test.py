@@ -143,6 +143,18 @@ class Paths(JobTest):
         self.resume(ranks=2)
         self.assertFalse(any(path.is_symlink() for path in (self.directory / "out").rglob("*")))
 
+    def test_link_to_a_secret(self):
+        """What a link out of the model leads to gets into no output; shards may lie elsewhere."""
+        (self.directory / "secret").write_text("key")
+        (self.directory / "aligned" / "notes.txt").symlink_to("../secret")
+        for words in (self.arguments(), ("convert", "aligned", "c.h5")):
+            self.refused(*words, names=("notes.txt: a link that leads out of the model, to ",))
+        (self.directory / "aligned" / "notes.txt").unlink()
+        shard = next((self.directory / "aligned").glob("*.safetensors"))
+        shard.rename(self.directory / "elsewhere")
+        shard.symlink_to("../elsewhere")
+        self.resume()
+
 
 class Names(JobTest):
     MATRICES = 1
