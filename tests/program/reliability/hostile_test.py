@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Names and paths in files that nobody vouches for: nothing is written outside the output, nothing odd breaks a run."""
+import contextlib
 import json
 import os
 import shutil
+import signal
+import subprocess
+import time
 import unittest
 from pathlib import Path
 
@@ -11,8 +15,8 @@ import numpy as np
 
 import checkpoint
 import reference
-from jobs import BAD_INPUT, SLOW, USAGE, Job, JobTest
-from program import run
+from jobs import BAD_INPUT, SLOW, USAGE, Job, JobTest, is_alive, process_table, wait_for
+from program import LOX, LoxTest, run
 
 OUTSIDE = ("../evil", "/evil-of-lox", "a/../../evil", "a/./b", "a//b", "", ".", "..", "a/", "x" * 300,
            "a\nb/../../evil")
@@ -154,6 +158,47 @@ class Paths(JobTest):
         shard.rename(self.directory / "elsewhere")
         shard.symlink_to("../elsewhere")
         self.resume()
+
+
+class Reader(LoxTest):
+    """The process that reads an HDF5 file's structure."""
+
+    def write(self, datasets):
+        path = self.directory / "model.h5"
+        with h5py.File(path, "w") as file:
+            for i in range(datasets):
+                file[f"w{i}"] = np.zeros((2, 2), np.float32)
+        return path
+
+    @staticmethod
+    def reader_of(pid, path):
+        """The child of this process that has the file open."""
+        for child, (parent, _) in process_table().items():
+            with contextlib.suppress(OSError):
+                if parent == pid and any(os.readlink(link) == str(path) for link in Path(f"/proc/{child}/fd").iterdir()):
+                    return child
+        return None
+
+    def test_dies_with_lox(self):
+        path = self.write(5000)
+        lox = subprocess.Popen([LOX, "inspect", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(lox.wait)
+        self.addCleanup(lox.kill)
+        reader = wait_for(lambda: self.reader_of(lox.pid, path), "the reader to open the file")
+        os.kill(reader, signal.SIGSTOP)  # it would be done soon
+        self.assertIsNone(lox.poll())
+        lox.kill()
+        wait_for(lambda: not is_alive(reader), "the reader's end", seconds=2)
+
+    def test_size_that_is_only_apparent(self):
+        """A small file made 1 TB long gets no more time or memory than a small one."""
+        path = self.write(3)
+        os.truncate(path, 1 << 40)
+        began = time.monotonic()
+        said = run("inspect", path)
+        self.assertIn(said.code, (0, BAD_INPUT), said.err)
+        self.assertLessEqual(len(said.err.splitlines()), 1, said.err)
+        self.assertLess(time.monotonic() - began, 10)
 
 
 class Names(JobTest):
