@@ -8,6 +8,7 @@
 #include <fstream>
 #include <limits>
 #include <string_view>
+#include <sys/resource.h>
 #include <unistd.h>
 
 namespace lox {
@@ -103,6 +104,19 @@ std::uint64_t memory_share(int ranks) {
 std::uint64_t peak_memory() {
   // Not getrusage: its maximum survives exec, and so may be that of whoever started the program.
   return proc_value("/proc/self/status", "VmHWM:");
+}
+
+std::size_t open_file_limit() {
+  rlimit limit{};
+  return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? static_cast<std::size_t>(limit.rlim_cur) : 0;
+}
+
+void raise_open_file_limit() {
+  constexpr rlim_t enough = 65536;
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= enough) return;
+  limit.rlim_cur = std::min(limit.rlim_max, enough);
+  ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 std::string host_name() {

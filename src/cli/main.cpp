@@ -122,6 +122,7 @@ ExitCode run(const Arguments& words) {
 int main(int argc, char** argv) {
   if (const auto code = run_if_sandboxed_reader(argc, argv)) return *code;
   restart_with_blas_kernels(argv);
+  raise_open_file_limit();
   try {
     return static_cast<int>(run(Arguments(argv + 1, argv + argc)));
   } catch (...) {  // before MPI starts, or in a command that starts none

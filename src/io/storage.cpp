@@ -3,6 +3,7 @@
 
 #include "lox/base/buffer.hpp"
 #include "lox/base/error.hpp"
+#include "lox/base/site.hpp"
 #include "lox/io/hdf5.hpp"
 
 #include <algorithm>
@@ -10,8 +11,11 @@
 namespace lox {
 namespace {
 
-/// Files a storage keeps open: models may carry more files than a process may open.
-constexpr std::size_t most_open_files = 256;
+/// Files a storage keeps open: models may carry more files than a process may open. Up to three storages are
+/// at work in a process, and a file may take two descriptors; the rest is for MPI.
+std::size_t most_open_files() {
+  return std::clamp<std::size_t>(open_file_limit() / 16, 2, 256);
+}
 
 void check_range(const Extent& extent, std::uint64_t first, std::uint64_t count) {
   if (first > extent.bytes || count > extent.bytes - first) {
@@ -39,8 +43,8 @@ std::shared_ptr<File> FileStorage::file(int index) {
   const auto found = files_.find(index);
   if (found != files_.end()) return found->second;
   const fs::path& path = checkpoint_.files.at(static_cast<std::size_t>(index));
+  while (files_.size() >= most_open_files()) files_.erase(files_.begin());
   auto file = std::make_shared<File>(access_ == Access::read ? File::open_read(path) : open_to_write(path));
-  if (files_.size() >= most_open_files) files_.erase(files_.begin());
   return files_.emplace(index, std::move(file)).first->second;
 }
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The same bytes for any number of ranks and either format, and nothing of a model lost on the way."""
 import json
+import os
+import resource
 import shutil
 import tempfile
 import unittest
@@ -274,6 +276,37 @@ class Hdf5(ModelTest):
         self.harden(base="other-base.h5", aligned="other-aligned.h5", output="found.safetensors")
         self.assertEqual(checkpoint.read(self.directory / "found.safetensors")["w"],
                          checkpoint.read(self.directory / "expected.safetensors")["w"])
+
+
+class ManyFiles(LoxTest):
+    SHARDS = 100
+
+    def setUp(self):
+        super().setUp()
+        rng = np.random.default_rng(5)
+        pairs = [reference.random_pair(rng, (16, 8)) for _ in range(self.SHARDS)]
+        for i, side in enumerate(("base", "aligned")):
+            checkpoint.write_directory(self.directory / side, {f"model-{n:05}-of-{self.SHARDS:05}.safetensors": {f"w{n}": pair[i]}
+                                                               for n, pair in enumerate(pairs)})
+        self.harden(output="expected")
+
+    def with_limits(self, soft, hard):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for words in (("harden", "--quiet", "--base", "base", "--aligned", "aligned", "--output", "out", "--overwrite"),
+                      ("verify", "--quiet", "--base", "base", "--aligned", "aligned", "--hardened", "out"),
+                      ("convert", "--quiet", "out", "copy")):
+            self.lox(*words, preexec_fn=limit)
+        for output in ("out", "copy"):
+            self.assertEqual(checkpoint.tree(self.directory / output), checkpoint.tree(self.directory / "expected"))
+
+    def test_soft_limit(self):
+        """lox raises it."""
+        self.with_limits(64, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+
+    def test_hard_limit(self):
+        """Where it may not, it keeps fewer files open."""
+        self.with_limits(128, 128)
 
 
 class Inspect(ModelTest):

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -27,6 +28,12 @@ std::uint64_t memory_share(int ranks);
 
 /// This process's peak resident memory so far.
 std::uint64_t peak_memory();
+
+/// How many files this process may have open.
+std::size_t open_file_limit();
+/// Raises that to what the system allows it to be raised to, but not beyond what programs that close every
+/// possible descriptor bear.
+void raise_open_file_limit();
 
 std::string host_name();
 
