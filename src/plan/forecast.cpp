@@ -62,6 +62,7 @@ Forecast forecast(const Plan& plan, const Checkpoint& aligned, int ranks) {
     }
     for (Forecast::Rank& rank : each) add(rank, cost);
   }
+  for (Forecast::Rank& rank : each) rank.memory += plan.book_keeping;
   Forecast all = sum_up(std::move(each));
   all.disk = aligned.bytes();
   for (const OtherFile& file : aligned.other_files) all.disk += file.extent.bytes;

@@ -69,6 +69,17 @@ Item make_item(const std::vector<NamedModel>& models, const std::vector<int>& te
   return item;
 }
 
+/// Bytes that a tensor and its items take beside their matrices: in the tables, the plan, as records, lines
+/// of the journal and entries of the report, which rank 0 holds all of at the end. Measured
+/// (docs/architecture.md).
+std::uint64_t book_keeping_of(const TensorInfo& tensor, const Item& item, std::int64_t matrices) {
+  constexpr double most = std::uint64_t{1} << 60;  // far from an overflow of the sum
+  const auto name = static_cast<double>(tensor.name.size());
+  const auto k = static_cast<double>(std::min({item.k, item.matrix.rows, item.matrix.cols}));
+  const double bytes = 3072 + 12 * name + static_cast<double>(matrices) * (4096 + 4 * name + 256 * k);
+  return static_cast<std::uint64_t>(std::min(bytes, most));
+}
+
 /// Method and seconds of items, if one rank does them. Many are of one shape.
 class Estimates {
  public:
@@ -94,7 +105,7 @@ void refuse_what_does_not_fit(const Checkpoint& aligned, const Plan& plan, GridU
   CostTable costs(resources.ranks);
   for (const Item& item : plan.items) {
     const bool grid = item.where == Where::grid;
-    const std::uint64_t needed = program_memory + costs.of(item).memory;
+    const std::uint64_t needed = program_memory + plan.book_keeping + costs.of(item).memory;
     if (needed <= *resources.memory) continue;
     const char* const help = !grid && use == GridUse::never && resources.ranks > 1
                                  ? "let the ranks share it (--grid auto), or give each rank more (--memory)"
@@ -163,12 +174,12 @@ void choose_grid_items(std::vector<Item>& items, GridUse use, const Resources& r
   for (std::size_t i = 0; i < chosen; ++i) items[sent[i]] = std::move(trial[sent[i]]);
 }
 
-std::vector<Item> make_items(const std::vector<NamedModel>& models, const Selection& selection,
-                             const SolveOptions& solve) {
+Plan make_items(const std::vector<NamedModel>& models, const Selection& selection, const SolveOptions& solve,
+                const std::optional<std::uint64_t>& memory) {
   const Pairing pairing = pair_models(models);
   const Patterns patterns(selection);
   const Checkpoint& first = *models.front().table;
-  std::vector<Item> items;
+  Plan plan;
   Estimates estimates;
   bool any = false;
   for (std::size_t t = 0; t < pairing.size(); ++t) {
@@ -177,7 +188,19 @@ std::vector<Item> make_items(const std::vector<NamedModel>& models, const Select
     Item item = make_item(models, pairing[t], solve, edit);
     estimates.fill_in(item);
     const std::int64_t matrices = edit ? tensor.elements() / (item.matrix.rows * item.matrix.cols) : 1;
-    for (item.matrix.number = 0; item.matrix.number < matrices; ++item.matrix.number) items.push_back(item);
+    plan.book_keeping += book_keeping_of(tensor, item, matrices);
+    if (memory && program_memory + plan.book_keeping > *memory) {
+      fail(ExitCode::bad_input,
+           "{}: tensor '{}' holds {} matrices; to keep account of all up to there takes {}, but a rank has "
+           "{}; "
+           "leave such tensors out (--exclude), or give each rank more (--memory)",
+           first.path, tensor.name, matrices,
+           format_bytes(static_cast<double>(program_memory + plan.book_keeping)),
+           format_bytes(static_cast<double>(*memory)));
+    }
+    for (item.matrix.number = 0; item.matrix.number < matrices; ++item.matrix.number) {
+      plan.items.push_back(item);
+    }
     any = any || edit;
   }
   if (!any) {
@@ -186,15 +209,18 @@ std::vector<Item> make_items(const std::vector<NamedModel>& models, const Select
              ? "; lox edits floating tensors of two or more dimensions"
              : "; look at --include and --exclude, or list the names with 'lox inspect'");
   }
-  return items;
+  return plan;
 }
 
 Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job,
                const Resources& resources) {
-  Plan plan{make_items({{"aligned", &aligned}, {"base", &base}}, job.selection, job.solve)};
+  Plan plan =
+      make_items({{"aligned", &aligned}, {"base", &base}}, job.selection, job.solve, resources.memory);
+  Resources left = resources;
+  if (left.memory) *left.memory -= plan.book_keeping;
   std::stable_sort(plan.items.begin(), plan.items.end(),
                    [](const Item& x, const Item& y) { return x.seconds > y.seconds; });
-  choose_grid_items(plan.items, job.run.grid, resources);
+  choose_grid_items(plan.items, job.run.grid, left);
   std::stable_partition(plan.items.begin(), plan.items.end(),
                         [](const Item& item) { return item.where == Where::grid; });
   deal(plan.items, resources.ranks);

@@ -43,7 +43,8 @@ void open_tables(const Job& job, Opened& opened) {
 void pair_tables(const Job& job, Opened& opened) {
   opened.items =
       make_items({{"aligned", &opened.aligned}, {"base", &opened.base}, {"hardened", &opened.hardened}},
-                 job.selection, job.solve);
+                 job.selection, job.solve, {})
+          .items;
 }
 
 /// Which matrices to check: `sample` of them (0: all), spread by a hash of their names.

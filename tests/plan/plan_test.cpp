@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "support/expect_error.hpp"
 #include <gtest/gtest.h>
 
 namespace lox {
@@ -113,6 +114,23 @@ TEST(Plan, RefusesWhatFitsNowhereNamingTensorNumberAndRemedy) {
       EXPECT_NE(text.find(part), std::string::npos) << part << " in " << text;
     }
   }
+}
+
+TEST(Plan, CountsTheBookKeepingOfManyMatricesBeforeItListsThem) {
+  Checkpoint model;
+  model.path = "m";
+  model.tensors = {{"w", DType::BF16, {std::int64_t{1} << 58, 1, 1}, {}, ""},
+                   {"v", DType::BF16, {64, 64}, {}, ""}};
+  Job job;
+  testing::expect_error(ExitCode::bad_input,
+                        [&] {
+                          make_plan(model, model, job, {1, std::uint64_t{1} << 40});
+                        },
+                        {"'w'", "288230376151711744 matrices", "--exclude", "--memory"});
+  job.selection.exclude = {"^w$"};
+  const Plan plan = make_plan(model, model, job, {1, std::uint64_t{1} << 30});
+  EXPECT_EQ(plan.items.size(), 2U);
+  EXPECT_GT(forecast(plan, model, 1).ranks[0].memory, program_memory + plan.book_keeping);
 }
 
 TEST(Plan, AWholeLargeModelIsPlannedAtOnce) {

@@ -49,6 +49,20 @@ class Memory(LoxTest):
     def test_does_not_grow_with_the_number_of_tensors_in_hdf5(self):
         self.check(".h5", 2)
 
+    def test_many_tiny_matrices(self):
+        """Records of 100,000 matrices are more than their entries: counted, or refused."""
+        rng = np.random.default_rng(10)
+        for side in ("base", "aligned"):
+            tensor = checkpoint.Tensor.of("BF16", rng.standard_normal((100_000, 1, 1)))
+            (self.directory / f"{side}.safetensors").write_bytes(checkpoint.encode({"w": tensor}))
+        arguments = ("harden", "--quiet", "--base", "base.safetensors", "--aligned", "aligned.safetensors", "--output",
+                     "out.safetensors", "--memory")
+        said = self.lox(*arguments, "300MiB", code=3).err
+        for words in ("'w'", "100000 matrices", "--exclude", "--memory"):
+            self.assertIn(words, said)
+        allowed = 600 << 20
+        self.assertLess(peak_memory(*arguments, allowed, directory=self.directory), allowed)
+
     def test_many_triplets_on_many_threads(self):
         """Sums of all threads for all k columns at once would be more than everything else."""
         pair = reference.random_pair(np.random.default_rng(9), (900, 12000))

@@ -19,7 +19,8 @@ struct Resources {
 /// Everything that will be done, decided before anything is. A pure function of the tables, the job and the
 /// number of ranks, so every rank computes the same one.
 struct Plan {
-  std::vector<Item> items;  ///< grid items first, then local ones, longest first
+  std::vector<Item> items;         ///< grid items first, then local ones, longest first
+  std::uint64_t book_keeping = 0;  ///< bytes that names, items, records and the report take in a rank
 };
 
 /// Pairs the tensors and decides; throws Error(bad_input) naming the tensor that has no partner, does not
@@ -27,9 +28,10 @@ struct Plan {
 Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job, const Resources& resources);
 
 /// Every matrix to edit and every tensor to copy, in the order of the first model. Where and who is not
-/// decided yet.
-std::vector<Item> make_items(const std::vector<NamedModel>& models, const Selection& selection,
-                             const SolveOptions& solve);
+/// decided yet. Refuses, before they are made, items whose book-keeping does not fit `memory` beside the
+/// program.
+Plan make_items(const std::vector<NamedModel>& models, const Selection& selection, const SolveOptions& solve,
+                const std::optional<std::uint64_t>& memory);
 
 /// Which items all ranks solve together. With `automatic`: those whose memory exceeds a rank's, and of the
 /// others as many of the longest as make the predicted finishing time shortest, if that gains at least a
