@@ -193,7 +193,7 @@ Worked work(const Comm& comm, Prepared& prepared, const Log& log) {
     std::vector<Item> mine;
     std::copy_if(items.begin(), items.end(), std::back_inserter(mine),
                  [&](const Item& item) { return item.where == Where::local && item.rank == comm.rank(); });
-    LocalPipeline pipeline(steps, memory - std::min(memory, program_memory));
+    LocalPipeline pipeline(steps, memory - std::min(memory, program_memory + prepared.plan.book_keeping));
     for (Record& record : pipeline.run(mine, progress, worked.counts, worked.times)) {
       worked.records.push_back(std::move(record));
     }
