@@ -80,15 +80,16 @@ Output::Output(const fs::path& path, const OutputRules& rules) : paths_(path) {
   }
 }
 
-/// For the next look: the output that --overwrite names now is the only one that it may take away.
+/// After a crash the old output is brought back first. The output that --overwrite names now is the only one
+/// that it may take away.
 void Output::check_place(const OutputRules& rules) {
+  restore_replaced();
   check_output(paths_.output, rules);
   if (rules.overwrite && is_there(paths_.output)) named_.emplace(paths_.output);
 }
 
 void Output::make(const Checkpoint& like, const json& identity, const json& notes, Space space) {
   try {
-    restore_replaced();
     clear_journal(paths_);
     remove_tree(paths_.partial);
     table_ = create_checkpoint(like, paths_.partial, format_of(paths_.output), space);

@@ -154,7 +154,9 @@ std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
     FileStorage storage(table, FileStorage::Access::write);
     for (const OtherFile& file : table.other_files) {
       for (const auto& [name, text] : files) {
-        if (name == file.name) storage.write(file.extent, 0, std::as_bytes(std::span(text)));
+        if (name != file.name) continue;
+        storage.write(file.extent, 0, std::as_bytes(std::span(text)));
+        storage.sync(file.extent);
       }
     }
   });
