@@ -7,7 +7,6 @@
 #include <cstdio>
 #include <cstring>
 #include <fcntl.h>
-#include <optional>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <utility>
@@ -15,18 +14,19 @@
 namespace lox {
 namespace {
 
-std::optional<struct stat> status_of(int directory, const char* path, int flags) {
-  struct stat status {};
-  if (::fstatat(directory, path, &status, flags) != 0) return std::nullopt;
-  return status;
-}
-
 /// What this says is unknown to the system or the file system, as opposed to an error of its own.
 bool is_unknown_call(int reason) {
   return reason == EINVAL || reason == ENOSYS || reason == EOPNOTSUPP || reason == EPERM;
 }
 
 }  // namespace
+
+bool leads_to(const fs::path& path, int descriptor) {
+  struct stat mine {};
+  struct stat theirs {};
+  return ::fstat(descriptor, &mine) == 0 && ::lstat(path.c_str(), &theirs) == 0 &&
+         mine.st_dev == theirs.st_dev && mine.st_ino == theirs.st_ino;
+}
 
 Anchor::Anchor(const fs::path& path) : descriptor_(::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC)) {
   if (descriptor_ < 0) fail(ExitCode::io, "{}: cannot open: {}", path, std::strerror(errno));
@@ -43,15 +43,9 @@ Anchor::~Anchor() {
   if (descriptor_ >= 0) ::close(descriptor_);
 }
 
-bool Anchor::is_at(const fs::path& path) const {
-  const auto mine = status_of(descriptor_, "", AT_EMPTY_PATH);
-  const auto theirs = status_of(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW);
-  return mine && theirs && mine->st_dev == theirs->st_dev && mine->st_ino == theirs->st_ino;
-}
-
 bool Anchor::is_folder() const {
-  const auto mine = status_of(descriptor_, "", AT_EMPTY_PATH);
-  return mine && S_ISDIR(mine->st_mode);
+  struct stat mine {};
+  return ::fstat(descriptor_, &mine) == 0 && S_ISDIR(mine.st_mode);
 }
 
 std::string birth_of(const fs::path& path) {

@@ -64,10 +64,6 @@ File File::create(const fs::path& path) {
 File File::open_lock(const fs::path& path) {
   return {open_or_throw(path, O_RDWR | O_CREAT | O_NOFOLLOW, "open for locking"), path};
 }
-File File::open_append(const fs::path& path) {
-  return {open_or_throw(path, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW, "open for appending"), path};
-}
-
 File::File(File&& other) noexcept
     : descriptor_(std::exchange(other.descriptor_, -1)),
       direct_(std::exchange(other.direct_, -1)),
@@ -218,27 +214,23 @@ std::string read_text(const fs::path& path, std::uint64_t limit) {
   return text;
 }
 
-namespace {
-
-fs::path sibling_of(fs::path path) {
+fs::path half_written(fs::path path) {
   path += ".tmp";
   return path;
 }
 
-}  // namespace
-
 void remove_half_written(const fs::path& path) {
   std::error_code ignored;
-  fs::remove(sibling_of(path), ignored);
+  fs::remove(half_written(path), ignored);
 }
 
 void write_text_atomically(const fs::path& path, std::string_view text) {
   try {
     remove_half_written(path);
-    File file = File::create(sibling_of(path));
+    File file = File::create(half_written(path));
     file.write(0, std::as_bytes(std::span(text)));
     file.sync();
-    rename_durably(sibling_of(path), path);
+    rename_durably(half_written(path), path);
   } catch (...) {
     remove_half_written(path);
     throw;
@@ -273,8 +265,15 @@ fs::path normal_path(const fs::path& path) {
   const fs::path absolute = fs::absolute(path, error);
   fs::path result = fs::weakly_canonical(absolute, error);
   if (error) result = absolute.lexically_normal();
-  if (!result.has_filename()) result = result.parent_path();
-  return result;
+  return without_slash(result);
+}
+
+fs::path without_slash(const fs::path& path) {
+  return path.has_filename() ? path : path.parent_path();
+}
+
+bool is_within(const fs::path& inner, const fs::path& outer) {
+  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
 }
 
 }  // namespace lox

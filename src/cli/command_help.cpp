@@ -9,7 +9,7 @@ namespace po = boost::program_options;
 namespace lox {
 namespace {
 
-/// Each command tells of itself, since only it knows its options.
+/// Has a command print its own help: only it knows its options.
 ExitCode ask(const Command& command, const Arguments& arguments) {
   if (command.run != nullptr) return command.run(arguments);
   fmt::print("{}", command.read(arguments).help);

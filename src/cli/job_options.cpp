@@ -147,7 +147,7 @@ void JobOptions::finish() {
   if (!memory.empty()) job.run.memory = parse_bytes(memory, "--memory");
   job.solve.weight = job.coef;
   for (fs::path* path : {&job.base, &job.aligned, &job.output}) {
-    if (!path->empty() && !path->has_filename()) *path = path->parent_path();  // a slash at the end
+    *path = without_slash(*path);
   }
   check_job(job);
 }

@@ -27,7 +27,7 @@ bool begins_like_hdf5(const fs::path& path) {
 
 Checkpoint open_by_format(const fs::path& path) {
   if (!fs::exists(path)) fail(ExitCode::bad_input, "{}: no such file or folder", path);
-  if (fs::is_directory(path)) return open_safetensors(path.has_filename() ? path : path.parent_path());
+  if (fs::is_directory(path)) return open_safetensors(without_slash(path));
   if (!fs::is_regular_file(path)) {
     fail(ExitCode::bad_input, "{}: neither a file nor a folder", path);
   }

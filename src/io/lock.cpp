@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lox/io/lock.hpp"
 
+#include "lox/base/anchor.hpp"
 #include "lox/base/error.hpp"
 #include "lox/base/site.hpp"
 #include "lox/io/json.hpp"
@@ -11,7 +12,6 @@
 #include <fcntl.h>
 #include <random>
 #include <span>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
@@ -39,13 +39,6 @@ std::optional<int> locked_rank(const File& file) {
   struct flock region = region_of(F_WRLCK, 0, 0);
   if (::fcntl(file.descriptor(), F_OFD_GETLK, &region) != 0 || region.l_type == F_UNLCK) return std::nullopt;
   return static_cast<int>(region.l_start);
-}
-
-bool is_same_file(const File& file, const fs::path& path) {
-  struct stat mine {};
-  struct stat theirs {};
-  return ::fstat(file.descriptor(), &mine) == 0 && ::lstat(path.c_str(), &theirs) == 0 &&
-         mine.st_dev == theirs.st_dev && mine.st_ino == theirs.st_ino;
 }
 
 /// What the file says; empty if it is not a lock of lox.
@@ -86,7 +79,7 @@ OutputLock::OutputLock(const fs::path& file) : file_(File::open_lock(file)) {
          "{}: another job is writing this output: {}; wait for it, or choose another --output", file,
          describe(file, locked_rank(file_).value_or(0)));
   }
-  if (!is_same_file(file_, file)) {
+  if (!leads_to(file, file_.descriptor())) {
     fail(ExitCode::bad_input,
          "{}: another job has just finished or restarted this output; run the command again", file);
   }
@@ -121,7 +114,7 @@ OutputLock::OutputLock(const fs::path& file, int rank, const std::string& token)
 }
 
 bool OutputLock::stands() const {
-  return is_same_file(file_, file_.path());
+  return leads_to(file_.path(), file_.descriptor());
 }
 
 void OutputLock::remove() {

@@ -27,10 +27,6 @@ OtherFile describe(const fs::path& path, const std::string& name, int file) {
   return {name, {file, 0, fs::file_size(path)}};
 }
 
-bool is_below(const fs::path& path, const fs::path& folder) {
-  return std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first == folder.end();
-}
-
 /// A link may lead about in the model's folder, or into the blobs of the download cache that it is part of
 /// (repo/snapshots/x/config.json -> repo/blobs/y). What else it leads to is no part of a model, and perhaps
 /// secret.
@@ -38,7 +34,7 @@ void check_link(const fs::path& link, const fs::path& directory) {
   const fs::path target = fs::canonical(link);
   const fs::path model = fs::canonical(directory);
   const fs::path blobs = target.parent_path();
-  if (is_below(target, model) || (blobs.filename() == "blobs" && is_below(model, blobs.parent_path())))
+  if (is_within(target, model) || (blobs.filename() == "blobs" && is_within(model, blobs.parent_path())))
     return;
   fail(ExitCode::bad_input,
        "{}: a link that leads out of the model, to {}; put the file itself there, or remove it", link,

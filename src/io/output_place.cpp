@@ -14,17 +14,9 @@
 namespace lox {
 namespace {
 
-fs::path without_slash(const fs::path& path) {
-  return path.has_filename() ? path : path.parent_path();
-}
 fs::path with_ending(fs::path path, const char* ending) {
   path += ending;
   return path;
-}
-
-/// Whether `inner` is `outer` or below it. Both normal.
-bool is_within(const fs::path& inner, const fs::path& outer) {
-  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
 }
 
 /// Overwriting removes a whole tree: only what looks like a model may go.

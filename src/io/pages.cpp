@@ -17,7 +17,7 @@ OwnPages own_pages(const Extent& extent) {
 }
 
 void write_own_pages(Storage& storage, const Extent& extent, std::uint64_t first,
-                     std::span<const std::byte> bytes, const TakeEdge& edge) {
+                     std::span<const std::byte> bytes, const TakeBytes& edge) {
   const OwnPages own = own_pages(extent);
   const std::uint64_t last = first + bytes.size();
   const auto part = [&](std::uint64_t from, std::uint64_t to) {

@@ -170,6 +170,12 @@ nlohmann::ordered_json header_entry(const TensorInfo& tensor, std::uint64_t begi
 
 }  // namespace
 
+std::string shape_text(const std::vector<std::int64_t>& shape) {
+  constexpr std::size_t shown = 8;
+  const auto some = std::span(shape).first(std::min(shape.size(), shown));
+  return fmt::format("[{}{}]", fmt::join(some, ", "), shape.size() > shown ? ", ..." : "");
+}
+
 std::uint64_t checked_bytes(DType dtype, const std::vector<std::int64_t>& shape, const std::string& file,
                             const std::string& tensor) {
   const auto what = [&] {
@@ -181,10 +187,7 @@ std::uint64_t checked_bytes(DType dtype, const std::vector<std::int64_t>& shape,
   for (const std::int64_t size : shape) {
     empty |= size == 0;
     if (size < 0 || __builtin_mul_overflow(bits, std::max<std::int64_t>(size, 1), &bits)) {
-      constexpr std::size_t shown_sizes = 8;
-      const auto some = std::span(shape).first(std::min(shape.size(), shown_sizes));
-      fail(ExitCode::bad_input, "{}: its shape [{}{}] is too large to be true", what(), fmt::join(some, ", "),
-           shape.size() > shown_sizes ? ", ..." : "");
+      fail(ExitCode::bad_input, "{}: its shape {} is too large to be true", what(), shape_text(shape));
     }
   }
   if (empty) return 0;

@@ -65,22 +65,41 @@ void FileStorage::read(const Extent& extent, std::uint64_t first, std::span<std:
 
 void FileStorage::write(const Extent& extent, std::uint64_t first, std::span<const std::byte> from) {
   check_range(extent, first, from.size());
-  if (!from.empty()) file(extent.file)->write(extent.offset + first, from);
+  if (from.empty()) return;
+  file(extent.file)->write(extent.offset + first, from);
+  const std::lock_guard lock(mutex_);
+  written_.insert(extent.file);
 }
 
 void FileStorage::sync(const Extent& extent) {
   file(extent.file)->sync();
 }
 
+void FileStorage::sync_written() {
+  std::set<int> files;
+  {
+    const std::lock_guard lock(mutex_);
+    files.swap(written_);
+  }
+  for (const int index : files) file(index)->sync();
+}
+
+void copy_bytes(const ReadBytes& read, const TakeBytes& write, std::uint64_t position, std::uint64_t first,
+                std::uint64_t last) {
+  constexpr std::uint64_t at_once = std::uint64_t{32} << 20;
+  if (first >= last) return;
+  Buffer buffer(std::min(last - first, at_once), File::page_shift(position + first));
+  for (std::uint64_t at = first; at < last; at += at_once) {
+    const std::span<std::byte> piece = buffer.bytes().first(std::min(last - at, at_once));
+    read(at, piece);
+    write(at, piece);
+  }
+}
+
 void copy_bytes(const ReadBytes& read, Storage& to, const Extent& target, std::uint64_t first,
                 std::uint64_t last) {
-  if (first >= last) return;
-  Buffer buffer(std::min(last - first, copy_piece), File::page_shift(target.offset + first));
-  for (std::uint64_t at = first; at < last; at += copy_piece) {
-    const std::span<std::byte> piece = buffer.bytes().first(std::min(last - at, copy_piece));
-    read(at, piece);
-    to.write(target, at, piece);
-  }
+  const auto write = [&](std::uint64_t at, std::span<const std::byte> bytes) { to.write(target, at, bytes); };
+  copy_bytes(read, write, target.offset, first, last);
 }
 
 }  // namespace lox

@@ -43,7 +43,7 @@ nlohmann::json job_parameters(const Job& job) {
 
 fs::path report_path(const Job& job) {
   if (!job.report.empty()) return job.report;
-  fs::path path = job.output.has_filename() ? job.output : job.output.parent_path();
+  fs::path path = without_slash(job.output);
   path += ".report.json";
   return path;
 }

@@ -2,21 +2,14 @@
 #include "lox/plan/pairing.hpp"
 
 #include "lox/base/error.hpp"
+#include "lox/io/safetensors_header.hpp"
 
 #include <algorithm>
-#include <span>
 #include <string>
 #include <unordered_map>
 
 namespace lox {
 namespace {
-
-/// A shape for people: a file may tell of millions of dimensions.
-std::string shape_text(const std::vector<std::int64_t>& shape) {
-  constexpr std::size_t shown = 8;
-  const auto some = std::span(shape).first(std::min(shape.size(), shown));
-  return fmt::format("[{}{}]", fmt::join(some, ", "), shape.size() > shown ? ", ..." : "");
-}
 
 void check_pair(const NamedModel& first, const TensorInfo& ours, const NamedModel& other,
                 const TensorInfo& theirs) {

@@ -16,9 +16,9 @@ namespace {
 constexpr std::uint64_t largest_file = std::uint64_t{4} << 30;
 constexpr std::uint64_t largest_edge = std::uint64_t{1} << 20;  // less than two pages, whatever a page is
 
-bool has_edges(const fs::path& directory, const Record& record) {
+bool has_edges(EdgeReader& edges, const Record& record) {
   try {
-    for (const Edge& edge : record.edges) (void)Journal::read_edge(directory, edge);
+    for (const Edge& edge : record.edges) (void)edges.read(edge);
     return true;
   } catch (const Error&) {
     return false;
@@ -43,6 +43,24 @@ std::size_t whole_lines(const std::string& text) {
 }
 
 }  // namespace
+
+std::vector<std::byte> EdgeReader::read(const Edge& edge) {
+  constexpr std::size_t most_open_files = 64;
+  auto found = files_.find({edge.run, edge.rank});
+  if (found == files_.end()) {
+    if (files_.size() >= most_open_files) files_.clear();
+    File file = File::open_read(file_of(directory_, edge.run, edge.rank, "edges"));
+    found = files_.emplace(std::pair(edge.run, edge.rank), std::move(file)).first;
+  }
+  const File& file = found->second;
+  std::vector<std::byte> bytes(edge.bytes <= largest_edge ? edge.bytes : 0);
+  file.read(edge.at, bytes);
+  if (checksum(bytes) != edge.xxh3) {
+    fail(ExitCode::io, "{}: the edge at byte {} is not what was written; is the disk well?", file.path(),
+         edge.at);
+  }
+  return bytes;
+}
 
 Journal::Journal(const fs::path& directory, int run, int rank)
     : run_(run),
@@ -90,17 +108,6 @@ void Journal::append(std::span<Record> records) {
   }
 }
 
-std::vector<std::byte> Journal::read_edge(const fs::path& directory, const Edge& edge) {
-  const File file = File::open_read(file_of(directory, edge.run, edge.rank, "edges"));
-  std::vector<std::byte> bytes(edge.bytes <= largest_edge ? edge.bytes : 0);
-  file.read(edge.at, bytes);
-  if (checksum(bytes) != edge.xxh3) {
-    fail(ExitCode::io, "{}: the edge at byte {} is not what was written; is the disk well?", file.path(),
-         edge.at);
-  }
-  return bytes;
-}
-
 std::vector<Record> Journal::parse(const std::string& text) {
   std::vector<Record> records;
   const std::size_t end = whole_lines(text);
@@ -125,10 +132,11 @@ std::vector<Record> Journal::load(const fs::path& directory) {
     if (entry.path().extension() == ".jsonl") files.push_back(entry.path());
   }
   std::ranges::sort(files, {}, [](const fs::path& file) { return std::pair(run_of(file), file); });
+  EdgeReader edges(directory);
   std::vector<Record> records;
   for (const fs::path& file : files) {
     for (Record& record : parse(read_text(file, largest_file))) {
-      if (has_edges(directory, record)) records.push_back(std::move(record));
+      if (has_edges(edges, record)) records.push_back(std::move(record));
     }
   }
   return records;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/target.hpp"
 
-#include "lox/base/buffer.hpp"
 #include "lox/base/checksum.hpp"
 #include "lox/base/error.hpp"
 #include "lox/base/timer.hpp"
@@ -63,16 +62,15 @@ void Target::copy(const Item& item, const ReadBytes& read, Record& record) {
   const std::uint64_t all = place.extent.bytes;
   const Timer start;
   double reading = 0;
-  if (all > 0) {
-    Buffer buffer(std::min(all, copy_piece), File::page_shift(place.extent.offset));
-    for (std::uint64_t at = 0; at < all; at += copy_piece) {
-      const std::span<std::byte> piece = buffer.bytes().first(std::min(all - at, copy_piece));
-      const Timer begin;
-      read(at, piece);
-      reading += begin.seconds();
-      put(item.matrix.tensor(aligned_model), 0, all, at, piece, record);
-    }
-  }
+  const auto timed_read = [&](std::uint64_t first, std::span<std::byte> to) {
+    const Timer begin;
+    read(first, to);
+    reading += begin.seconds();
+  };
+  const auto write = [&](std::uint64_t first, std::span<const std::byte> bytes) {
+    put(item.matrix.tensor(aligned_model), 0, all, first, bytes, record);
+  };
+  copy_bytes(timed_read, write, place.extent.offset, 0, all);
   record.timing.read += reading;
   record.timing.write += start.seconds() - reading;
   record.timing.bytes_read += all;

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "lox/task/convert.hpp"
 
-#include "lox/base/error.hpp"
-#include "lox/base/stop.hpp"
 #include "lox/io/output.hpp"
 #include "lox/io/pages.hpp"
+#include "lox/task/session.hpp"
 
 #include <algorithm>
 #include <optional>
-#include <set>
 
 namespace lox {
 namespace {
@@ -17,11 +15,6 @@ std::uint64_t bytes_to_copy(const Checkpoint& to) {
   std::uint64_t sum = to.bytes();
   for (const OtherFile& file : to.other_files) sum += file.extent.bytes;
   return sum;
-}
-
-void refuse_if_stopped() {
-  if (stop_urgency() > 0)
-    fail(ExitCode::stopped, "stopped by a signal; nothing is left behind, run it again");
 }
 
 /// Copies between two models of the same tensors and files.
@@ -49,7 +42,7 @@ class Copier {
       copy(place, what, border(first), border(last));
       passed += place.bytes;
     });
-    sync();
+    target_.sync_written();
   }
 
   /// The edges of all. For one rank alone, when the others are done.
@@ -59,7 +52,7 @@ class Copier {
       copy(place, what, 0, own.first);
       copy(place, what, own.last, place.bytes);
     });
-    sync();
+    target_.sync_written();
   }
 
  private:
@@ -79,18 +72,11 @@ class Copier {
     refuse_if_stopped();
     if (first >= last) return;
     copy_bytes(read, target_, place, first, last);
-    touched_.insert(place.file);
   }
-  void sync() {
-    for (const int file : touched_) target_.sync({file, 0, 0});
-    touched_.clear();
-  }
-
   const Checkpoint& from_;
   const Checkpoint& to_;
   FileStorage source_;
   FileStorage target_;
-  std::set<int> touched_;
 };
 
 }  // namespace

@@ -16,12 +16,6 @@ struct Node {
   bool operator==(const Node&) const = default;
 };
 
-/// Where write_text_atomically puts the text first, and remove_half_written removes what is there.
-fs::path half_written(fs::path path) {
-  path += ".tmp";
-  return path;
-}
-
 /// What a path leads to; nothing if there is nothing.
 std::optional<Node> node_at(const fs::path& path) {
   struct stat status {};
@@ -32,8 +26,7 @@ std::optional<Node> node_at(const fs::path& path) {
 /// A path whose folder has no links in it; its last part may be one.
 fs::path with_real_folder(const fs::path& path) {
   std::error_code error;
-  fs::path absolute = fs::absolute(path, error);
-  if (!absolute.has_filename()) absolute = absolute.parent_path();
+  const fs::path absolute = without_slash(fs::absolute(path, error));
   return normal_path(absolute.parent_path()) / absolute.filename();
 }
 
@@ -58,8 +51,8 @@ bool same_place(const fs::path& a, const fs::path& b) {
   return a.filename() == b.filename() && folder && folder == node_at(b.parent_path());
 }
 
-/// Whether a path is `outer` or lies in it.
-bool is_within(fs::path path, const fs::path& outer) {
+/// Whether a path is `outer` or lies in it, by what the file system says.
+bool lies_in(fs::path path, const fs::path& outer) {
   for (; path.has_relative_path(); path = path.parent_path()) {
     if (same_place(path, outer)) return true;
   }
@@ -81,7 +74,7 @@ fs::path file_of_model(const fs::path& path, const fs::path& model) {
 void check_apart(const fs::path& report, const fs::path& file, const OutputPaths& output,
                  const std::vector<fs::path>& inputs) {
   for (const fs::path& place : {output.output, output.partial, output.journal}) {
-    if (is_within(file, with_real_folder(place))) {
+    if (lies_in(file, with_real_folder(place))) {
       fail(ExitCode::bad_input,
            "{}: the report would lie in {}, which is the output's; choose another --report", report, place);
     }
@@ -90,7 +83,7 @@ void check_apart(const fs::path& report, const fs::path& file, const OutputPaths
     const fs::path place = with_real_folder(input);
     const fs::path hit = file_of_model(file, place);
     // Where the output itself lies in an input, that is what is wrong, and told by check_output.
-    const bool inside = is_within(file, place) && !is_within(with_real_folder(output.output), place);
+    const bool inside = lies_in(file, place) && !lies_in(with_real_folder(output.output), place);
     if (hit.empty() && !inside) continue;
     fail(ExitCode::bad_input, "{}: the report would lie in the input {}{}; choose another --report", report,
          input, hit.empty() ? std::string() : to_line(", as {}", hit.lexically_relative(place)));

@@ -24,7 +24,7 @@ std::string to_lines(const std::vector<Record>& records) {
 
 /// Whether the bytes of a piece, its edges taken from the journal, are what was written.
 bool is_intact(const Piece& piece, const std::vector<Edge>& edges, const Checkpoint& output, Storage& storage,
-               const fs::path& journal) {
+               EdgeReader& waiting) {
   if (piece.tensor < 0 || static_cast<std::size_t>(piece.tensor) >= output.tensors.size()) return false;
   const Extent& extent = output.tensors[static_cast<std::size_t>(piece.tensor)].extent;
   if (piece.first > extent.bytes || piece.bytes > extent.bytes - piece.first) return false;
@@ -35,7 +35,7 @@ bool is_intact(const Piece& piece, const std::vector<Edge>& edges, const Checkpo
                         edge.first >= piece.first && edge.first - piece.first <= piece.bytes &&
                         edge.bytes <= piece.bytes - (edge.first - piece.first);
     if (!inside) continue;
-    const std::vector<std::byte> bytes = Journal::read_edge(journal, edge);
+    const std::vector<std::byte> bytes = waiting.read(edge);
     std::memcpy(buffer.data() + (edge.first - piece.first), bytes.data(), bytes.size());
   }
   return checksum(buffer.bytes()) == piece.xxh3;
@@ -68,12 +68,13 @@ void drop_finished(std::vector<Item>& items, const Checkpoint& aligned, const st
 std::vector<Record> recheck(const Comm& comm, const Checkpoint& output, const fs::path& journal,
                             std::vector<Record> finished, const Log& log) {
   FileStorage storage(output, FileStorage::Access::read);
+  EdgeReader edges(journal);
   std::vector<double> bad(finished.size(), 0.0);
   together(comm, [&] {
     for (std::size_t i = 0; i < finished.size(); ++i) {
       if (static_cast<int>(i % static_cast<std::size_t>(comm.size())) != comm.rank()) continue;
       for (const Piece& piece : finished[i].pieces) {
-        if (!is_intact(piece, finished[i].edges, output, storage, journal)) bad[i] = 1;
+        if (!is_intact(piece, finished[i].edges, output, storage, edges)) bad[i] = 1;
       }
     }
   });
@@ -93,18 +94,17 @@ std::vector<Record> recheck(const Comm& comm, const Checkpoint& output, const fs
 
 void put_edges(const fs::path& journal, const std::vector<Record>& records,
                const std::vector<const Checkpoint*>& targets) {
+  EdgeReader edges(journal);
   for (std::size_t t = 0; t < targets.size(); ++t) {
     FileStorage storage(*targets[t], FileStorage::Access::write);
-    std::set<int> files;
     for (const Record& record : records) {
       for (const Edge& edge : record.edges) {
         if (edge.target != static_cast<int>(t)) continue;
         const Extent& extent = targets[t]->tensors.at(static_cast<std::size_t>(edge.tensor)).extent;
-        put_edge(storage, extent, edge.first, Journal::read_edge(journal, edge));
-        files.insert(extent.file);
+        put_edge(storage, extent, edge.first, edges.read(edge));
       }
     }
-    for (const int file : files) storage.sync({file, 0, 0});
+    storage.sync_written();
   }
 }
 

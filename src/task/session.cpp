@@ -59,6 +59,12 @@ void set_time_limit(const RunOptions& run) {
   }
 }
 
+void refuse_if_stopped() {
+  if (stop_urgency() > 0) {
+    fail(ExitCode::stopped, "stopped by a signal; nothing is left behind, run it again");
+  }
+}
+
 void log_header(const Comm& comm, const Log& log, const Resources& resources) {
   const int nodes = std::max(1, comm.size() / std::max(1, ranks_of_node(comm)));
   const Slurm job = slurm();

@@ -5,18 +5,17 @@
 #include "lox/base/half.hpp"
 #include "lox/base/random.hpp"
 #include "lox/base/simd.hpp"
-#include "lox/base/stop.hpp"
 #include "lox/io/output.hpp"
 #include "lox/io/pages.hpp"
 #include "lox/io/safetensors.hpp"
 #include "lox/linalg/matrix.hpp"
 #include "lox/plan/shapes.hpp"
+#include "lox/task/session.hpp"
 
 #include <array>
 #include <cmath>
 #include <cstring>
 #include <optional>
-#include <set>
 #include <string_view>
 
 namespace lox {
@@ -55,7 +54,7 @@ class Generator {
   explicit Generator(const SynthOptions& options) : options_(options) {}
 
   /// Writes a tensor in pieces of whole rows, but for its edges (io/pages).
-  void write(const TensorInfo& tensor, Storage& storage, const TakeEdge& edge) const {
+  void write(const TensorInfo& tensor, Storage& storage, const TakeBytes& edge) const {
     const bool vector = tensor.shape.size() < 2;
     const Index cols = tensor.shape.back();
     const Index rows = tensor.elements() / cols;
@@ -107,17 +106,15 @@ class Generator {
 /// again.
 void put_edges(std::string_view edges, const Checkpoint& table) {
   FileStorage storage(table, FileStorage::Access::write);
-  std::set<int> files;
   while (!edges.empty()) {
     std::array<std::uint64_t, 3> numbers{};
     std::memcpy(numbers.data(), edges.data(), sizeof numbers);
     edges.remove_prefix(sizeof numbers);
     const Extent& extent = table.tensors.at(numbers[0]).extent;
     put_edge(storage, extent, numbers[1], std::as_bytes(std::span(edges.substr(0, numbers[2]))));
-    files.insert(extent.file);
     edges.remove_prefix(numbers[2]);
   }
-  for (const int file : files) storage.sync({file, 0, 0});
+  storage.sync_written();
 }
 
 }  // namespace
@@ -154,11 +151,10 @@ std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
     FileStorage storage(table, FileStorage::Access::write);
     for (const OtherFile& file : table.other_files) {
       for (const auto& [name, text] : files) {
-        if (name != file.name) continue;
-        storage.write(file.extent, 0, std::as_bytes(std::span(text)));
-        storage.sync(file.extent);
+        if (name == file.name) storage.write(file.extent, 0, std::as_bytes(std::span(text)));
       }
     }
+    storage.sync_written();
   });
   broadcast(comm, table);
   const std::optional<OutputLock> lock = Output::join(comm, options.target, output ? &*output : nullptr);
@@ -167,11 +163,9 @@ std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
   std::string edges;
   together(comm, [&] {
     FileStorage storage(table, FileStorage::Access::write);
-    std::set<int> files;
     std::uint64_t given = 0;  // tensors go to ranks by bytes, in order
     for (std::size_t t = 0; t < table.tensors.size(); ++t) {
-      if (stop_urgency() > 0)
-        fail(ExitCode::stopped, "stopped by a signal; nothing is left behind, run it again");
+      refuse_if_stopped();
       const TensorInfo& tensor = table.tensors[t];
       const auto owner = static_cast<int>(given * static_cast<std::uint64_t>(comm.size()) / (total + 1));
       given += tensor.extent.bytes;
@@ -183,9 +177,8 @@ std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
         edges.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
       };
       generator.write(tensor, storage, keep);
-      files.insert(tensor.extent.file);
     }
-    for (const int file : files) storage.sync({file, 0, 0});
+    storage.sync_written();
   });
   const std::vector<std::string> all_edges = comm.gather(edges);
   on_root(comm, [&] {

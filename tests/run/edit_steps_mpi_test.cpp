@@ -95,7 +95,7 @@ class EditStepsTest : public ::testing::Test {
   /// Puts the edges in place, as rank 0 does at the end.
   void settle(const Record& record) {
     for (const Edge& edge : record.edges) {
-      const auto bytes = edge.waits.empty() ? Journal::read_edge(scratch_.path(), edge) : edge.waits;
+      const auto bytes = edge.waits.empty() ? EdgeReader(scratch_.path()).read(edge) : edge.waits;
       (edge.target == 0 ? out_ : other_).write(table_.tensors[0].extent, edge.first, bytes);
     }
     log_.clear();

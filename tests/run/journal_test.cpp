@@ -172,7 +172,7 @@ TEST(Journal, EdgesComeBack) {
     for (const Edge& edge : record.edges) {
       EXPECT_EQ(edge.first, 7U);
       EXPECT_TRUE(edge.waits.empty());
-      EXPECT_EQ(Journal::read_edge(scratch.path(), edge),
+      EXPECT_EQ(EdgeReader(scratch.path()).read(edge),
                 std::vector<std::byte>(edge.bytes, static_cast<std::byte>(value++)));
     }
   }

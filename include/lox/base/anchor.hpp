@@ -6,6 +6,9 @@
 namespace lox {
 namespace fs = std::filesystem;
 
+/// Whether a path leads to the open file or folder. Links are not followed.
+bool leads_to(const fs::path& path, int descriptor);
+
 /// Holds on to the file or folder that a path led to. While it is held its inode number is given to no other,
 /// so a later look at a path tells whether it still leads to the same thing.
 class Anchor {
@@ -19,7 +22,7 @@ class Anchor {
   ~Anchor();
 
   /// Whether `path` leads to it now.
-  bool is_at(const fs::path& path) const;
+  bool is_at(const fs::path& path) const { return leads_to(path, descriptor_); }
   bool is_folder() const;
   /// For openat(2) and its like.
   int descriptor() const { return descriptor_; }

@@ -31,8 +31,6 @@ class File {
   static File create(const fs::path& path);
   /// For reading and writing; made if it does not exist. Links are not followed.
   static File open_lock(const fs::path& path);
-  /// For appending; made if it does not exist. Links are not followed.
-  static File open_append(const fs::path& path);
 
   File(File&& other) noexcept;
   File& operator=(File&& other) noexcept;
@@ -79,6 +77,8 @@ class File {
 std::string read_text(const fs::path& path, std::uint64_t limit);
 /// Writes a sibling, syncs it and renames it over `path`: readers see the old text or the new one.
 void write_text_atomically(const fs::path& path, std::string_view text);
+/// That sibling.
+fs::path half_written(fs::path path);
 /// Removes what a crash in the middle of that has left.
 void remove_half_written(const fs::path& path);
 /// Makes renames and new names in a directory durable.
@@ -87,6 +87,10 @@ void sync_directory(const fs::path& directory);
 void rename_durably(const fs::path& from, const fs::path& to);
 /// Bytes that a user without privileges may still write in the file system of `path` (or its nearest parent).
 std::uint64_t free_space(const fs::path& path);
+/// `path` without a slash at its end.
+fs::path without_slash(const fs::path& path);
+/// Whether `inner` is `outer` or below it. Both normal.
+bool is_within(const fs::path& inner, const fs::path& outer);
 /// `path` without trailing slashes, absolute, links resolved as far as it exists.
 fs::path normal_path(const fs::path& path);
 

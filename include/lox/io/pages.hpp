@@ -18,13 +18,10 @@ struct OwnPages {
 };
 OwnPages own_pages(const Extent& extent);
 
-/// Takes an edge: bytes from position `first` of the extent on.
-using TakeEdge = std::function<void(std::uint64_t first, std::span<const std::byte> bytes)>;
-
 /// Writes bytes of an extent from position `first` on as far as they lie in its own pages, and hands the
 /// others to `edge`.
 void write_own_pages(Storage& storage, const Extent& extent, std::uint64_t first,
-                     std::span<const std::byte> bytes, const TakeEdge& edge);
+                     std::span<const std::byte> bytes, const TakeBytes& edge);
 
 /// Writes an edge, unless these bytes are there already. Only for the one process that puts them in place.
 void put_edge(Storage& storage, const Extent& extent, std::uint64_t first, std::span<const std::byte> bytes);

@@ -31,6 +31,9 @@ std::string frame_safetensors_header(const std::string& header);
 /// of 8.
 std::string make_safetensors_header(const std::vector<TensorInfo>& tensors);
 
+/// A shape for people, "[2, 3]"; of many dimensions, of which a file may claim millions, the first few.
+std::string shape_text(const std::vector<std::int64_t>& shape);
+
 /// Bytes of a tensor of this dtype and shape. Throws Error(bad_input) naming file (unless empty) and tensor
 /// if the product overflows or is no whole number of bytes.
 std::uint64_t checked_bytes(DType dtype, const std::vector<std::int64_t>& shape, const std::string& file,

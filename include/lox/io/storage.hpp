@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <span>
 
 namespace lox {
@@ -42,6 +43,8 @@ class FileStorage final : public Storage {
   void will_read(const TensorInfo& tensor, std::uint64_t first, std::uint64_t bytes) override;
   void write(const Extent& extent, std::uint64_t first, std::span<const std::byte> from) override;
   void sync(const Extent& extent) override;
+  /// All bytes written so far are on disk when it returns.
+  void sync_written();
 
  private:
   std::shared_ptr<File> file(int index);
@@ -49,16 +52,21 @@ class FileStorage final : public Storage {
   const Checkpoint& checkpoint_;
   Access access_;
   std::optional<Anchor> place_;  ///< for writing
+  std::set<int> written_;        ///< files, since they were synced
   std::mutex mutex_;
   std::map<int, std::shared_ptr<File>> files_;
 };
 
 /// Fills bytes from position `first` on of what is copied.
 using ReadBytes = std::function<void(std::uint64_t first, std::span<std::byte> to)>;
-/// Bytes that are copied at once.
-inline constexpr std::uint64_t copy_piece = std::uint64_t{32} << 20;
+/// Takes bytes from position `first` on.
+using TakeBytes = std::function<void(std::uint64_t first, std::span<const std::byte> bytes)>;
 
-/// Copies bytes [first, last) of a place, piece by piece.
+/// Copies bytes [first, last), in pieces of 32 MiB. `position`: where byte 0 lies in the file that is
+/// written.
+void copy_bytes(const ReadBytes& read, const TakeBytes& write, std::uint64_t position, std::uint64_t first,
+                std::uint64_t last);
+/// The same, to a place of a storage.
 void copy_bytes(const ReadBytes& read, Storage& to, const Extent& target, std::uint64_t first,
                 std::uint64_t last);
 

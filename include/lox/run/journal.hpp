@@ -3,13 +3,27 @@
 #include "lox/base/file.hpp"
 #include "lox/run/record.hpp"
 
+#include <map>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json_fwd.hpp>
 
 namespace lox {
+
+/// Reads the edges that wait in a journal.
+class EdgeReader {
+ public:
+  explicit EdgeReader(fs::path directory) : directory_(std::move(directory)) {}
+  /// The bytes of an edge. Throws Error(io) if they are not there or not what was written.
+  std::vector<std::byte> read(const Edge& edge);
+
+ private:
+  fs::path directory_;
+  std::map<std::pair<int, int>, File> files_;  ///< open ones, by run and rank: records of all ranks are mixed
+};
 
 /// What is finished of an output: files in its journal's folder (io/output_place), two for every rank of
 /// every run.
@@ -33,8 +47,6 @@ class Journal {
 
   /// The number for a run that begins, from 1.
   static int next_run(const fs::path& directory);
-  /// The bytes of an edge. Throws Error(io) if they are not there or not what was written.
-  static std::vector<std::byte> read_edge(const fs::path& directory, const Edge& edge);
   /// The records of all ranks so far, later runs last; only those whose edges are there.
   static std::vector<Record> load(const fs::path& directory);
   /// The records in one rank's text. What is not a record is skipped.

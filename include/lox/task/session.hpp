@@ -20,6 +20,9 @@ std::uint64_t rank_memory(const Comm& comm, const RunOptions& run);
 /// When to stop at the latest: by the option, else by the Slurm job's own end.
 void set_time_limit(const RunOptions& run);
 
+/// For tasks that begin anew after a stop: throws Error(stopped) if a signal has asked for one.
+void refuse_if_stopped();
+
 /// What an administrator asks: where, with what, on how much. Collective.
 void log_header(const Comm& comm, const Log& log, const Resources& resources);
 

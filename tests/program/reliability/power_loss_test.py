@@ -24,7 +24,7 @@ import checkpoint
 import disk_states
 import reference
 from checkpoint import Tensor
-from program import LOX, MPIEXEC, run
+from program import LOX, run
 
 LOSSES = int(os.environ.get("LOX_POWER_LOSSES", "40"))
 SEED = int(os.environ.get("LOX_SEED", "1"))
