@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""What a run has said is done outlives a power loss that takes everything which was not synced."""
+import random
+import unittest
+
+import disk_states
+import power_loss_test
+
+
+class Durable(power_loss_test.PowerLoss):
+    def recorded(self, case):
+        """(what an unbroken run makes, what was there before, entries) of a run of this case."""
+        output, ranks, overwrite, what = case
+        self.task = what if what in ("convert", "synth") else "harden"
+        self.models = what if self.task == "harden" else "small"
+        self.without = ""
+        self.disk = self.place / self.models / "disk"
+        new, _ = self.unbroken(output, 6)
+        _, old_tree = self.unbroken(output, 3)
+        self.clear()
+        if overwrite:
+            disk_states.build(old_tree, {}, self.disk)
+        before, entries = self.record(self.words(output, *(("--overwrite",) if overwrite else ())), ranks)
+        return new, before, entries
+
+    @staticmethod
+    def least(history):
+        """The states in which nothing is there that was not synced."""
+        for one_log in (True, False):
+            yield history.state(random.Random(0), "none", "none", one_log)[0]
+
+    def test_exit_code_0(self):
+        """The output stands, with its bytes and its report."""
+        for case in power_loss_test.CASES:
+            with self.subTest(case=case):
+                output = case[0]
+                new, before, entries = self.recorded(case)
+                history = disk_states.History(before, self.disk)
+                for entry in entries:
+                    history.apply(entry)
+                for tree in self.least(history):
+                    self.assertIn(output, tree)
+                    self.assertTrue(tree[output] == new, self.difference(tree[output], new))
+                    if self.task == "harden":
+                        self.assertIn(f"{output}.report.json", tree)
+
+    def test_lines_of_the_journal(self):
+        """A line that was synced is there, and the edges of its items are."""
+        _, before, entries = self.recorded(("out", 2, False, "small"))
+        history = disk_states.History(before, self.disk)
+        lines = {}
+        for entry in entries:
+            history.apply(entry)
+            node = history.by_inode.get(entry.inode)
+            journal = history.now[history.root].get("out.journal")
+            if entry.operation != disk_states.SYNC or node is None or node.is_folder or journal is None:
+                continue
+            names = [name for name, inner in history.now[journal].items() if inner is node]
+            if names and names[0].endswith((".jsonl", ".edges")):
+                lines[names[0]] = node.content()
+            if names and names[0].endswith(".jsonl"):
+                for tree in self.least(history):
+                    for name, content in lines.items():
+                        self.assertEqual(tree["out.journal"].get(name, b"")[:len(content)], content, name)
+        self.assertEqual(len([name for name, content in lines.items() if content]), 4, lines.keys())
+
+
+if __name__ == "__main__":
+    unittest.main()
