@@ -19,12 +19,7 @@ Request read_harden(const Arguments& arguments) {
   po::variables_map values;
   if (!options.read(arguments, values)) return {options.help_text(), options.asked(values), nullptr};
   job.finish();
-  const auto work = [job](const Comm& comm) {
-    const Log::Level level = !comm.is_root() ? Log::Level::silent
-                             : job.quiet     ? Log::Level::warnings
-                                             : Log::Level::all;
-    return harden(comm, job.job, Log(level));
-  };
+  const auto work = [job](const Comm& comm) { return harden(comm, job.job, Log(job.run.level(comm))); };
   return {"", options.asked(values), work};
 }
 

@@ -21,6 +21,8 @@ const std::vector<Command>& commands() {
       {"synth", "make one half of a synthetic pair of a model's shapes", nullptr, read_synth},
       {"plan", "what harden would do, from headers only", run_plan},
       {"harden", "the main job: base and aligned in, hardened out", nullptr, read_harden},
+      {"factor", "solve once: keep the singular triplets in a store", nullptr, read_factor},
+      {"apply", "hardened models from a store, at copying speed", nullptr, read_apply},
       {"status", "how far an unfinished output is", run_status},
       {"report", "show the report of a hardened model as a table", run_report},
       {"verify", "check a hardened model by independent exact SVDs", nullptr, read_verify},

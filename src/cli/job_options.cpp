@@ -7,7 +7,48 @@
 
 namespace lox {
 
+void RunWords::add_memory_to(Options& options) {
+  options.add({.name = "memory",
+               .value = "BYTES",
+               .brief = "memory of a rank, e.g. 8GiB",
+               .text = "memory of a rank, e.g. `8GiB`",
+               .fallback = "its share of the limit of the Slurm job or cgroup, else of what is free",
+               .example = "8GiB"},
+              memory);
+}
+
+void RunWords::add_time_to(Options& options, RunOptions& run, bool& overwrite) {
+  options.add({.name = "time-limit",
+               .value = "TIME",
+               .brief = "stop in good order before it is over, e.g. 2h",
+               .text = "stop in good order before it is over: `90s`, `15m`, `2h`, `1:30:00`",
+               .fallback = "the Slurm job's end, where it is known",
+               .example = "2h"},
+              time_limit);
+  options.add({.name = "recheck",
+               .brief = "before going on, compare what is finished with its checksums",
+               .text = "before going on with an unfinished output, compare what is finished with its "
+                       "checksums, and do again what differs"},
+              run.recheck);
+  options.add({.name = "overwrite",
+               .brief = "replace an existing output",
+               .text = "replace an existing output, or throw away an unfinished one of another job"},
+              overwrite);
+  options.add({.name = "quiet", .brief = "warnings and errors only"}, quiet);
+}
+
+void RunWords::finish(RunOptions& run) const {
+  if (!time_limit.empty()) run.time_limit = parse_seconds(time_limit, "--time-limit");
+  if (!memory.empty()) run.memory = parse_bytes(memory, "--memory");
+}
+
+Log::Level RunWords::level(const Comm& comm) const {
+  if (!comm.is_root()) return Log::Level::silent;
+  return quiet ? Log::Level::warnings : Log::Level::all;
+}
+
 void JobOptions::add_to(Options& options) {
+  const bool factor = task == Task::factor;
   options.add({.name = "base",
                .value = "CKPT",
                .brief = "model before alignment",
@@ -23,22 +64,30 @@ void JobOptions::add_to(Options& options) {
               job.aligned);
   options.add({.name = "output",
                .value = "CKPT",
-               .brief = "the hardened model; its format follows from the name",
-               .text = "the hardened model, in the format of its name. While it grows it is called "
+               .brief = factor ? "the store of factors; its format follows from the name"
+                               : "the hardened model; its format follows from the name",
+               .text = std::string(factor ? "the store of factors" : "the hardened model") +
+                       ", in the format of its name. While it grows it is called "
                        "`<output>.partial`, and `<output>.journal` says what of it is finished",
-               .example = "/path/to/hardened"},
+               .example = factor ? "/path/to/factors" : "/path/to/hardened"},
               job.output);
-  options.add({.name = "k",
-               .value = "K",
-               .brief = "rank of the part that is extrapolated; 0: full rank",
-               .text = "rank of the part that is extrapolated; 0: full rank, as in the authors' script"},
-              job.solve.k);
-  options.add({.name = "coef",
-               .value = "C",
-               .brief = "how much of it is added to the aligned model",
-               .text = "how much of it is added. Negative values are refused: they would weaken the "
-                       "alignment"},
-              job.coef);
+  options.add(
+      {.name = "k",
+       .value = "K",
+       .brief = factor ? "triplets of every matrix to keep"
+                       : "rank of the part that is extrapolated; 0: full rank",
+       .text = factor ? "triplets of every matrix to keep; `apply` takes as many or fewer. Beyond the "
+                        "smaller side of a matrix they are zero; 0, full rank, has no factors and is refused"
+                      : "rank of the part that is extrapolated; 0: full rank, as in the authors' script"},
+      job.solve.k);
+  if (!factor) {
+    options.add({.name = "coef",
+                 .value = "C",
+                 .brief = "how much of it is added to the aligned model",
+                 .text = "how much of it is added. Negative values are refused: they would weaken the "
+                         "alignment"},
+                job.coef);
+  }
   options.add({.name = "svd",
                .value = "krylov|exact",
                .brief = "how singular triplets are found",
@@ -65,24 +114,23 @@ void JobOptions::add_to(Options& options) {
                .text = "which matrices all ranks solve together; `auto`: those that do "
                        "not fit one rank, and those that would leave the other ranks idle at the end"},
               grid);
-  options.add({.name = "memory",
-               .value = "BYTES",
-               .brief = "memory of a rank, e.g. 8GiB",
-               .text = "memory of a rank, e.g. `8GiB`",
-               .fallback = "its share of the limit of the Slurm job or cgroup, else of what is free",
-               .example = "8GiB"},
-              memory);
-  options.add({.name = "include",
-               .value = "REGEX",
-               .brief = "edit only tensors whose name matches (repeatable)",
-               .text = "edit only tensors whose name matches, anywhere in it; the others are copied. "
-                       "Repeatable",
-               .example = "self_attn|mlp"},
-              job.selection.include);
+  run.add_memory_to(options);
+  options.add(
+      {.name = "include",
+       .value = "REGEX",
+       .brief = fmt::format("{} only tensors whose name matches (repeatable)", factor ? "factor" : "edit"),
+       .text = factor ? "factor only tensors whose name matches, anywhere in it; `apply` copies the others. "
+                        "Repeatable"
+                      : "edit only tensors whose name matches, anywhere in it; the others are copied. "
+                        "Repeatable",
+       .example = "self_attn|mlp"},
+      job.selection.include);
   options.add({.name = "exclude",
                .value = "REGEX",
-               .brief = "copy tensors whose name matches (repeatable)",
-               .text = "copy tensors whose name matches, anywhere in it. Repeatable",
+               .brief = factor ? "leave out tensors whose name matches (repeatable)"
+                               : "copy tensors whose name matches (repeatable)",
+               .text = factor ? "leave out tensors whose name matches, anywhere in it. Repeatable"
+                              : "copy tensors whose name matches, anywhere in it. Repeatable",
                .example = "embed_tokens|lm_head"},
               job.selection.exclude);
   options.add({.name = "seed",
@@ -99,23 +147,7 @@ void JobOptions::add_to(Options& options) {
                .fallback = "`<output>.report.json`",
                .example = "/path/to/report.json"},
               job.report);
-  options.add({.name = "time-limit",
-               .value = "TIME",
-               .brief = "stop in good order before it is over, e.g. 2h",
-               .text = "stop in good order before it is over: `90s`, `15m`, `2h`, `1:30:00`",
-               .fallback = "the Slurm job's end, where it is known",
-               .example = "2h"},
-              time_limit);
-  options.add({.name = "recheck",
-               .brief = "before going on, compare what is finished with its checksums",
-               .text = "before going on with an unfinished output, compare what is finished with its "
-                       "checksums, and do again what differs"},
-              job.run.recheck);
-  options.add({.name = "overwrite",
-               .brief = "replace an existing output",
-               .text = "replace an existing output, or throw away an unfinished one of another job"},
-              job.overwrite);
-  options.add({.name = "quiet", .brief = "warnings and errors only"}, quiet);
+  run.add_time_to(options, job.run, job.overwrite);
   options.allow_config_file();
 }
 
@@ -143,11 +175,12 @@ void JobOptions::finish() {
              error != std::errc() || end != seed.data() + seed.size()) {
     fail(ExitCode::usage, "--seed '{}' is neither a whole number from 0 to 2^64 - 1 nor 'random'", seed);
   }
-  if (!time_limit.empty()) job.run.time_limit = parse_seconds(time_limit, "--time-limit");
-  if (!memory.empty()) job.run.memory = parse_bytes(memory, "--memory");
-  job.solve.weight = job.coef;
+  run.finish(job.run);
   for (fs::path* path : {&job.base, &job.aligned, &job.output}) {
     *path = without_slash(*path);
+  }
+  if (task == Task::factor && job.solve.k == full_rank) {
+    fail(ExitCode::usage, "--k 0 is full rank: Delta itself, which needs no factors; use harden");
   }
   check_job(job);
 }

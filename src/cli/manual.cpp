@@ -42,16 +42,20 @@ std::string roff(std::string text) {
   return text;
 }
 
-/// The options that a command tells of: those of the job are told with harden.
+/// Is this a plan, which has the options of a job beside its own?
+bool is_plan(const Options& options) {
+  return options.command().starts_with("plan");
+}
+
+/// The options that stand with a command: those of a job stand with what does it.
 std::span<const Option> told(const Options& options) {
-  return options.command() == "harden" ? options.of_job() : options.of_its_own();
+  return is_plan(options) || options.of_job().empty() ? options.of_its_own() : options.of_job();
 }
 
 std::string man_section(const Options& options) {
   std::string page =
       fmt::format(".SS lox {} {}\n{}\n", options.command(), roff(options.synopsis()), roff(options.text()));
-  if (options.command() != "harden" && !options.of_job().empty())
-    page += ".PP\nAll options of harden, and:\n";
+  if (is_plan(options) && !options.of_job().empty()) page += ".PP\nAll options of harden, and:\n";
   for (const Option& option : told(options)) {
     page += fmt::format(".TP\n\\fB\\-\\-{}\\fP", roff(option.name));
     if (!option.value.empty()) page += fmt::format(" \\fI{}\\fP", roff(option.value));

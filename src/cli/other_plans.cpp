@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "lox/cli/other_plans.hpp"
 
+#include "lox/cli/apply_options.hpp"
 #include "lox/cli/forecast_text.hpp"
-#include "lox/cli/options.hpp"
+#include "lox/cli/verify_options.hpp"
 #include "lox/io/output.hpp"
 #include "lox/task/convert.hpp"
+#include "lox/task/factor.hpp"
+#include "lox/task/pair.hpp"
 #include "lox/task/synth.hpp"
-#include "lox/task/verify.hpp"
 
 namespace po = boost::program_options;
 
@@ -59,22 +61,14 @@ ExitCode of_verify(const Arguments& arguments) {
                   "Tells what 'lox verify' would cost with the same options.",
                   "  lox plan verify --base base --aligned aligned --hardened hardened --ranks 8");
   PlanOptions plan;
-  Job job;
-  std::int64_t sample = 8;
-  options.add({.name = "base", .value = "CKPT", .brief = "model before alignment"}, job.base);
-  options.add({.name = "aligned", .value = "CKPT", .brief = "model after alignment"}, job.aligned);
-  options.add({.name = "hardened", .value = "CKPT", .brief = "the result to check"}, job.output);
-  options.add({.name = "include", .value = "REGEX", .brief = "as given to harden"}, job.selection.include);
-  options.add({.name = "exclude", .value = "REGEX", .brief = "as given to harden"}, job.selection.exclude);
-  options.add({.name = "sample", .value = "N", .brief = "matrices to check; 0: all"}, sample);
+  VerifyOptions verified;
+  verified.add_to(options);
   plan.add_to(options);
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;
   plan.check();
-  if (job.output.empty()) fail(ExitCode::usage, "--hardened is missing: the checkpoint to check");
-  if (sample < 0) fail(ExitCode::usage, "--sample {} is negative", sample);
-  check_job(job);
-  plan.show(plan_verify(job, sample, plan.ranks));
+  verified.finish();
+  plan.show(plan_verify(verified.asked, plan.ranks));
   return ExitCode::done;
 }
 
@@ -100,6 +94,45 @@ ExitCode of_synth(const Arguments& arguments) {
   return ExitCode::done;
 }
 
+ExitCode of_factor(const Arguments& arguments) {
+  Options options("plan factor", "--base B --aligned A --output F [options]",
+                  "Tells what 'lox factor' would cost with the same options.",
+                  "  lox plan factor --base base --aligned aligned --k 64 --output factors.h5 --ranks 8");
+  JobOptions job(JobOptions::Task::factor);
+  job.add_to(options);
+  PlanOptions plan;
+  plan.add_to(options);
+  po::variables_map values;
+  if (!options.parse(arguments, values)) return ExitCode::done;
+  job.finish();
+  plan.check();
+  const Resources resources{plan.ranks, job.job.run.memory};
+  const Pair pair = open_pair(job.job, Log(Log::Level::silent));
+  check_output(job.job.output, {true, {job.job.base, job.job.aligned}});
+  const Forecast forecast = plan_factor(job.job, pair.base, pair.aligned, resources).forecast;
+  plan.show(forecast);
+  check_space(job.job.output, forecast.disk);
+  return ExitCode::done;
+}
+
+ExitCode of_apply(const Arguments& arguments) {
+  Options options("plan apply", "--aligned A --factors F --output O [options]",
+                  "Tells what 'lox apply' would cost with the same options.",
+                  "  lox plan apply --aligned aligned --factors factors.h5 --output hardened --ranks 8");
+  ApplyOptions job;
+  job.add_to(options);
+  PlanOptions plan;
+  plan.add_to(options);
+  po::variables_map values;
+  if (!options.parse(arguments, values)) return ExitCode::done;
+  job.finish();
+  plan.check();
+  const Forecast forecast = plan_apply_job(job.job, {plan.ranks, job.job.run.memory});
+  plan.show(forecast);
+  check_space(job.job.output, forecast.disk);
+  return ExitCode::done;
+}
+
 }  // namespace
 
 std::optional<ExitCode> plan_of_other_task(const Arguments& arguments) {
@@ -108,6 +141,8 @@ std::optional<ExitCode> plan_of_other_task(const Arguments& arguments) {
   if (arguments[0] == "convert") return of_convert(rest);
   if (arguments[0] == "verify") return of_verify(rest);
   if (arguments[0] == "synth") return of_synth(rest);
+  if (arguments[0] == "factor") return of_factor(rest);
+  if (arguments[0] == "apply") return of_apply(rest);
   return std::nullopt;
 }
 

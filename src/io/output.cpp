@@ -44,6 +44,7 @@ void copy_other_files(const Checkpoint& from, const Checkpoint& to) {
     const auto match = by_name.find(file.name);
     if (match == by_name.end() || file.extent.bytes == 0) continue;
     const Extent from_place = match->second->extent;
+    if (from_place.file < 0) continue;  // the task itself makes it
     copy_bytes([&](std::uint64_t at, std::span<std::byte> to_fill) { source.read(from_place, at, to_fill); },
                target, file.extent, 0, file.extent.bytes);
     target.sync(file.extent);
@@ -133,6 +134,7 @@ Output Output::open(const fs::path& path, const OutputRules& rules, const Checkp
     const std::string born = birth_of(paths.output);
     if (known && changed.empty() && !has_partial && !born.empty() && sign.value("born", json()) == born) {
       output.state_ = State::published;
+      output.table_ = reopen(paths.output, like);
       return;
     }
     output.check_place(rules);

@@ -177,7 +177,7 @@ EditSummary extrapolate_in_double(DType dtype, std::span<std::byte> rows, const 
   using RowMajorDoubles = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   const std::size_t width = element_bytes(dtype);
   const auto cols = static_cast<std::size_t>(v.rows());
-  const Index block = std::max<Index>(1, (Index{1} << 19) / std::max<Index>(1, v.rows()));
+  const Index block = extrapolation_block(dtype, v.rows());
   RowMajorDoubles product;
   EditSummary summary;
   for (Index first = 0; first < weights.rows(); first += block) {
@@ -202,6 +202,11 @@ EditSummary extrapolate_in_double(DType dtype, std::span<std::byte> rows, const 
 
 }  // namespace
 
+Index extrapolation_block(DType dtype, Index cols) {
+  const Index entries = Index{1} << (dtype_bits(dtype) > 16 ? 19 : 20);
+  return std::max<Index>(1, entries / std::max<Index>(1, cols));
+}
+
 EditSummary extrapolate(DType dtype, std::span<std::byte> rows, const Small& u,
                         const std::vector<double>& sigma, const Small& v, double coef) {
   constexpr Index few = 16;  // triplets up to which the sum over them is formed along with the rest
@@ -213,8 +218,7 @@ EditSummary extrapolate(DType dtype, std::span<std::byte> rows, const Small& u,
   const RowMajorMatrix weights = wide_weights.cast<float>();
   const RowMajorMatrix factors = v.transpose().cast<float>();
   // With many triplets, blocks of rows whose steps stay in the cache between the product and the sum.
-  const Index block = u.cols() <= few ? std::max<Index>(1, u.rows())
-                                      : std::max<Index>(1, (Index{1} << 20) / std::max<Index>(1, v.rows()));
+  const Index block = u.cols() <= few ? std::max<Index>(1, u.rows()) : extrapolation_block(dtype, v.rows());
   const float one = 1;
   RowMajorMatrix product;
   EditSummary summary;

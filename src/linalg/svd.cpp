@@ -100,6 +100,16 @@ std::string_view method_name(Method method) {
   return "?";
 }
 
+void round_factors(Factors& factors, bool wide) {
+  const auto round = [wide](double value) {
+    const auto high = static_cast<double>(static_cast<float>(value));
+    return wide ? high + static_cast<double>(static_cast<float>(value - high)) : high;
+  };
+  factors.u = factors.u.unaryExpr(round);
+  factors.v = factors.v.unaryExpr(round);
+  for (double& sigma : factors.sigma) sigma = round(sigma);
+}
+
 double expected_iterations(Index k) {
   const auto wanted = static_cast<double>(k);
   return k <= 8 ? 3 + 0.8 * wanted : 10.5 * std::sqrt(wanted);

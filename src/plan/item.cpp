@@ -4,7 +4,15 @@
 namespace lox {
 
 std::string_view action_name(Action action) {
-  return action == Action::copy ? "copied" : "edited";
+  switch (action) {
+    case Action::copy:
+      return "copied";
+    case Action::edit:
+      return "edited";
+    case Action::factor:
+      return "factored";
+  }
+  return "?";
 }
 std::string_view where_name(Where where) {
   return where == Where::local ? "local" : "grid";

@@ -15,12 +15,7 @@ void check_job(const Job& job) {
   if (job.output.empty()) fail(ExitCode::usage, "--output is missing: where the hardened checkpoint goes");
   const Index k = job.solve.k;
   if (k < 0) fail(ExitCode::usage, "--k {} is negative; give the rank to extrapolate, or 0 for full rank", k);
-  if (!std::isfinite(job.coef)) fail(ExitCode::usage, "--coef {} is not a finite number", job.coef);
-  if (job.coef < 0) {
-    fail(ExitCode::usage, "--coef {} is negative: that would weaken the alignment, and lox only hardens",
-         job.coef);
-  }
-  if (std::abs(job.coef) > 1e6) fail(ExitCode::usage, "--coef {} is beyond 1e6", job.coef);
+  check_coef(job.coef);
   if (!(job.solve.tolerance > 0 && job.solve.tolerance < 1)) {
     fail(ExitCode::usage, "--tolerance {} is not between 0 and 1", job.solve.tolerance);
   }
@@ -28,6 +23,15 @@ void check_job(const Job& job) {
     fail(ExitCode::usage, "--proof {} is not between 0.01 and 100", job.solve.proof);
   }
   (void)Patterns(job.selection);
+}
+
+void check_coef(double coef) {
+  if (!std::isfinite(coef)) fail(ExitCode::usage, "--coef {} is not a finite number", coef);
+  if (coef < 0) {
+    fail(ExitCode::usage, "--coef {} is negative: that would weaken the alignment, and lox only hardens",
+         coef);
+  }
+  if (coef > 1e6) fail(ExitCode::usage, "--coef {} is beyond 1e6", coef);
 }
 
 nlohmann::json job_parameters(const Job& job) {

@@ -58,6 +58,7 @@ Item make_item(const std::vector<NamedModel>& models, const std::vector<int>& te
     item.action = Action::edit;
     item.matrix.rows = tensor.shape[tensor.shape.size() - 2];
     item.matrix.cols = tensor.shape.back();
+    item.rows = {0, item.matrix.rows};
     item.dtype = tensor.dtype;
     item.base_dtype = models[base_model].table->tensors[static_cast<std::size_t>(tensors[base_model])].dtype;
     item.bytes =
@@ -223,6 +224,26 @@ Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job
   choose_grid_items(plan.items, job.run.grid, left);
   std::stable_partition(plan.items.begin(), plan.items.end(),
                         [](const Item& item) { return item.where == Where::grid; });
+  deal(plan.items, resources.ranks);
+  refuse_what_does_not_fit(aligned, plan, job.run.grid, resources);
+  return plan;
+}
+
+Plan plan_factors(const Checkpoint& base, const Checkpoint& aligned, const Job& job,
+                  const Resources& resources) {
+  Plan plan = make_plan(base, aligned, job, resources);
+  std::erase_if(plan.items, [](const Item& item) { return item.action == Action::copy; });
+  for (Item& item : plan.items) {
+    if (item.method != Method::full) continue;
+    item.where = Where::local;
+    item = by_exact_method(item);
+    const Cost cost = local_cost(item);
+    item.seconds = cost.seconds;
+    item.first_read = cost.first_read;
+  }
+  std::stable_sort(plan.items.begin(), plan.items.end(), [](const Item& x, const Item& y) {
+    return std::pair(x.where == Where::local, -x.seconds) < std::pair(y.where == Where::local, -y.seconds);
+  });
   deal(plan.items, resources.ranks);
   refuse_what_does_not_fit(aligned, plan, job.run.grid, resources);
   return plan;

@@ -34,7 +34,7 @@ void add_method(json& entry, const Spectrum& spectrum) {
 json tensor_to_json(const TensorEntry& tensor) {
   json entry{{"name", tensor.name}, {"shape", tensor.shape}, {"dtype", tensor.dtype}};
   const Spectrum& spectrum = tensor.measures.spectrum;
-  if (tensor.action == Action::edit || !tensor.batch.empty()) {
+  if (tensor.action != Action::copy || !tensor.batch.empty()) {
     entry.update(measures_to_json(tensor.measures));
     if (tensor.batch.empty()) add_method(entry, spectrum);
   } else if (tensor.unchanged) {
@@ -58,7 +58,11 @@ json tensor_to_json(const TensorEntry& tensor) {
 }
 
 Action action_from_json(const json& text) {
-  return text.get<std::string>() == action_name(Action::edit) ? Action::edit : Action::copy;
+  const auto name = text.get<std::string>();
+  for (const Action action : {Action::edit, Action::factor}) {
+    if (name == action_name(action)) return action;
+  }
+  return Action::copy;
 }
 
 /// A value that may be missing.
@@ -99,7 +103,7 @@ TensorEntry tensor_from_json(const json& from) {
   take(from, "shape", tensor.shape);
   take(from, "dtype", tensor.dtype);
   tensor.action = action_from_json(from.at("action"));
-  if (tensor.action == Action::edit) tensor.measures = measures_from_json(from);
+  if (tensor.action != Action::copy) tensor.measures = measures_from_json(from);
   tensor.unchanged = tensor.action == Action::copy && from.contains("delta_norm");
   if (const auto batch = from.find("batch"); batch != from.end()) {
     for (const json& one : *batch)
@@ -122,8 +126,9 @@ json report_to_json(const Report& report) {
   return {{"lox", report.lox},
           {"job", report.job},
           {"totals",
-           {{"tensors", report.edited + report.copied},
+           {{"tensors", report.edited + report.factored + report.copied},
             {"edited", report.edited},
+            {"factored", report.factored},
             {"copied", report.copied},
             {"bytes_read", report.bytes_read},
             {"bytes_written", report.bytes_written},
@@ -154,6 +159,7 @@ Report report_from_json(const json& from) {
   report.job = from.at("job");
   const json& totals = from.at("totals");
   report.edited = totals.at("edited").get<std::int64_t>();
+  take(totals, "factored", report.factored);
   report.copied = totals.at("copied").get<std::int64_t>();
   take(totals, "bytes_read", report.bytes_read);
   report.bytes_written = totals.at("bytes_written").get<std::uint64_t>();

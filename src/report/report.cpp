@@ -36,14 +36,6 @@ Measures measure(const Record& record, std::size_t target) {
   return m;
 }
 
-void add(Timing& to, const Timing& other) {
-  to.read += other.read;
-  to.svd += other.svd;
-  to.write += other.write;
-  to.bytes_read += other.bytes_read;
-  to.bytes_written += other.bytes_written;
-}
-
 /// Sums and worst cases of a batch of matrices, and each one's own numbers.
 void measure_batch(const std::vector<const Record*>& batch, std::size_t target, TensorEntry& entry) {
   Measures all;
@@ -57,7 +49,7 @@ void measure_batch(const std::vector<const Record*>& batch, std::size_t target, 
   for (const Record* record : batch) {
     const Measures one = measure(*record, target);
     entry.batch.push_back({record->key.action, one});
-    if (record->key.action == Action::edit) entry.action = Action::edit;
+    if (record->key.action != Action::copy) entry.action = record->key.action;
     const Spectrum& s = one.spectrum;
     delta_squared += s.delta_norm * s.delta_norm;
     kept_squared += one.energy * s.delta_norm * s.delta_norm;
@@ -102,7 +94,7 @@ Report make_report(nlohmann::ordered_json job, const Checkpoint& model, const st
     std::sort(batch.begin(), batch.end(),
               [](const auto* x, const auto* y) { return x->key.matrix < y->key.matrix; });
     TensorEntry entry{tensor.name, tensor.shape, std::string(dtype_name(tensor.dtype)), {}, {}, {}, {}, {}};
-    for (const Record* record : batch) add(entry.timing, record->timing);
+    for (const Record* record : batch) entry.timing.add(record->timing);
     if (tensor.shape.size() > 2 && batch.front()->spectrum.k > 0) {
       measure_batch(batch, target, entry);
     } else {
@@ -111,7 +103,10 @@ Report make_report(nlohmann::ordered_json job, const Checkpoint& model, const st
       const Spectrum& spectrum = entry.measures.spectrum;
       entry.unchanged = entry.action == Action::copy && spectrum.k > 0 && spectrum.delta_norm == 0;
     }
-    ++(entry.action == Action::edit ? report.edited : report.copied);
+    std::int64_t& count = entry.action == Action::edit     ? report.edited
+                          : entry.action == Action::factor ? report.factored
+                                                           : report.copied;
+    ++count;
     report.tensors.push_back(std::move(entry));
   }
   return report;

@@ -77,7 +77,7 @@ std::string report_table(const Report& report) {
   std::map<std::string, Kind> kinds;
   std::size_t width = 6;
   for (const TensorEntry& tensor : report.tensors) {
-    if (tensor.action != Action::edit) continue;
+    if (tensor.action == Action::copy) continue;
     const std::string name = printable(kind_of(tensor.name));
     if (!kinds.contains(name)) order.push_back(name);
     kinds[name].add(tensor.measures);
@@ -93,11 +93,13 @@ std::string report_table(const Report& report) {
                         width, kind.count, 100 * kind.energy / n, kind.relative / n, 100 * kind.realised / n,
                         100 * kind.changed / n, kind.certificate, bound_text(kind.missed), kind.methods);
   }
+  const bool factors = report.factored > 0;
+  const std::string coef = factors ? "" : ", coef = " + report.job.at("coef").dump();
   text += fmt::format(
-      "\nk = {}, coef = {}: {} tensors edited, {} copied, {} in {} on {} ranks, peak memory of a rank {}\n",
-      report.job.at("k").dump(), report.job.at("coef").dump(), report.edited, report.copied,
-      bytes_text(report.bytes_written), format_seconds(report.run.seconds), report.run.ranks,
-      bytes_text(report.run.peak_rss_bytes));
+      "\nk = {}{}: {} tensors {}, {} copied, {} in {} on {} ranks, peak memory of a rank {}\n",
+      report.job.at("k").dump(), coef, factors ? report.factored : report.edited,
+      factors ? "factored" : "edited", report.copied, bytes_text(report.bytes_written),
+      format_seconds(report.run.seconds), report.run.ranks, bytes_text(report.run.peak_rss_bytes));
   return text.append(legend);
 }
 
@@ -135,10 +137,15 @@ void log_summary(const Log& log, const Report& report) {
     realised += tensor.measures.realised * squared;
     edit += squared;
   }
-  log.info("hardened {} tensors, copied {} ({} read, {} written)", report.edited, report.copied,
-           bytes_text(report.bytes_read), bytes_text(report.bytes_written));
-  log.info("worst certificate {:.1e}, {:.1f}% of the edit survives rounding", worst,
-           edit > 0 ? 100 * realised / edit : 0.0);
+  if (report.factored > 0) {
+    log.info("factored {} tensors ({} read, {} written), worst certificate {:.1e}", report.factored,
+             bytes_text(report.bytes_read), bytes_text(report.bytes_written), worst);
+  } else {
+    log.info("hardened {} tensors, copied {} ({} read, {} written)", report.edited, report.copied,
+             bytes_text(report.bytes_read), bytes_text(report.bytes_written));
+    log.info("worst certificate {:.1e}, {:.1f}% of the edit survives rounding", worst,
+             edit > 0 ? 100 * realised / edit : 0.0);
+  }
   const std::string seed = report.job.at("seed").dump();
   if (probability > 0) {
     log.info(

@@ -3,6 +3,7 @@
 
 #include "lox/base/error.hpp"
 #include "lox/base/timer.hpp"
+#include "lox/plan/cost.hpp"
 
 #include <algorithm>
 #include <array>
@@ -26,7 +27,13 @@ RecordKey EditSteps::key(const Item& item, Action action) const {
   const TensorInfo& tensor = reader_.tensor(item.matrix, aligned_model);
   const bool whole = item.action == Action::copy;
   return {tensor.name, item.matrix.number, action,
-          whole ? tensor.elements() : item.matrix.rows * item.matrix.cols};
+          whole ? tensor.elements() : item.matrix.rows * item.matrix.cols, 0};
+}
+
+/// With a copy of the aligned rows for each further target.
+std::uint64_t EditSteps::memory(const Item& item) const {
+  const std::uint64_t copies = item.action == Action::edit ? targets_.size() - 1 : 0;
+  return local_cost(item).memory + copies * item.bytes;
 }
 
 void EditSteps::read(Parcel& parcel) {
@@ -38,24 +45,12 @@ void EditSteps::read(Parcel& parcel) {
 
 bool EditSteps::solve(Parcel& parcel) {
   const Timer start;
-  const Item& item = parcel.item;
   Record& record = parcel.record;
   std::optional<Solved> solved = lox::solve(parcel.item, record.key.name, parcel.rows, options_);
   if (!solved) return false;
   record.spectrum = solved->spectrum;
   record.key.action = solved->is_zero() ? Action::copy : Action::edit;
-  for (std::size_t t = 0; t < targets_.size(); ++t) {
-    Buffer rows;
-    if (t + 1 == targets_.size()) {
-      rows = std::move(parcel.rows.aligned);
-    } else {
-      rows = Buffer(parcel.rows.aligned.size(), File::page_shift(targets_[t]->position(item.matrix, 0)));
-      std::memcpy(rows.data(), parcel.rows.aligned.data(), rows.size());
-    }
-    const EditSummary edit = targets_[t]->apply(item, *solved, 0, rows.bytes(), parcel.rows.delta.floats());
-    if (record.key.action == Action::edit) add_edit(record, item.dtype, edit);
-    parcel.edited.push_back(std::move(rows));
-  }
+  edit_rows(parcel, *solved, targets_);
   record.timing.svd = start.seconds();
   return true;
 }
@@ -67,7 +62,7 @@ void EditSteps::write(Parcel& parcel) {
     const auto read = [&](std::uint64_t first, std::span<std::byte> to) {
       reader_.read_bytes(parcel.item.matrix, first, to);
     };
-    for (Target* target : targets_) target->copy(parcel.item, read, record);
+    copy_tensor(parcel.item, read, targets_, record);
     return;
   }
   const Timer start;

@@ -97,6 +97,7 @@ Solved GridSolver::solve(const Item& item, Timing& timing, WorkTimes& times) {
   fault_point("grid");
   const Timer start;
   Solved solved = begin_solved(item, name, summary);
+  solved.content = content;
   if (!solved.is_zero()) {
     const auto held = static_cast<std::size_t>(transposed.local_rows() * transposed.local_cols());
     const double scale = rescale({transposed.data(), held}, summary.largest);
@@ -106,7 +107,7 @@ Solved GridSolver::solve(const Item& item, Timing& timing, WorkTimes& times) {
     times.grid.products += spent.products;
     times.grid.communication += spent.communication;
     times.grid.total += spent.total;
-    together(comm_, [&] { take_svd(solved, name, std::move(svd), scale, options_.tolerance); });
+    together(comm_, [&] { take_svd(solved, item, name, std::move(svd), scale, options_.tolerance); });
   }
   timing.svd += start.seconds();
   return solved;

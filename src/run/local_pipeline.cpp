@@ -76,7 +76,7 @@ void LocalPipeline::Run::read_all() {
   set_threads_here(1);  // the cores belong to the solver
   for (const Item& item : items) {
     if (stopping) break;
-    const std::uint64_t memory = local_cost(item).memory;
+    const std::uint64_t memory = steps.memory(item);
     if (!gate.acquire(memory) || stopping) break;
     Parcel parcel;
     parcel.item = item;

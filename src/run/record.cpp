@@ -4,8 +4,9 @@
 #include "lox/base/error.hpp"
 
 #include <array>
+#include <cmath>
 #include <map>
-#include <utility>
+#include <tuple>
 
 #include <nlohmann/json.hpp>
 
@@ -32,7 +33,9 @@ json spectrum_to_json(const Spectrum& s) {
           {"missed", {s.missed.epsilon, s.missed.probability}},
           {"settled", s.settled},
           {"iterations", s.iterations},
-          {"delta_norm", s.delta_norm}};
+          {"delta_norm", s.delta_norm},
+          {"residuals", s.residuals},
+          {"open", s.open}};
 }
 
 Spectrum spectrum_from_json(const json& from) {
@@ -47,10 +50,26 @@ Spectrum spectrum_from_json(const json& from) {
   s.settled = from.at("settled").get<bool>();
   s.iterations = from.at("iterations").get<int>();
   s.delta_norm = from.at("delta_norm").get<double>();
+  s.residuals = from.at("residuals").get<std::vector<double>>();
+  s.open = from.at("open").get<std::vector<std::int64_t>>();
   return s;
 }
 
 }  // namespace
+
+void Edit::add(const Edit& other) {
+  norm = std::hypot(norm, other.norm);
+  realised_dot += other.realised_dot;
+  changed += other.changed;
+}
+
+void Timing::add(const Timing& other) {
+  read += other.read;
+  svd += other.svd;
+  write += other.write;
+  bytes_read += other.bytes_read;
+  bytes_written += other.bytes_written;
+}
 
 json pieces_to_json(const std::vector<Piece>& pieces) {
   json list = json::array();
@@ -95,10 +114,12 @@ json record_to_json(const Record& r) {
   for (const Edit& edit : r.edits) edits.push_back({edit.norm, edit.realised_dot, edit.changed});
   return {{"name", r.key.name},
           {"matrix", r.key.matrix},
+          {"row", r.key.row},
           {"action", action_name(r.key.action)},
           {"entries", r.key.entries},
           {"spectrum", spectrum_to_json(r.spectrum)},
           {"edits", std::move(edits)},
+          {"aligned", r.aligned.sums},
           {"seconds", {r.timing.read, r.timing.svd, r.timing.write}},
           {"bytes", {r.timing.bytes_read, r.timing.bytes_written}},
           {"pieces", pieces_to_json(r.pieces)},
@@ -108,8 +129,8 @@ json record_to_json(const Record& r) {
 Record record_from_json(const json& from) {
   Record r;
   r.key = {from.at("name").get<std::string>(), from.at("matrix").get<std::int64_t>(),
-           from_name(std::array{Action::copy, Action::edit}, action_name, from.at("action")),
-           from.at("entries").get<std::int64_t>()};
+           from_name(std::array{Action::copy, Action::edit, Action::factor}, action_name, from.at("action")),
+           from.at("entries").get<std::int64_t>(), from.at("row").get<std::int64_t>()};
   r.spectrum = spectrum_from_json(from.at("spectrum"));
   for (const json& edit : from.at("edits")) {
     r.edits.push_back({edit.at(0).get<double>(), edit.at(1).get<double>(), edit.at(2).get<std::int64_t>()});
@@ -118,14 +139,18 @@ Record record_from_json(const json& from) {
   const json& bytes = from.at("bytes");
   r.timing = {seconds.at(0).get<double>(), seconds.at(1).get<double>(), seconds.at(2).get<double>(),
               bytes.at(0).get<std::uint64_t>(), bytes.at(1).get<std::uint64_t>()};
+  r.aligned.sums = from.at("aligned").get<std::array<std::uint64_t, 2>>();
   r.pieces = pieces_from_json(from.at("pieces"));
   r.edges = edges_from_json(from.at("edges"));
   return r;
 }
 
 std::vector<Record> latest(std::vector<Record> records) {
-  std::map<std::pair<std::string, std::int64_t>, std::size_t> last;
-  for (std::size_t i = 0; i < records.size(); ++i) last[{records[i].key.name, records[i].key.matrix}] = i;
+  std::map<std::tuple<std::string, std::int64_t, std::int64_t>, std::size_t> last;
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    const RecordKey& key = records[i].key;
+    last[{key.name, key.matrix, key.row}] = i;
+  }
   std::vector<Record> kept;
   for (const auto& [key, i] : last) kept.push_back(std::move(records[i]));
   return kept;

@@ -12,15 +12,19 @@
 namespace lox {
 namespace {
 
+/// Factors are solved without knowing what they will be multiplied with: exact enough for twice the usual
+/// coef, and nearly so for ten times as much.
+constexpr double usual_coef = 2.5;
+
 /// The error of Delta_k, as |.|_F, below which the rounding of the output hides nearly all of it.
-double wanted_delta_error(double weight, DType dtype, double entries, const DeltaSummary& summary) {
+double wanted_delta_error(DType dtype, double entries, const DeltaSummary& summary) {
   if (summary.sampled == 0) return 0;
   // The delta of F64 models is float: it has no more digits than one of F32.
   const double unit = dtype == DType::F64 ? 0x1p29 : 1;
   // An output entry differs from the exact one's rounding with a chance of about 2 |error| / ulp. At an rms
   // error of 1/4000 of the harmonic mean of all ulps, under one entry in a thousand does.
   const double typical = unit * summary.sampled / summary.inverse_ulps;
-  const double error = typical / 4000 / std::max(weight, 1e-3) * std::sqrt(entries);
+  const double error = typical / 4000 / usual_coef * std::sqrt(entries);
   return std::min(error, 1e-3 * std::sqrt(summary.norm_squared));
 }
 
@@ -53,7 +57,7 @@ SvdOptions svd_options(const Item& item, const SolveOptions& asked, const DeltaS
   options.k = std::min({asked.k, item.matrix.rows, item.matrix.cols});
   options.method = item.method;
   options.tolerance = asked.tolerance;
-  options.delta_error = wanted_delta_error(asked.weight, item.dtype, entries, summary) / scale;
+  options.delta_error = wanted_delta_error(item.dtype, entries, summary) / scale;
   options.norm_squared = summary.norm_squared / scale / scale;
   options.proof = asked.proof;
   options.wide = dtype_bits(item.dtype) > 16;
@@ -66,7 +70,8 @@ SvdOptions svd_options(const Item& item, const SolveOptions& asked, const DeltaS
   return options;
 }
 
-void take_svd(Solved& solved, const std::string& tensor, SvdResult svd, double scale, double tolerance) {
+void take_svd(Solved& solved, const Item& item, const std::string& tensor, SvdResult svd, double scale,
+              double tolerance) {
   for (double& sigma : svd.factors.sigma) sigma *= scale;
   Spectrum& spectrum = solved.spectrum;
   spectrum.method = svd.method;
@@ -84,6 +89,7 @@ void take_svd(Solved& solved, const std::string& tensor, SvdResult svd, double s
          tensor, svd.certificate.residual, svd.certificate.orthogonality, tolerance, method_name(svd.method));
   }
   solved.factors = std::move(svd.factors);
+  round_factors(solved.factors, dtype_bits(item.dtype) > 16);
 }
 
 std::string no_memory_for_exact(const std::string& tensor, std::uint64_t needed, std::uint64_t there) {
@@ -98,6 +104,7 @@ std::string no_memory_for_exact(const std::string& tensor, std::uint64_t needed,
 std::optional<Solved> solve(Item& item, const std::string& tensor, RowSlab& rows,
                             const SolveOptions& options) {
   Solved solved = begin_solved(item, tensor, rows.summary);
+  solved.content = rows.content;
   if (item.method == Method::full && !solved.is_zero()) return solved;
   if (!solved.is_zero()) {
     const double scale = rescale(rows.delta.floats(), rows.summary.largest);
@@ -111,7 +118,7 @@ std::optional<Solved> solve(Item& item, const std::string& tensor, RowSlab& rows
       return std::nullopt;
     }
     svd.iterations += item.tried;
-    take_svd(solved, tensor, std::move(svd), scale, options.tolerance);
+    take_svd(solved, item, tensor, std::move(svd), scale, options.tolerance);
   }
   rows.delta = Buffer();
   return solved;

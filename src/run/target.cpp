@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: MIT
 #include "lox/run/target.hpp"
 
-#include "lox/base/checksum.hpp"
 #include "lox/base/error.hpp"
 #include "lox/base/timer.hpp"
-#include "lox/io/pages.hpp"
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
+#include <cstring>
 
 namespace lox {
 
 const TensorInfo& Target::tensor(const MatrixRef& matrix) const {
-  return table_.tensors[static_cast<std::size_t>(matrix.tensor(aligned_model))];
+  return writer_.tensor(matrix.tensor(aligned_model));
 }
 
 std::uint64_t Target::position(const MatrixRef& matrix, Index row) const {
@@ -24,7 +22,11 @@ std::uint64_t Target::position(const MatrixRef& matrix, Index row) const {
 EditSummary Target::apply(const Item& item, const Solved& solved, Index first, std::span<std::byte> rows,
                           std::span<const float> delta) const {
   if (solved.is_zero()) return {};
-  if (solved.spectrum.method == Method::full) return extrapolate_full(item.dtype, rows, delta, blend_.coef);
+  const Index least = std::min(item.matrix.rows, item.matrix.cols);
+  const bool whole = blend_.k != full_rank && blend_.k >= least && !delta.empty();
+  if (whole || solved.spectrum.method == Method::full) {
+    return extrapolate_full(item.dtype, rows, delta, blend_.coef);
+  }
   const Factors& f = solved.factors;
   const Index count = static_cast<Index>(rows.size() / element_bytes(item.dtype)) / item.matrix.cols;
   const Index all = f.u.cols();
@@ -35,31 +37,32 @@ EditSummary Target::apply(const Item& item, const Solved& solved, Index first, s
                      blend_.coef);
 }
 
-/// Bytes of a tensor from `first` on. The bytes [from, to) of the tensor are written by this process alone.
-void Target::put(int number, std::uint64_t from, std::uint64_t to, std::uint64_t first,
-                 std::span<const std::byte> bytes, Record& record) {
-  const Extent& whole = table_.tensors[static_cast<std::size_t>(number)].extent;
-  const auto edge = [&](std::uint64_t at, std::span<const std::byte> part) {
-    record.edges.push_back(
-        {number_, number, from + at, part.size(), checksum(part), 0, 0, 0, {part.begin(), part.end()}});
-  };
-  write_own_pages(storage_, {whole.file, whole.offset + from, to - from}, first - from, bytes, edge);
-  record.pieces.push_back({number_, number, first, bytes.size(), checksum(bytes)});
-  record.timing.bytes_written += bytes.size();
-  const std::lock_guard lock(mutex_);
-  unsynced_.insert(whole.file);
-}
-
 void Target::write(const MatrixRef& matrix, RowRange mine, Index first, std::span<const std::byte> rows,
                    Record& record) {
   const DType dtype = tensor(matrix).dtype;
-  put(matrix.tensor(aligned_model), row_offset(matrix, dtype, mine.first),
-      row_offset(matrix, dtype, mine.first + mine.count), row_offset(matrix, dtype, first), rows, record);
+  writer_.put(matrix.tensor(aligned_model), row_offset(matrix, dtype, mine.first),
+              row_offset(matrix, dtype, mine.first + mine.count), row_offset(matrix, dtype, first), rows,
+              record);
 }
 
-void Target::copy(const Item& item, const ReadBytes& read, Record& record) {
-  const TensorInfo& place = tensor(item.matrix);
-  const std::uint64_t all = place.extent.bytes;
+void edit_rows(Parcel& parcel, const Solved& solved, std::span<Target* const> targets) {
+  const Item& item = parcel.item;
+  for (std::size_t t = 0; t < targets.size(); ++t) {
+    Buffer rows;
+    if (t + 1 == targets.size()) {
+      rows = std::move(parcel.rows.aligned);
+    } else {
+      const std::uint64_t position = targets[t]->position(item.matrix, item.rows.first);
+      rows = Buffer(parcel.rows.aligned.size(), File::page_shift(position));
+      std::memcpy(rows.data(), parcel.rows.aligned.data(), rows.size());
+    }
+    const EditSummary edit = targets[t]->apply(item, solved, 0, rows.bytes(), parcel.rows.delta.floats());
+    if (parcel.record.key.action == Action::edit) add_edit(parcel.record, item.dtype, edit);
+    parcel.edited.push_back(std::move(rows));
+  }
+}
+
+void copy_tensor(const Item& item, const ReadBytes& read, std::span<Target* const> targets, Record& record) {
   const Timer start;
   double reading = 0;
   const auto timed_read = [&](std::uint64_t first, std::span<std::byte> to) {
@@ -67,22 +70,16 @@ void Target::copy(const Item& item, const ReadBytes& read, Record& record) {
     read(first, to);
     reading += begin.seconds();
   };
+  const Extent& place = targets.front()->tensor(item.matrix).extent;
   const auto write = [&](std::uint64_t first, std::span<const std::byte> bytes) {
-    put(item.matrix.tensor(aligned_model), 0, all, first, bytes, record);
+    for (Target* target : targets) {
+      target->writer_.put(item.matrix.tensor(aligned_model), 0, place.bytes, first, bytes, record);
+    }
   };
-  copy_bytes(timed_read, write, place.extent.offset, 0, all);
+  copy_bytes(timed_read, write, place.offset, 0, place.bytes);
   record.timing.read += reading;
   record.timing.write += start.seconds() - reading;
-  record.timing.bytes_read += all;
-}
-
-void Target::sync() {
-  std::set<int> files;
-  {
-    const std::lock_guard lock(mutex_);
-    files.swap(unsynced_);
-  }
-  for (const int file : files) storage_.sync(Extent{file, 0, 0});
+  record.timing.bytes_read += place.bytes;
 }
 
 void add_edit(Record& record, DType dtype, const EditSummary& edit) {

@@ -7,6 +7,17 @@
 #include <future>
 
 namespace lox {
+namespace {
+
+void drop_foreign_weights(Checkpoint& aligned, const Log& log) {
+  std::erase_if(aligned.other_files, [&](const OtherFile& file) {
+    const bool drop = is_foreign_weights(file.name);
+    if (drop) log.warn("{} is not carried over: it holds weights that are not hardened", file.name);
+    return drop;
+  });
+}
+
+}  // namespace
 
 Pair open_pair(const Job& job, const Log& log) {
   // Of a model of many tensors the headers take a while: one is read beside the other.
@@ -22,12 +33,15 @@ Pair open_pair(const Job& job, const Log& log) {
   if (trouble) std::rethrow_exception(trouble);
   refuse_quantised(pair.base);
   refuse_quantised(pair.aligned);
-  std::erase_if(pair.aligned.other_files, [&](const OtherFile& file) {
-    const bool drop = is_foreign_weights(file.name);
-    if (drop) log.warn("{} is not carried over: it holds weights that are not hardened", file.name);
-    return drop;
-  });
+  drop_foreign_weights(pair.aligned, log);
   return pair;
+}
+
+Checkpoint open_aligned(const fs::path& path, const Log& log) {
+  Checkpoint aligned = open_checkpoint(path);
+  refuse_quantised(aligned);
+  drop_foreign_weights(aligned, log);
+  return aligned;
 }
 
 }  // namespace lox

@@ -40,18 +40,6 @@ RowsInDouble rows_of(std::span<const std::byte> bytes, DType dtype, Index cols, 
   return rows;
 }
 
-/// Subtracted in double, rounded once.
-RowMajorMatrix delta_of(const EditedMatrix& matrix) {
-  RowMajorMatrix delta(matrix.rows, matrix.cols);
-  for (Index first = 0; first < matrix.rows; first += rows_at_once) {
-    const Index count = std::min(rows_at_once, matrix.rows - first);
-    delta.middleRows(first, count) = (matrix.aligned_rows(first, count) -
-                                      rows_of(matrix.base, matrix.base_dtype, matrix.cols, first, count))
-                                         .cast<float>();
-  }
-  return delta;
-}
-
 /// What each entry's edit must be, and how far it may be off beside rounding.
 struct Expected {
   RowsInDouble edit;
@@ -227,6 +215,17 @@ double arithmetic_noise(DType dtype, double aligned, double edit) {
   return of_sum + 0x1p-20 * std::abs(edit) + 0x1p-147;
 }
 
+RowMajorMatrix reference_delta(const EditedMatrix& matrix) {
+  RowMajorMatrix delta(matrix.rows, matrix.cols);
+  for (Index first = 0; first < matrix.rows; first += rows_at_once) {
+    const Index count = std::min(rows_at_once, matrix.rows - first);
+    delta.middleRows(first, count) = (matrix.aligned_rows(first, count) -
+                                      rows_of(matrix.base, matrix.base_dtype, matrix.cols, first, count))
+                                         .cast<float>();
+  }
+  return delta;
+}
+
 RowsInDouble EditedMatrix::aligned_rows(Index first, Index count) const {
   return rows_of(aligned, dtype, cols, first, count);
 }
@@ -236,7 +235,7 @@ RowsInDouble EditedMatrix::hardened_rows(Index first, Index count) const {
 
 Judgement judge_edit(const EditedMatrix& matrix, Index k, double coef) {
   Judgement judgement;
-  const RowMajorMatrix delta = delta_of(matrix);
+  const RowMajorMatrix delta = reference_delta(matrix);
   if (!delta.allFinite()) {
     judgement.fault =
         "the base or the aligned model holds NaN or Inf, or they differ too much: no edit is right";
@@ -281,6 +280,30 @@ Judgement judge_edit(const EditedMatrix& matrix, Index k, double coef) {
   const double squared = of_tied + std::min(certain.squaredNorm(), 100 * of_tied);
   return judge_ties(matrix, edit,
                     solver_share * coef * std::sqrt(squared / static_cast<double>(delta.size())));
+}
+
+Judgement judge_blend(const EditedMatrix& matrix, const StoredFactors& factors, Index k, double coef) {
+  Judgement judgement;
+  if (factors.delta.size() > 0 && k >= std::min(matrix.rows, matrix.cols)) {
+    judgement.kind = Judgement::Kind::whole;
+    hold_against_whole(matrix, factors.delta, coef, false, judgement);
+    return judgement;
+  }
+  const Index count = std::min(k, factors.sigma.size());
+  const Small left = coef * factors.u.leftCols(count) * factors.sigma.head(count).asDiagonal();
+  const Small right = factors.v.leftCols(count);
+  const bool nothing = left.isZero(0);
+  if (nothing) judgement.kind = Judgement::Kind::none;
+  const double rms = coef * factors.sigma.head(count).norm() /
+                     std::sqrt(static_cast<double>(matrix.rows) * static_cast<double>(matrix.cols));
+  hold_against(
+      matrix, nothing, 0,
+      [&](Index first, Index rows) {
+        return Expected{left.middleRows(first, rows) * right.transpose(),
+                        RowsInDouble::Constant(rows, matrix.cols, arithmetic_share * rms)};
+      },
+      judgement);
+  return judgement;
 }
 
 }  // namespace lox

@@ -7,9 +7,10 @@
 #include "lox/run/journal.hpp"
 
 #include <cstring>
+#include <deque>
 #include <set>
 #include <string_view>
-#include <utility>
+#include <tuple>
 
 #include <nlohmann/json.hpp>
 
@@ -57,24 +58,28 @@ std::vector<Record> gather_records(const Comm& comm, const std::vector<Record>& 
 }
 
 void drop_finished(std::vector<Item>& items, const Checkpoint& aligned, const std::vector<Record>& finished) {
-  std::set<std::pair<std::string_view, std::int64_t>> keys;
-  for (const Record& record : finished) keys.emplace(record.key.name, record.key.matrix);
+  std::set<std::tuple<std::string_view, std::int64_t, std::int64_t>> keys;
+  for (const Record& record : finished) keys.emplace(record.key.name, record.key.matrix, record.key.row);
   std::erase_if(items, [&](const Item& item) {
     const auto tensor = static_cast<std::size_t>(item.matrix.tensor(aligned_model));
-    return keys.contains({aligned.tensors[tensor].name, item.matrix.number});
+    return keys.contains({aligned.tensors[tensor].name, item.matrix.number, item.rows.first});
   });
 }
 
-std::vector<Record> recheck(const Comm& comm, const Checkpoint& output, const fs::path& journal,
+std::vector<Record> recheck(const Comm& comm, const std::vector<Checkpoint>& outputs, const fs::path& journal,
                             std::vector<Record> finished, const Log& log) {
-  FileStorage storage(output, FileStorage::Access::read);
+  std::deque<FileStorage> storages;
+  for (const Checkpoint& output : outputs) storages.emplace_back(output, FileStorage::Access::read);
   EdgeReader edges(journal);
   std::vector<double> bad(finished.size(), 0.0);
   together(comm, [&] {
     for (std::size_t i = 0; i < finished.size(); ++i) {
       if (static_cast<int>(i % static_cast<std::size_t>(comm.size())) != comm.rank()) continue;
       for (const Piece& piece : finished[i].pieces) {
-        if (!is_intact(piece, finished[i].edges, output, storage, edges)) bad[i] = 1;
+        const auto target = static_cast<std::size_t>(piece.target);
+        const bool known = piece.target >= 0 && target < outputs.size();
+        if (!known || !is_intact(piece, finished[i].edges, outputs[target], storages[target], edges))
+          bad[i] = 1;
       }
     }
   });

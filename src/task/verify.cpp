@@ -6,8 +6,10 @@
 #include "lox/base/random.hpp"
 #include "lox/base/stop.hpp"
 #include "lox/io/storage.hpp"
-#include "lox/plan/plan.hpp"
+#include "lox/plan/apply_plan.hpp"
 #include "lox/task/reference_edit.hpp"
+#include "lox/task/reference_factors.hpp"
+#include "lox/task/verify_counts.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -15,16 +17,20 @@
 #include <optional>
 #include <set>
 
+#include <nlohmann/json.hpp>
+
 namespace lox {
 namespace {
 
 constexpr auto hardened_model = static_cast<Role>(2);
 
-/// The three models, and what of them is compared.
+/// The models, and what of them is compared.
 struct Opened {
-  Checkpoint base;
+  Checkpoint base;  ///< where a store takes its place, the aligned model
   Checkpoint aligned;
-  Checkpoint hardened;
+  Checkpoint hardened;  ///< where a store is checked, the aligned model
+  Checkpoint store;     ///< if there is one
+  FactorsInfo info;     ///< of the store, on rank 0
   std::vector<Item> items;
 
   const TensorInfo& tensor(const Item& item, Role role) const {
@@ -33,18 +39,39 @@ struct Opened {
   }
 };
 
-void open_tables(const Job& job, Opened& opened) {
-  opened.base = open_checkpoint(job.base);
+void open_tables(const VerifyJob& asked, Opened& opened) {
+  const Job& job = asked.job;
+  opened.base = open_checkpoint(asked.has_store() && !asked.of_store() ? job.aligned : job.base);
   opened.aligned = open_checkpoint(job.aligned);
-  opened.hardened = open_checkpoint(job.output);
+  opened.hardened = job.output.empty() ? opened.aligned : open_checkpoint(job.output);
+  if (!asked.has_store()) return;
+  opened.store = open_checkpoint(asked.factors);
+  opened.info = read_factors_info(opened.store);
+  if (job.solve.k > opened.info.k) {
+    fail(ExitCode::bad_input, "{}: holds {} triplets of every matrix, fewer than --k {}", asked.factors,
+         opened.info.k, job.solve.k);
+  }
 }
 
-/// Names, shapes and dtypes of all three must agree.
-void pair_tables(const Job& job, Opened& opened) {
+/// Names, shapes and dtypes of all must agree. With a store, what it has factors of is edited, and it has no
+/// factors of anything else.
+void pair_tables(const VerifyJob& asked, Opened& opened) {
+  const bool store = asked.has_store();
   opened.items =
       make_items({{"aligned", &opened.aligned}, {"base", &opened.base}, {"hardened", &opened.hardened}},
-                 job.selection, job.solve, {})
+                 store ? Selection() : asked.job.selection, asked.job.solve, {})
           .items;
+  if (!store) return;
+  (void)plan_apply(opened.aligned, opened.store, 1, 1, {});  // refuses what apply would refuse
+  const FactorTable table(opened.store);
+  std::erase_if(opened.items, [&](Item& item) {
+    const TensorInfo& tensor = opened.tensor(item, aligned_model);
+    if (item.action == Action::edit && table.find(tensor.name).front() >= 0) return false;
+    const bool again = item.action == Action::edit && item.matrix.number > 0;
+    item.action = Action::copy;
+    item.bytes = tensor.extent.bytes;
+    return again || asked.of_store();
+  });
 }
 
 /// Which matrices to check: `sample` of them (0: all), spread by a hash of their names.
@@ -68,84 +95,47 @@ bool has_place_for_files(const Checkpoint& hardened) {
   return hardened.format != Format::safetensors_file;
 }
 
-/// The other files of the aligned model that the result must hold.
-std::vector<OtherFile> files_to_compare(const Opened& opened) {
-  std::vector<OtherFile> files = opened.aligned.other_files;
-  std::erase_if(files, [&](const OtherFile& file) {
-    return is_foreign_weights(file.name) || !has_place_for_files(opened.hardened);
-  });
+/// The other files of the aligned model that harden carries over.
+std::vector<OtherFile> files_of_harden(const Checkpoint& aligned) {
+  std::vector<OtherFile> files = aligned.other_files;
+  std::erase_if(files, [](const OtherFile& file) { return is_foreign_weights(file.name); });
   return files;
 }
 
-/// What was looked at, summed over ranks.
-struct Counts {
-  std::int64_t none = 0;
-  std::int64_t whole = 0;
-  std::int64_t unique = 0;
-  std::int64_t tied = 0;
-  std::int64_t undecided = 0;
-  std::int64_t loose = 0;
-  std::int64_t copied = 0;
-  std::int64_t files = 0;
-  double as_expected = 1;  ///< of the 16-bit ones with a unique edit; wider ones show the solver's arithmetic
-
-  void add(const Judgement& judgement, DType dtype) {
-    switch (judgement.kind) {
-      case Judgement::Kind::none:
-        ++none;
-        break;
-      case Judgement::Kind::whole:
-        ++whole;
-        break;
-      case Judgement::Kind::unique:
-        ++unique;
-        if (dtype_bits(dtype) == 16) as_expected = std::min(as_expected, judgement.as_expected);
-        break;
-      case Judgement::Kind::tied:
-        ++tied;
-        break;
-    }
-    if (judgement.undecided) ++undecided;
-    if (judgement.loose) ++loose;
-  }
-
-  void sum(const Comm& comm) {
-    for (std::int64_t* count : {&none, &whole, &unique, &tied, &undecided, &loose, &copied, &files}) {
-      *count = comm.sum(*count);
-    }
-    as_expected = -comm.max(-as_expected);
-  }
-};
+/// Those that the result must hold.
+std::vector<OtherFile> files_to_compare(const Opened& opened) {
+  return has_place_for_files(opened.hardened) ? files_of_harden(opened.aligned) : std::vector<OtherFile>();
+}
 
 class Verifier {
  public:
-  Verifier(const Job& job, const Opened& opened)
-      : job_(job),
+  Verifier(const VerifyJob& asked, const Opened& opened)
+      : asked_(asked),
         opened_(opened),
         base_(opened.base, FileStorage::Access::read),
         aligned_(opened.aligned, FileStorage::Access::read),
         hardened_(opened.hardened, FileStorage::Access::read) {
+    if (asked.has_store()) store_.emplace(opened.store);
     for (const OtherFile& file : opened.hardened.other_files) files_.emplace(file.name, &file);
   }
 
   /// Holds a matrix against an edit formed anew. Says what is wrong, as a line; empty: nothing.
-  std::string check(const Item& item, Counts& counts) {
+  std::string check(const Item& item, VerifyCounts& counts) {
     const TensorInfo& base = opened_.tensor(item, base_model);
     const TensorInfo& aligned = opened_.tensor(item, aligned_model);
     const Buffer base_bytes = read(base_, base, item);
     const Buffer aligned_bytes = read(aligned_, aligned, item);
     const Buffer hardened_bytes = read(hardened_, opened_.tensor(item, hardened_model), item);
-    const Judgement judgement =
-        judge_edit({item.matrix.rows, item.matrix.cols, base.dtype, aligned.dtype, base_bytes.bytes(),
-                    aligned_bytes.bytes(), hardened_bytes.bytes()},
-                   job_.solve.k, job_.coef);
+    const Judgement judgement = judge({item.matrix.rows, item.matrix.cols, base.dtype, aligned.dtype,
+                                       base_bytes.bytes(), aligned_bytes.bytes(), hardened_bytes.bytes()},
+                                      aligned.name, item.matrix.number);
     counts.add(judgement, aligned.dtype);
     if (judgement.fault.empty()) return "";
     return to_line("tensor '{}' matrix {}: {}\n", aligned.name, item.matrix.number, judgement.fault);
   }
 
   /// Compares a copied tensor byte by byte.
-  std::string compare(const Item& item, Counts& counts) {
+  std::string compare(const Item& item, VerifyCounts& counts) {
     const TensorInfo& aligned = opened_.tensor(item, aligned_model);
     ++counts.copied;
     const auto differs =
@@ -155,7 +145,7 @@ class Verifier {
   }
 
   /// Compares another file of the model.
-  std::string compare(const OtherFile& file, Counts& counts) {
+  std::string compare(const OtherFile& file, VerifyCounts& counts) {
     ++counts.files;
     const auto found = files_.find(file.name);
     if (found == files_.end()) return to_line("file '{}': is missing\n", file.name);
@@ -168,6 +158,15 @@ class Verifier {
   }
 
  private:
+  Judgement judge(const EditedMatrix& matrix, const std::string& tensor, std::int64_t number) {
+    const Job& job = asked_.job;
+    if (!store_) return judge_edit(matrix, job.solve.k, job.coef);
+    const StoredFactors factors = store_->read(tensor, number, matrix.rows, matrix.cols);
+    if (!asked_.of_store()) return judge_blend(matrix, factors, job.solve.k, job.coef);
+    Judgement judgement;
+    judgement.fault = judge_factors(reference_delta(matrix), factors, job.solve.tolerance);
+    return judgement;
+  }
   /// Index of the first byte that differs, or nothing.
   template <class Place>
   std::optional<std::uint64_t> first_difference(std::uint64_t all, const Place& aligned,
@@ -190,13 +189,22 @@ class Verifier {
     storage.read(tensor, static_cast<std::uint64_t>(item.matrix.number) * bytes.size(), bytes.bytes());
     return bytes;
   }
-  const Job& job_;
+  const VerifyJob& asked_;
   const Opened& opened_;
   FileStorage base_;
   FileStorage aligned_;
   FileStorage hardened_;
+  std::optional<FactorsOfStore> store_;
   std::map<std::string, const OtherFile*> files_;
 };
+
+/// The tolerance that the store was made with, and its k where none was asked for. Collective.
+void take_job_of_store(const Comm& comm, const FactorsInfo& info, Job& job) {
+  const nlohmann::json mine{info.k, info.job.value("tolerance", job.solve.tolerance)};
+  const nlohmann::json said = nlohmann::json::parse(comm.broadcast(mine.dump()));
+  if (job.solve.k == full_rank) job.solve.k = said.at(0).get<Index>();
+  job.solve.tolerance = said.at(1).get<double>();
+}
 
 /// Files of the result that harden never puts there.
 std::string stray_files(const Opened& opened) {
@@ -213,80 +221,60 @@ std::string stray_files(const Opened& opened) {
   return failures;
 }
 
-void log_summary(const Log& log, const Counts& counts, const Opened& opened, bool good) {
-  const std::int64_t checked = counts.none + counts.whole + counts.unique + counts.tied;
-  const std::int64_t edited = std::count_if(opened.items.begin(), opened.items.end(),
-                                            [](const Item& item) { return item.action == Action::edit; });
-  log.info("{} of {} edited matrices, every entry, against an edit formed anew in double", checked, edited);
-  if (counts.unique > 0) {
-    log.info("  {} with an edit that is unique; of 16-bit entries at least {:.4f}% as expected",
-             counts.unique, 100 * counts.as_expected);
-  }
-  if (counts.whole > 0) log.info("  {} with a multiple of Delta, which no SVD decides", counts.whole);
-  if (counts.none > 0) log.info("  {} with a Delta of 0: not to be changed", counts.none);
-  if (counts.tied > 0) {
-    log.info(
-        "  {} with equal singular values at k: held against the right edit next to the result, of several",
-        counts.tied);
-  }
-  if (counts.loose > 0) {
-    log.info("  {} of these have fewer entries that show an edit than choices: that one fits proves little",
-             counts.loose);
-  }
-  if (counts.undecided > 0) {
-    log.info("  {} of these left open: near a right edit, but rounding or want of time hides the choice",
-             counts.undecided);
-  }
-  if (checked < edited)
-    log.info("{} edited matrices were not looked at: --sample 0 takes all", edited - checked);
-  log.info("{} copied tensors, byte by byte", counts.copied);
-  const auto carried = static_cast<std::int64_t>(
-      std::count_if(opened.aligned.other_files.begin(), opened.aligned.other_files.end(),
-                    [](const OtherFile& file) { return !is_foreign_weights(file.name); }));
-  if (has_place_for_files(opened.hardened)) {
-    log.info("{} other files of the model, byte by byte", counts.files);
-  } else if (carried > 0) {
-    log.info("{} other files of the aligned model have no place in a .safetensors file: not looked at",
-             carried);
-  }
-  log.info("{}", good ? "verified" : "NOT what it should be");
-}
-
 }  // namespace
 
-Forecast plan_verify(const Job& job, std::int64_t sample, int ranks) {
+void check_verify_job(const VerifyJob& asked) {
+  Job job = asked.job;
+  if (asked.has_store()) {
+    if (!job.output.empty() && !job.base.empty()) {
+      fail(ExitCode::usage,
+           "--factors with --base checks the store, with --hardened a model made of it; one at a time");
+    }
+    if (job.output.empty()) job.output = asked.factors;
+    if (job.base.empty()) job.base = job.aligned;
+  }
+  if (job.output.empty()) fail(ExitCode::usage, "--hardened is missing: the checkpoint to check");
+  if (asked.sample < 0) fail(ExitCode::usage, "--sample {} is negative", asked.sample);
+  check_job(job);
+}
+
+Forecast plan_verify(const VerifyJob& asked, int ranks) {
   Opened opened;
-  open_tables(job, opened);
-  pair_tables(job, opened);
+  open_tables(asked, opened);
+  pair_tables(asked, opened);
   std::uint64_t compared = 0;
   for (const Item& item : opened.items) compared += item.action == Action::copy ? item.bytes : 0;
   for (const OtherFile& file : files_to_compare(opened)) compared += file.extent.bytes;
-  return forecast_check(choose(opened, sample), compared, ranks);
+  return forecast_check(choose(opened, asked.sample), compared, ranks);
 }
 
-ExitCode verify(const Comm& comm, const Job& job, std::int64_t sample, const Log& log) {
+ExitCode verify(const Comm& comm, const VerifyJob& words, const Log& log) {
   Opened opened;
-  on_root(comm, [&] { open_tables(job, opened); });
-  for (Checkpoint* table : {&opened.base, &opened.aligned, &opened.hardened}) broadcast(comm, *table);
-  together(comm, [&] { pair_tables(job, opened); });
+  VerifyJob asked = words;
+  on_root(comm, [&] { open_tables(asked, opened); });
+  for (Checkpoint* table : {&opened.base, &opened.aligned, &opened.hardened, &opened.store}) {
+    broadcast(comm, *table);
+  }
+  if (asked.has_store()) take_job_of_store(comm, opened.info, asked.job);
+  together(comm, [&] { pair_tables(asked, opened); });
 
-  Counts counts;
-  std::string failures = comm.is_root() ? stray_files(opened) : "";
+  VerifyCounts counts;
+  std::string failures = comm.is_root() && !asked.of_store() ? stray_files(opened) : "";
   together(comm, [&] {
-    Verifier verifier(job, opened);
+    Verifier verifier(asked, opened);
     int turn = 0;
     const auto mine = [&] {
       if (stop_urgency() > 0)
         fail(ExitCode::stopped, "stopped by a signal; nothing is decided, run it again");
       return turn++ % comm.size() == comm.rank();
     };
-    for (const Item& item : choose(opened, sample)) {
+    for (const Item& item : choose(opened, asked.sample)) {
       if (mine()) failures += verifier.check(item, counts);
     }
     for (const Item& item : opened.items) {
       if (item.action == Action::copy && mine()) failures += verifier.compare(item, counts);
     }
-    for (const OtherFile& file : files_to_compare(opened)) {
+    for (const OtherFile& file : asked.of_store() ? std::vector<OtherFile>() : files_to_compare(opened)) {
       if (mine()) failures += verifier.compare(file, counts);
     }
   });
@@ -297,7 +285,11 @@ ExitCode verify(const Comm& comm, const Job& job, std::int64_t sample, const Log
   counts.sum(comm);
   if (comm.is_root()) {
     fmt::print("{}", all);
-    log_summary(log, counts, opened, all.empty());
+    counts.edited = std::ranges::count(opened.items, Action::edit, &Item::action);
+    counts.all_files = static_cast<std::int64_t>(files_of_harden(opened.aligned).size());
+    const bool place = has_place_for_files(opened.hardened);
+    asked.of_store() ? log_store(log, counts) : log_result(log, counts, place);
+    log.info("{}", all.empty() ? "verified" : "NOT what it should be");
   }
   return all.empty() ? ExitCode::done : ExitCode::not_certified;
 }

@@ -154,13 +154,13 @@ TEST_F(EditStepsTest, TheGridGivesTheSame) {
   expect_close(written(out_), expected(3, 1.25));
   expect_close(written(other_), expected(2, 0.5));
   EXPECT_EQ(record.edits.size(), 2U);
-  EXPECT_GT(work.grid_times().solving, 0);
+  EXPECT_GT(work.times().solving, 0);
   item_.method = Method::full;
   item_.k = options_.k = full_rank;
   EditSteps whole = steps();
   settle(whole.solve_together(item_));
   expect_close(written(out_), expected(rows, 1.25));
-  EXPECT_GT(whole.grid_times().solving, 0) << "full rank takes time, too";
+  EXPECT_GT(whole.times().solving, 0) << "full rank takes time, too";
 }
 
 TEST_F(EditStepsTest, WithoutADifferenceTheAlignedBytesStay) {

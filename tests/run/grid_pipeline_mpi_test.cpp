@@ -22,8 +22,10 @@ class FakeSteps final : public GridSteps {
     seen.push_back(item.matrix.tensors[0]);
     return record;
   }
+  const WorkTimes& times() const override { return times_; }
   std::vector<int> seen;
   int fails_at = -1;
+  WorkTimes times_;
 };
 
 class FakeProgress final : public Progress {

@@ -30,6 +30,7 @@ class FakeProgress final : public Progress {
 /// Steps that write down what is asked of them.
 class FakeSteps final : public LocalSteps {
  public:
+  std::uint64_t memory(const Item& item) const override { return local_cost(item).memory; }
   void read(Parcel& parcel) override {
     parcel.record.key = {name_of(parcel.item), 0, Action::edit, 1};
     note("read", parcel.item);

@@ -122,7 +122,7 @@ TEST_F(TaskTest, WrongDataLeavesNothing) {
 
 TEST_F(TaskTest, VerifySeesEveryKindOfFault) {
   EXPECT_EQ(run(), ExitCode::done);
-  const auto check = [&] { return verify(comm_, job_, 0, Log()); };
+  const auto check = [&] { return verify(comm_, {job_, {}, 0}, Log()); };
   EXPECT_EQ(check(), ExitCode::done);
   const Checkpoint result = open_checkpoint(job_.output);
   for (const TensorInfo& tensor : result.tensors) {  // edited and copied ones
@@ -142,7 +142,7 @@ TEST_F(TaskTest, VerifySeesEveryKindOfFault) {
 
 TEST_F(TaskTest, PlanOfVerifyCountsWhatIsRead) {
   EXPECT_EQ(run(), ExitCode::done);
-  const Forecast forecast = plan_verify(job_, 0, 2);
+  const Forecast forecast = plan_verify({job_, {}, 0}, 2);
   ASSERT_EQ(forecast.ranks.size(), 2U);
   std::uint64_t entries = 0;
   for (const testing::Tensor& tensor : testing::tensors_of_the_pair) {

@@ -32,7 +32,7 @@ struct TensorInfo {
 /// Another file of the model directory (config.json, tokenizer ...), carried byte for byte.
 struct OtherFile {
   std::string name;  ///< relative path, '/' between folders
-  Extent extent;
+  Extent extent;     ///< of file -1, in a model to be made: its bytes are written later
 };
 
 /// Whether a other file holds weights in another form (*.bin, *.gguf, original/ ...): `convert` carries it,

@@ -25,6 +25,9 @@ struct EditSummary {
 EditSummary extrapolate(DType dtype, std::span<std::byte> rows, const Small& u,
                         const std::vector<double>& sigma, const Small& v, double coef);
 
+/// Rows are worked on in blocks of so many: cut elsewhere, the last bits may differ.
+Index extrapolation_block(DType dtype, Index cols);
+
 /// W_out = W_aligned + coef * delta, in place: full rank.
 EditSummary extrapolate_full(DType dtype, std::span<std::byte> values, std::span<const float> delta,
                              double coef);

@@ -21,6 +21,10 @@ struct Factors {
   Small v;                    ///< n x r
 };
 
+/// Rounds the factors to what a store of them holds (docs/formats.md): to float, or with `wide` to the sum of
+/// two floats. An edit is made of such factors wherever they come from, so its bytes are the same.
+void round_factors(Factors& factors, bool wide);
+
 /// Measured on the factors themselves: are they singular triplets of Delta?
 struct Certificate {
   double residual = 0;       ///< max over i <= k of max(|Delta v_i - s_i u_i|, |Delta^T u_i - s_i v_i|) / s_i

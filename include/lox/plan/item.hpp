@@ -9,7 +9,7 @@
 
 namespace lox {
 
-enum class Action { copy, edit };
+enum class Action { copy, edit, factor };
 std::string_view action_name(Action action);
 
 enum class Where { local, grid };
@@ -17,6 +17,12 @@ std::string_view where_name(Where where);
 
 /// The models of a pairing. The first one leads: outputs have its tensors, in its order.
 enum Role : std::size_t { aligned_model = 0, base_model = 1 };
+
+/// Some rows of a matrix.
+struct RowRange {
+  Index first = 0;
+  Index count = 0;
+};
 
 /// One matrix in every model of a pairing: a tensor, or one of the batch that a tensor of more than two
 /// dimensions is.
@@ -32,6 +38,7 @@ struct MatrixRef {
 /// One piece of work: a tensor to copy, or a matrix to edit.
 struct Item {
   MatrixRef matrix;
+  RowRange rows;  ///< of the matrix: all of them, but for what `apply` does in stretches
   Action action = Action::copy;
   std::uint64_t bytes = 0;  ///< of the output
   // Of a matrix to edit:

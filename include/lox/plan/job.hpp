@@ -22,7 +22,6 @@ struct SolveOptions {
   double tolerance = 1e-4;  ///< for the certificate
   double proof = 0.5;       ///< no singular value above (1 + proof) s_k may be missing
   std::uint64_t seed = 0;
-  double weight = 1.25;  ///< the largest that the factors will be multiplied with: how exact they must be
 };
 
 /// Which matrices are edited: regular expressions that match anywhere in a tensor's name.
@@ -58,6 +57,7 @@ struct Job {
 
 /// Throws Error(usage) naming the option that makes no sense.
 void check_job(const Job& job);
+void check_coef(double coef);
 
 /// The parameters that decide the numbers of the result, by their option names; goes into the report and,
 /// with the inputs' identity, into the output's.

@@ -27,6 +27,12 @@ struct Plan {
 /// match, or does not fit the memory even on a grid.
 Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job, const Resources& resources);
 
+/// What `lox factor` does: the solving of make_plan(), where and by whom it solves. Copies are left out, and
+/// matrices whose Delta is of rank k at most, which are edited without a solution, are solved by the exact
+/// method, each by one rank.
+Plan plan_factors(const Checkpoint& base, const Checkpoint& aligned, const Job& job,
+                  const Resources& resources);
+
 /// Every matrix to edit and every tensor to copy, in the order of the first model. Where and who is not
 /// decided yet. Refuses, before they are made, items whose book-keeping does not fit `memory` beside the
 /// program.

@@ -58,6 +58,7 @@ struct Report {
   std::string lox;             ///< version
   nlohmann::ordered_json job;  ///< parameters and paths, by option names
   std::int64_t edited = 0;
+  std::int64_t factored = 0;  ///< of a store of factors; nothing else is done to it
   std::int64_t copied = 0;
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;

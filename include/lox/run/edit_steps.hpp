@@ -18,14 +18,13 @@ class EditSteps final : public LocalSteps, public GridSteps {
   EditSteps(const Comm& comm, const RowReader& reader, const SolveOptions& options,
             std::vector<Target*> targets, Journal& journal, const Log& log, std::uint64_t memory);
 
+  std::uint64_t memory(const Item& item) const override;
   void read(Parcel& parcel) override;
   bool solve(Parcel& parcel) override;
   void write(Parcel& parcel) override;
   void commit(std::vector<Record>& records) override;
   Record solve_together(const Item& item) override;
-
-  /// Where the time of the items that all ranks solved together went, on this rank.
-  const WorkTimes& grid_times() const { return times_; }
+  const WorkTimes& times() const override { return times_; }
 
  private:
   RecordKey key(const Item& item, Action action) const;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/base/checksum.hpp"
 #include "lox/plan/item.hpp"
 
 #include <cstdint>
@@ -16,6 +17,7 @@ struct RecordKey {
   std::int64_t matrix = 0;  ///< which one of the tensor's batch
   Action action = Action::copy;
   std::int64_t entries = 0;
+  std::int64_t row = 0;  ///< the first one, if the item is a stretch of rows
 };
 
 /// What was found of a matrix' Delta.
@@ -28,7 +30,9 @@ struct Spectrum {
   Missed missed;
   bool settled = true;  ///< the error of Delta_k is below what rounding shows; it is not where s_k = s_k+1
   int iterations = 0;
-  double delta_norm = 0;  ///< |Delta|_F
+  double delta_norm = 0;           ///< |Delta|_F
+  std::vector<double> residuals;   ///< of each triplet, over its singular value; where they are kept
+  std::vector<std::int64_t> open;  ///< k' < k whose Delta_k' is not settled; where triplets are kept
 };
 
 /// What became of a matrix in one target.
@@ -36,6 +40,8 @@ struct Edit {
   double norm = 0;           ///< coef * |Delta_k|_F
   double realised_dot = 0;   ///< <W_out - W_aligned, edit>
   std::int64_t changed = 0;  ///< entries that differ from the aligned ones
+
+  void add(const Edit& other);  ///< of other rows
 };
 
 struct Timing {
@@ -44,6 +50,8 @@ struct Timing {
   double write = 0;
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;
+
+  void add(const Timing& other);
 };
 
 /// Checksum (XXH3, 64 bits) of bytes [first, first + bytes) of a tensor of a target's table.
@@ -74,6 +82,7 @@ struct Record {
   RecordKey key;
   Spectrum spectrum;
   std::vector<Edit> edits;  ///< by target; none if nothing was edited
+  Content aligned;          ///< what these rows of the aligned model hold; where factors come or go
   Timing timing;
   std::vector<Piece> pieces;  ///< all that was written of the item, edges included
   std::vector<Edge> edges;

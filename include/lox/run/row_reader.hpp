@@ -30,12 +30,6 @@ struct OpenModel {
   Storage* storage;
 };
 
-/// Some rows of a matrix.
-struct RowRange {
-  Index first = 0;
-  Index count = 0;
-};
-
 /// First byte of a row of a matrix in its tensor.
 std::uint64_t row_offset(const MatrixRef& matrix, DType dtype, Index row);
 

@@ -14,7 +14,8 @@ struct Solved {
   Factors factors;
   Spectrum spectrum;
   bool is_zero() const { return largest == 0; }
-  float largest = 0;  ///< max |Delta|
+  float largest = 0;    ///< max |Delta|
+  PairContent content;  ///< of the whole matrix
 };
 
 /// Solves one matrix in this rank's memory; `rows.delta` is given back, unless the method is full. Nothing if
@@ -30,8 +31,10 @@ std::optional<Solved> solve(Item& item, const std::string& tensor, RowSlab& rows
 Solved begin_solved(const Item& item, const std::string& tensor, const DeltaSummary& summary);
 SvdOptions svd_options(const Item& item, const SolveOptions& options, const DeltaSummary& summary,
                        const PairContent& content, double scale);
-/// Brings the singular values back to the delta's own scale and checks the certificate.
-void take_svd(Solved& solved, const std::string& tensor, SvdResult svd, double scale, double tolerance);
+/// Brings the singular values back to the delta's own scale, checks the certificate, and rounds the factors
+/// to what a store of them would hold.
+void take_svd(Solved& solved, const Item& item, const std::string& tensor, SvdResult svd, double scale,
+              double tolerance);
 
 /// The complaint that there is no memory for the exact method where the Krylov method failed. `needed` and
 /// `there`: bytes of a rank, the program's own included.

@@ -2,6 +2,8 @@
 #pragma once
 #include "lox/run/record.hpp"
 #include "lox/run/row_reader.hpp"
+#include "lox/run/solve.hpp"
+#include "lox/run/times.hpp"
 
 #include <cstdint>
 #include <vector>
@@ -12,7 +14,8 @@ namespace lox {
 struct Parcel {
   Item item;
   RowSlab rows;                ///< read, to be solved; empty for copies
-  std::vector<Buffer> edited;  ///< by target: whole matrices to be written
+  Solved solved;               ///< where the factors are written, or were read
+  std::vector<Buffer> edited;  ///< by target: rows to be written
   Record record;
   std::uint64_t held = 0;  ///< bytes of the memory gate
 };
@@ -22,6 +25,8 @@ struct Parcel {
 class LocalSteps {
  public:
   virtual ~LocalSteps() = default;
+  /// Bytes that the item takes while it is in the pipeline.
+  virtual std::uint64_t memory(const Item& item) const = 0;
   /// Fills in what is needed to solve an item that is not copied. Reader's thread.
   virtual void read(Parcel& parcel) = 0;
   /// False if the item must be done again by the exact method, which needs more memory than it was admitted
@@ -41,6 +46,8 @@ class GridSteps {
   /// All of it; every rank's bytes are on disk and the record vouches for them when it returns. The record is
   /// whole on rank 0 only. Bad input on one rank is thrown on all, as SharedError. Collective.
   virtual Record solve_together(const Item& item) = 0;
+  /// Where the time of these items went, on this rank.
+  virtual const WorkTimes& times() const = 0;
 };
 
 }  // namespace lox

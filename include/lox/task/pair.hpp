@@ -16,4 +16,7 @@ struct Pair {
 /// out of the aligned model, with a warning each: an edited model would hand them on without the edit.
 Pair open_pair(const Job& job, const Log& log);
 
+/// Opens the aligned model alone, in the same way.
+Checkpoint open_aligned(const fs::path& path, const Log& log);
+
 }  // namespace lox

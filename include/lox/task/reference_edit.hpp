@@ -27,6 +27,17 @@ struct EditedMatrix {
   RowsInDouble hardened_rows(Index first, Index count) const;
 };
 
+/// Delta of a matrix, subtracted in double and rounded once.
+RowMajorMatrix reference_delta(const EditedMatrix& matrix);
+
+/// Factors as a store holds them, in double. `delta` is empty where the store does not hold it.
+struct StoredFactors {
+  Small u;
+  Eigen::VectorXd sigma;
+  Small v;
+  RowMajorMatrix delta;
+};
+
 /// What a matrix was held against, and the outcome.
 struct Judgement {
   enum class Kind {
@@ -49,5 +60,9 @@ double arithmetic_noise(DType dtype, double aligned, double edit);
 
 /// Holds a hardened matrix against W_aligned + coef * Delta_k, formed anew in double. k = 0: full rank.
 Judgement judge_edit(const EditedMatrix& matrix, Index k, double coef);
+
+/// Holds a hardened matrix against W_aligned + coef times the first k stored triplets; the base is not looked
+/// at.
+Judgement judge_blend(const EditedMatrix& matrix, const StoredFactors& factors, Index k, double coef);
 
 }  // namespace lox

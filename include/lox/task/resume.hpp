@@ -18,9 +18,9 @@ std::vector<Record> gather_records(const Comm& comm, const std::vector<Record>& 
 /// Takes the finished items out of `items`. A record that names nothing in the model is ignored.
 void drop_finished(std::vector<Item>& items, const Checkpoint& aligned, const std::vector<Record>& finished);
 
-/// The finished records whose bytes in the output still have their checksums; the others are to be done
+/// The finished records whose bytes in the outputs still have their checksums; the others are to be done
 /// again. The ranks share the reading. `journal`: where the edges are. Collective.
-std::vector<Record> recheck(const Comm& comm, const Checkpoint& output, const fs::path& journal,
+std::vector<Record> recheck(const Comm& comm, const std::vector<Checkpoint>& outputs, const fs::path& journal,
                             std::vector<Record> finished, const Log& log);
 
 /// Writes the edges of all records into the targets, on disk when it returns. For rank 0, when all ranks are

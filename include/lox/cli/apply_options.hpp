@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include "lox/cli/job_options.hpp"
+#include "lox/task/apply.hpp"
+
+#include <string>
+
+namespace lox {
+
+/// The options that `apply` and its plan share, and the job they make. Call finish() after parsing.
+struct ApplyOptions {
+  ApplyJob job;
+  std::string k;
+  std::string coef = "1.25";
+  RunWords run;
+  void add_to(Options& options);
+  void finish();
+};
+
+}  // namespace lox

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include "lox/io/factors.hpp"
+#include "lox/plan/cost.hpp"
+#include "lox/plan/forecast.hpp"
+#include "lox/plan/plan.hpp"
+
+namespace lox {
+
+/// What `lox apply` does: rows of every matrix that the store has factors of, in stretches of some hundred
+/// megabytes that begin where a block of the arithmetic does, and copies of the other tensors. All local.
+/// `k`: the largest rank of the `targets`. Throws Error(bad_input) naming the tensor whose factors have no
+/// matrix in the aligned model, or another shape.
+Plan plan_apply(const Checkpoint& aligned, const Checkpoint& store, Index k, std::size_t targets,
+                const Resources& resources);
+
+/// What a stretch or a copy costs, in a model of `targets` outputs.
+Cost apply_cost(const Item& item, std::size_t targets);
+
+/// What all of it costs.
+Forecast forecast_apply(const Plan& plan, const Checkpoint& aligned, std::size_t targets, int ranks);
+
+}  // namespace lox

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+#include "lox/cli/apply_options.hpp"
+
+#include <algorithm>
+#include <charconv>
+
+namespace lox {
+namespace {
+
+/// Numbers with commas between them.
+template <class Number>
+std::vector<Number> parse_list(const std::string& text, const char* option) {
+  std::vector<Number> numbers;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    Number number{};
+    const auto [rest, error] = std::from_chars(text.data() + begin, text.data() + end, number);
+    if (error != std::errc() || rest != text.data() + end) {
+      fail(ExitCode::usage, "{} '{}' is no list of numbers, such as 0.5,1", option, text);
+    }
+    if (std::ranges::find(numbers, number) != numbers.end()) {
+      fail(ExitCode::usage, "{} '{}' names {} twice", option, text, number);
+    }
+    numbers.push_back(number);
+    begin = end + 1;
+  }
+  return numbers;
+}
+
+}  // namespace
+
+void ApplyOptions::add_to(Options& options) {
+  options.add(
+      {.name = "aligned",
+       .value = "CKPT",
+       .brief = "the model that the factors are of",
+       .text = "the aligned model that the factors are of: known by what its matrices hold, wherever it lies",
+       .example = "/path/to/aligned"},
+      job.aligned);
+  options.add({.name = "factors",
+               .value = "STORE",
+               .brief = "what 'lox factor' has written",
+               .text = "what `lox factor` has written",
+               .example = "/path/to/factors"},
+              job.factors);
+  options.add(
+      {.name = "output",
+       .value = "CKPT",
+       .brief = "the hardened model; {k} and {coef} stand for theirs",
+       .text = "the hardened model, in the format of its name; `{k}` and `{coef}` in it stand for the "
+               "numbers of each output, where several are made",
+       .example = "/path/to/hardened-{coef}"},
+      job.output);
+  options.add(
+      {.name = "k",
+       .value = "K,..",
+       .brief = "how many triplets are added; several: one output each",
+       .text = "how many of the triplets are added, one or several numbers with commas between them: each "
+               "gives an output, all in one reading",
+       .fallback = "all that the store has",
+       .example = "2,6"},
+      k);
+  options.add(
+      {.name = "coef",
+       .value = "C,..",
+       .brief = "how much is added; several: one output each",
+       .text = "how much of them is added, one or several numbers with commas between them: each gives an "
+               "output, all in one reading"},
+      coef);
+  options.add(
+      {.name = "accept-open",
+       .brief = "also a k that the store does not vouch for",
+       .text = "also a k that the store does not vouch for, since s_k and s_k+1 of a matrix are equal as far "
+               "as was solved"},
+      job.accept_open);
+  run.add_memory_to(options);
+  options.add({.name = "report",
+               .value = "FILE",
+               .brief = "where the report goes, of one output",
+               .text = "the report of one output, written at the end",
+               .fallback = "`<output>.report.json`",
+               .example = "/path/to/report.json"},
+              job.report);
+  run.add_time_to(options, job.run, job.overwrite);
+  options.allow_config_file();
+}
+
+void ApplyOptions::finish() {
+  run.finish(job.run);
+  if (!k.empty()) job.k = parse_list<Index>(k, "--k");
+  job.coef = parse_list<double>(coef, "--coef");
+  for (fs::path* path : {&job.aligned, &job.factors}) *path = without_slash(*path);
+  check_apply_job(job);
+}
+
+}  // namespace lox

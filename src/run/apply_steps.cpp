@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+#include "lox/run/apply_steps.hpp"
+
+#include "lox/base/error.hpp"
+#include "lox/base/timer.hpp"
+#include "lox/linalg/delta.hpp"
+#include "lox/plan/apply_plan.hpp"
+
+#include <cmath>
+
+namespace lox {
+
+void check_content(const ExpectedContents& expected, const std::string& tensor, std::int64_t matrix,
+                   const Content& found) {
+  const auto known = expected.find({tensor, matrix});
+  if (known != expected.end() && known->second == found) return;
+  fail(ExitCode::bad_input,
+       "tensor '{}' matrix {} of the aligned model is not the one that the factors are of; factor this model "
+       "first",
+       tensor, matrix);
+}
+
+/// Floats [first, first + count) of the matrix' part.
+Buffer FactorReader::floats(const Item& item, FactorPart part, std::uint64_t first,
+                            std::uint64_t count) const {
+  const int index = item.matrix.tensors[first_factor + static_cast<std::size_t>(part)];
+  const TensorInfo& tensor = store_.tensors[static_cast<std::size_t>(index)];
+  Buffer buffer(count * sizeof(float));
+  storage_.read(tensor, first * sizeof(float), buffer.bytes());
+  if (const auto bad = find_non_finite(DType::F32, buffer.data(), count)) {
+    fail(ExitCode::bad_input,
+         "{}: tensor '{}' holds {} at index {}; the store is damaged, factor the models again", store_.path,
+         tensor.name, std::isnan(buffer.floats()[*bad]) ? "NaN" : "Inf", first + *bad);
+  }
+  return buffer;
+}
+
+/// Rows of a part that has K columns, the first item.k of them; what F32 rounded away is added.
+Small FactorReader::columns(const Item& item, FactorPart part, RowRange rows, Index all_rows) const {
+  const int index = item.matrix.tensors[first_factor + static_cast<std::size_t>(part)];
+  const Index all = store_.tensors[static_cast<std::size_t>(index)].shape.back();
+  const auto first = static_cast<std::uint64_t>((item.matrix.number * all_rows + rows.first) * all);
+  const auto count = static_cast<std::uint64_t>(rows.count * all);
+  const auto read = [&](FactorPart which) -> Small {
+    Buffer buffer = floats(item, which, first, count);
+    return Eigen::Map<const RowMajorMatrix>(buffer.floats().data(), rows.count, all)
+        .leftCols(std::min(item.k, all))
+        .cast<double>();
+  };
+  Small values = read(part);
+  const auto low = static_cast<FactorPart>(static_cast<std::size_t>(part) + 3);
+  if (item.matrix.tensors[first_factor + static_cast<std::size_t>(low)] >= 0) values += read(low);
+  return values;
+}
+
+Solved FactorReader::read(const Item& item) const {
+  const MatrixRef& matrix = item.matrix;
+  Solved solved;
+  const Small sigma = columns(item, FactorPart::s, {0, 1}, 1);
+  Index count = 0;
+  while (count < sigma.size() && sigma(0, count) > 0) ++count;
+  solved.factors.sigma.assign(sigma.data(), sigma.data() + count);
+  solved.factors.u = columns(item, FactorPart::u, item.rows, matrix.rows).leftCols(count);
+  solved.factors.v = columns(item, FactorPart::v, {0, matrix.cols}, matrix.cols).leftCols(count);
+  solved.spectrum.k = std::min({item.k, matrix.rows, matrix.cols});
+  solved.spectrum.sigma = solved.factors.sigma;
+  solved.spectrum.sigma.resize(static_cast<std::size_t>(solved.spectrum.k), 0.0);
+  solved.largest = count > 0 ? 1 : 0;
+  return solved;
+}
+
+Buffer FactorReader::read_delta(const Item& item) const {
+  const MatrixRef& matrix = item.matrix;
+  if (matrix.tensors[first_factor + static_cast<std::size_t>(FactorPart::delta)] < 0) return {};
+  if (item.k < std::min(matrix.rows, matrix.cols)) return {};
+  const auto first =
+      static_cast<std::uint64_t>((matrix.number * matrix.rows + item.rows.first) * matrix.cols);
+  return floats(item, FactorPart::delta, first, static_cast<std::uint64_t>(item.rows.count * matrix.cols));
+}
+
+ApplySteps::ApplySteps(const RowReader& aligned, const FactorReader& factors,
+                       const ExpectedContents& expected, std::vector<Target*> targets, Journal& journal)
+    : aligned_(aligned),
+      factors_(factors),
+      expected_(expected),
+      targets_(std::move(targets)),
+      journal_(journal) {}
+
+std::uint64_t ApplySteps::memory(const Item& item) const {
+  return apply_cost(item, targets_.size()).memory;
+}
+
+void ApplySteps::read(Parcel& parcel) {
+  const Item& item = parcel.item;
+  const MatrixRef& matrix = item.matrix;
+  const TensorInfo& tensor = aligned_.tensor(matrix, aligned_model);
+  Record& record = parcel.record;
+  record.key = {tensor.name, matrix.number, Action::edit, item.rows.count * matrix.cols, item.rows.first};
+  parcel.rows.aligned = aligned_.read_aligned(matrix, item.rows.first, item.rows.count,
+                                              targets_.front()->position(matrix, item.rows.first));
+  const auto first = static_cast<std::uint64_t>(item.rows.first * matrix.cols);
+  record.aligned.add(parcel.rows.aligned.bytes(), element_bytes(item.dtype),
+                     static_cast<std::size_t>(matrix.cols), first);
+  // Of a matrix in stretches the sum of all is compared, when all are done.
+  if (item.rows.count == matrix.rows) check_content(expected_, tensor.name, matrix.number, record.aligned);
+  parcel.solved = factors_.read(item);
+  parcel.rows.delta = factors_.read_delta(item);
+  record.timing.bytes_read = parcel.rows.aligned.size();
+}
+
+bool ApplySteps::solve(Parcel& parcel) {
+  const Timer start;
+  parcel.record.spectrum = parcel.solved.spectrum;
+  if (parcel.solved.is_zero()) parcel.record.key.action = Action::copy;
+  edit_rows(parcel, parcel.solved, targets_);
+  parcel.solved = Solved();
+  parcel.record.timing.svd = start.seconds();
+  return true;
+}
+
+void ApplySteps::write(Parcel& parcel) {
+  const Item& item = parcel.item;
+  Record& record = parcel.record;
+  if (item.action == Action::copy) {
+    const TensorInfo& tensor = aligned_.tensor(item.matrix, aligned_model);
+    record.key = {tensor.name, 0, Action::copy, tensor.elements(), 0};
+    const auto read = [&](std::uint64_t first, std::span<std::byte> to) {
+      aligned_.read_bytes(item.matrix, first, to);
+    };
+    copy_tensor(item, read, targets_, record);
+    return;
+  }
+  const Timer start;
+  for (std::size_t t = 0; t < targets_.size(); ++t) {
+    targets_[t]->write(item.matrix, item.rows, item.rows.first, parcel.edited[t].bytes(), record);
+  }
+  record.timing.write = start.seconds();
+}
+
+/// Bytes to disk first, then the lines that vouch for them.
+void ApplySteps::commit(std::vector<Record>& records) {
+  for (Target* target : targets_) target->sync();
+  journal_.append(records);
+}
+
+}  // namespace lox

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: MIT
+#include "lox/task/apply.hpp"
+
+#include "lox/base/buffer.hpp"
+#include "lox/base/error.hpp"
+#include "lox/io/factors.hpp"
+#include "lox/plan/apply_plan.hpp"
+#include "lox/run/apply_steps.hpp"
+#include "lox/task/journaled.hpp"
+#include "lox/task/pair.hpp"
+#include "lox/task/session.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <deque>
+#include <set>
+
+#include <nlohmann/json.hpp>
+
+namespace lox {
+namespace {
+
+/// One output: where, and the blend of the factors in it.
+struct ApplyTarget {
+  JournaledOutputs::Place place;
+  Blend blend;
+};
+
+std::string replaced(std::string text, const std::string& word, const std::string& by) {
+  for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + by.size())) {
+    text.replace(at, word.size(), by);
+  }
+  return text;
+}
+
+std::vector<ApplyTarget> targets_of(const ApplyJob& job, std::int64_t stored_k) {
+  std::vector<Index> ranks = job.k;
+  if (ranks.empty()) ranks.push_back(stored_k);
+  std::vector<ApplyTarget> targets;
+  std::set<fs::path> names;
+  for (const Index k : ranks) {
+    for (const double coef : job.coef) {
+      ApplyTarget target;
+      target.blend = {k, coef};
+      const std::string name = replaced(job.output, "{k}", std::to_string(k));
+      target.place.output = without_slash(replaced(name, "{coef}", fmt::format("{}", coef)));
+      Job named;
+      named.output = target.place.output;
+      named.report = job.report;
+      target.place.report = report_path(named);
+      if (!names.insert(normal_path(target.place.output)).second) {
+        fail(ExitCode::usage, "--output '{}' gives two outputs one name; write {{k}} and {{coef}} into it",
+             job.output);
+      }
+      targets.push_back(std::move(target));
+    }
+  }
+  if (targets.size() > 1 && !job.report.empty()) {
+    fail(ExitCode::usage, "--report is for one output; each of several has <output>.report.json");
+  }
+  return targets;
+}
+
+/// Throws Error(bad_input) for a k that the store does not vouch for.
+void check_ranks(const ApplyJob& job, const FactorsInfo& info, const std::vector<ApplyTarget>& targets,
+                 const Log& log) {
+  for (const ApplyTarget& target : targets) {
+    const Index k = target.blend.k;
+    if (k > info.k) {
+      fail(ExitCode::bad_input,
+           "{}: holds {} triplets of every matrix, fewer than --k {}; factor with a larger --k", job.factors,
+           info.k, k);
+    }
+    const auto is_open = [&](const FactorEntry& entry) {
+      return k == info.k ? !entry.settled : std::ranges::find(entry.open, k) != entry.open.end();
+    };
+    const auto open = std::ranges::find_if(info.matrices, is_open);
+    if (open == info.matrices.end()) continue;
+    const auto count = std::ranges::count_if(info.matrices, is_open);
+    if (k < info.k && !job.accept_open) {
+      fail(ExitCode::bad_input,
+           "{}: of {} matrices, tensor '{}' the first, k = {} is not settled: s_{} and s_{} are equal, as "
+           "far as was "
+           "solved; take another --k, factor with --k {}, or say --accept-open",
+           job.factors, count, open->tensor, k, k, k + 1, k);
+    }
+    log.warn("k = {}: {} matrices, tensor '{}' the first, have s_{} = s_{} as far as was solved", k, count,
+             open->tensor, k, k + 1);
+  }
+}
+
+Index largest_rank(const std::vector<ApplyTarget>& targets) {
+  Index k = 0;
+  for (const ApplyTarget& target : targets) k = std::max(k, target.blend.k);
+  return k;
+}
+
+/// All that is decided before the outputs are opened; on every rank.
+struct Prepared {
+  Resources resources;
+  Checkpoint aligned;
+  Checkpoint store;
+  FactorsInfo info;  ///< on rank 0
+  std::vector<ApplyTarget> targets;
+  ExpectedContents contents;
+  Plan plan;
+};
+
+/// Hands the fingerprints of the aligned matrices to all ranks. Collective.
+ExpectedContents share_contents(const Comm& comm, const FactorsInfo& info) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const FactorEntry& entry : info.matrices)
+    list.push_back({entry.tensor, entry.matrix, entry.aligned.sums});
+  ExpectedContents contents;
+  for (const nlohmann::json& one : nlohmann::json::parse(comm.broadcast(list.dump()))) {
+    contents[{one.at(0).get<std::string>(), one.at(1).get<std::int64_t>()}].sums =
+        one.at(2).get<std::array<std::uint64_t, 2>>();
+  }
+  return contents;
+}
+
+/// Reads the headers and decides what is to be done. Collective.
+Prepared prepare(const Comm& comm, const ApplyJob& job, const Log& log) {
+  Prepared prepared;
+  prepared.resources = {comm.size(), rank_memory(comm, job.run)};
+  on_root(comm, [&] {
+    prepared.aligned = open_aligned(job.aligned, log);
+    prepared.store = open_checkpoint(job.factors);
+    prepared.info = read_factors_info(prepared.store);
+    check_ranks(job, prepared.info, targets_of(job, prepared.info.k), log);
+  });
+  prepared.info.k = std::stoll(comm.broadcast(std::to_string(prepared.info.k)));
+  prepared.targets = targets_of(job, prepared.info.k);
+  broadcast(comm, prepared.aligned);
+  broadcast(comm, prepared.store);
+  prepared.contents = share_contents(comm, prepared.info);
+  together(comm, [&] {
+    prepared.plan = plan_apply(prepared.aligned, prepared.store, largest_rank(prepared.targets),
+                               prepared.targets.size(), prepared.resources);
+  });
+  return prepared;
+}
+
+JournaledOutputs outputs_of(const Comm& comm, const ApplyJob& job, const Prepared& prepared) {
+  JournaledOutputs outputs;
+  outputs.task = "apply";
+  outputs.parameters = nlohmann::json::array();
+  for (const ApplyTarget& target : prepared.targets) {
+    outputs.parameters.push_back({{"k", target.blend.k}, {"coef", target.blend.coef}});
+    outputs.places.push_back(target.place);
+  }
+  outputs.inputs = {{"aligned", &prepared.aligned}, {"factors", &prepared.store}};
+  outputs.like = &prepared.aligned;
+  outputs.leading = &prepared.aligned;
+  outputs.overwrite = job.overwrite;
+  outputs.disk = forecast_apply(prepared.plan, prepared.aligned, prepared.targets.size(), comm.size()).disk;
+  return outputs;
+}
+
+void work(const Prepared& prepared, JournaledTask& task) {
+  FileStorage aligned(prepared.aligned, FileStorage::Access::read);
+  FileStorage store(prepared.store, FileStorage::Access::read);
+  const RowReader reader({{&prepared.aligned, &aligned}});
+  const FactorReader factors(prepared.store, store);
+  std::deque<FileStorage> storages;
+  std::deque<Target> targets;
+  std::vector<Target*> all;
+  for (std::size_t t = 0; t < prepared.targets.size(); ++t) {
+    storages.emplace_back(task.tables()[t], FileStorage::Access::write);
+    targets.emplace_back(static_cast<int>(t), task.tables()[t], storages.back(), prepared.targets[t].blend);
+    all.push_back(&targets.back());
+  }
+  ApplySteps steps(reader, factors, prepared.contents, all, task.journal());
+  task.work(steps, nullptr);
+}
+
+/// One record a matrix: the sum of its stretches.
+std::vector<Record> joined(const std::vector<Record>& stretches) {
+  std::vector<Record> matrices;
+  for (const Record& record : stretches) {  // sorted by name, matrix and row
+    const bool goes_on = !matrices.empty() && matrices.back().key.name == record.key.name &&
+                         matrices.back().key.matrix == record.key.matrix;
+    if (!goes_on) {
+      matrices.push_back(record);
+      continue;
+    }
+    Record& whole = matrices.back();
+    whole.key.entries += record.key.entries;
+    whole.aligned.add(record.aligned);
+    whole.timing.add(record.timing);
+    for (std::size_t t = 0; t < record.edits.size(); ++t) whole.edits[t].add(record.edits[t]);
+  }
+  return matrices;
+}
+
+/// What the store says of a matrix, for the first k of its triplets.
+void describe(const FactorEntry& entry, Index k, bool all, Spectrum& spectrum) {
+  for (const Method method : {Method::krylov, Method::exact, Method::full}) {
+    if (method_name(method) == entry.method) spectrum.method = method;
+  }
+  spectrum.k = std::min<std::int64_t>(k, spectrum.k);
+  spectrum.sigma.resize(static_cast<std::size_t>(spectrum.k));
+  spectrum.delta_norm = entry.delta_norm;
+  spectrum.certificate = {entry.certificate, entry.orthogonality};
+  spectrum.missed = {entry.missed_epsilon, entry.missed_probability};
+  spectrum.settled = all ? entry.settled : std::ranges::find(entry.open, k) == entry.open.end();
+}
+
+nlohmann::ordered_json reported_job(const ApplyJob& job, const FactorsInfo& info, const ApplyTarget& target) {
+  nlohmann::ordered_json reported;
+  for (const auto& [name, value] : info.job.items()) reported[name] = value;
+  reported["k"] = target.blend.k;
+  reported["coef"] = target.blend.coef;
+  reported["aligned"] = printable(job.aligned.native(), SIZE_MAX);
+  reported["factors"] = printable(job.factors.native(), SIZE_MAX);
+  reported["output"] = printable(target.place.output.native(), SIZE_MAX);
+  return reported;
+}
+
+}  // namespace
+
+void check_apply_job(const ApplyJob& job) {
+  if (job.aligned.empty()) fail(ExitCode::usage, "--aligned is missing: the model that the factors are of");
+  if (job.factors.empty()) fail(ExitCode::usage, "--factors is missing: what 'lox factor' has written");
+  if (job.output.empty()) fail(ExitCode::usage, "--output is missing: where the hardened checkpoint goes");
+  for (const Index k : job.k) {
+    if (k < 1)
+      fail(ExitCode::usage, "--k {} is not a number of triplets; full rank has no factors, use harden", k);
+  }
+  if (job.coef.empty()) fail(ExitCode::usage, "--coef is missing");
+  for (const double coef : job.coef) check_coef(coef);
+  (void)targets_of(job, 1);
+}
+
+ExitCode apply(const Comm& comm, const ApplyJob& job, const Log& log) {
+  keep_freed_memory();
+  set_time_limit(job.run);
+  const Prepared prepared = prepare(comm, job, log);
+  JournaledTask task(comm, log, outputs_of(comm, job, prepared), prepared.plan, prepared.resources, job.run);
+  if (!task.begin()) return ExitCode::done;
+  work(prepared, task);
+  return task.conclude([&](std::vector<Record> records, const RunTotals& totals) {
+    records = joined(records);
+    std::map<std::pair<std::string, std::int64_t>, const FactorEntry*> entries;
+    for (const FactorEntry& entry : prepared.info.matrices) entries[{entry.tensor, entry.matrix}] = &entry;
+    std::vector<Report> reports;
+    for (std::size_t t = 0; t < prepared.targets.size(); ++t) {
+      const ApplyTarget& target = prepared.targets[t];
+      std::vector<Record> own = records;
+      for (Record& record : own) {
+        const auto entry = entries.find({record.key.name, record.key.matrix});
+        if (entry == entries.end()) continue;  // copied
+        check_content(prepared.contents, record.key.name, record.key.matrix, record.aligned);
+        describe(*entry->second, target.blend.k, target.blend.k == prepared.info.k, record.spectrum);
+      }
+      reports.push_back(
+          make_report(reported_job(job, prepared.info, target), prepared.aligned, own, totals, t));
+    }
+    return reports;
+  });
+}
+
+Forecast plan_apply_job(const ApplyJob& job, const Resources& resources) {
+  const Log silent(Log::Level::silent);
+  const Checkpoint aligned = open_aligned(job.aligned, silent);
+  const Checkpoint store = open_checkpoint(job.factors);
+  const FactorsInfo info = read_factors_info(store);
+  const std::vector<ApplyTarget> targets = targets_of(job, info.k);
+  check_ranks(job, info, targets, silent);
+  for (const ApplyTarget& target : targets) {
+    check_output(target.place.output, {job.overwrite, {job.aligned, job.factors}});
+  }
+  const Plan plan = plan_apply(aligned, store, largest_rank(targets), targets.size(), resources);
+  return forecast_apply(plan, aligned, targets.size(), resources.ranks);
+}
+
+}  // namespace lox

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT
+#include "lox/task/journaled.hpp"
+
+#include "lox/base/buffer.hpp"
+#include "lox/base/error.hpp"
+#include "lox/base/site.hpp"
+#include "lox/base/stop.hpp"
+#include "lox/io/identity.hpp"
+#include "lox/plan/cost.hpp"
+#include "lox/report/json.hpp"
+#include "lox/report/text.hpp"
+#include "lox/run/grid_pipeline.hpp"
+#include "lox/run/local_pipeline.hpp"
+#include "lox/task/report_place.hpp"
+#include "lox/task/resume.hpp"
+#include "lox/task/session.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <ranges>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+namespace lox {
+namespace {
+
+Counts count(const std::vector<Item>& items) {
+  Counts counts;
+  for (const Item& item : items) counts.bytes += bytes_moved(item);
+  counts.items = static_cast<std::int64_t>(items.size());
+  return counts;
+}
+
+}  // namespace
+
+void check_report_folder(const fs::path& report) {
+  const fs::path folder = normal_path(report).parent_path();
+  if (::access(folder.c_str(), W_OK | X_OK) != 0) {
+    fail(ExitCode::bad_input, "{}: the report cannot be written there: {}", report, std::strerror(errno));
+  }
+}
+
+JournaledTask::JournaledTask(const Comm& comm, const Log& log, JournaledOutputs outputs, Plan plan,
+                             Resources resources, RunOptions run)
+    : comm_(comm),
+      log_(log),
+      asked_(std::move(outputs)),
+      plan_(std::move(plan)),
+      resources_(resources),
+      run_options_(run) {}
+
+/// What makes two jobs the same: parameters that decide the numbers, and the inputs.
+nlohmann::json JournaledTask::identity() const {
+  nlohmann::json identity{{"task", asked_.task}, {"job", asked_.parameters}};
+  for (const auto& input : asked_.inputs) identity[input.name] = identity_of(*input.table);
+  return identity;
+}
+
+/// An output that got its name by somebody's hand may lack matrices.
+void JournaledTask::check_all_finished() const {
+  std::vector<Item> left = plan_.items;
+  const OutputPaths& paths = outputs_.front().paths();
+  drop_finished(left, *asked_.leading, Journal::load(paths.journal));
+  if (left.empty()) return;
+  fail(ExitCode::bad_input,
+       "{}: was given its name before it was finished; rename it to {} and run this again", paths.output,
+       paths.partial);
+}
+
+/// Outputs get their names in reverse, the first one last: where it has its name, all have.
+void JournaledTask::open_on_root() {
+  OutputRules rules{asked_.overwrite, {}};
+  for (const auto& input : asked_.inputs) rules.inputs.push_back(input.table->path);
+  bool any_partial = false;
+  for (const auto& place : asked_.places)
+    any_partial = any_partial || fs::exists(OutputPaths(place.output).partial);
+  if (!any_partial) check_space(asked_.places.front().output, asked_.disk);
+  identity_ = identity();
+  for (const auto& place : asked_.places) check_report(place.report, OutputPaths(place.output), rules.inputs);
+  const nlohmann::json notes{{"items", plan_.items.size()}};
+  try {
+    for (const auto& place : asked_.places) {
+      const bool all_have_names = !outputs_.empty() && outputs_.front().state() == Output::State::published;
+      if (all_have_names && !fs::exists(OutputPaths(place.output).journal)) continue;
+      outputs_.push_back(Output::open(place.output, rules, *asked_.like, identity_, notes));
+    }
+    for (const auto& place : asked_.places) check_report_folder(place.report);
+  } catch (...) {
+    for (Output& output : outputs_) {
+      if (output.state() == Output::State::fresh) output.discard();
+    }
+    throw;
+  }
+}
+
+/// False if the outputs were finished.
+bool JournaledTask::open() {
+  bool published = false;
+  tables_.resize(asked_.places.size());
+  on_root(comm_, [&] {
+    open_on_root();
+    const fs::path journal = outputs_.front().paths().journal;
+    published = outputs_.front().state() == Output::State::published;
+    if (published) {
+      check_all_finished();
+      for (const auto& place : asked_.places) remove_half_written(place.report);
+      for (Output& output : std::views::reverse(outputs_)) output.close();
+      for (const auto& place : asked_.places) log_.info("{} was finished already", place.output);
+      return;
+    }
+    // What is finished is finished in all outputs, or in none.
+    resumed_ =
+        std::ranges::none_of(outputs_, [](const Output& o) { return o.state() == Output::State::fresh; });
+    if (resumed_) finished_ = Journal::load(journal);
+    for (std::size_t i = 0; i < outputs_.size(); ++i) tables_[i] = outputs_[i].table();
+    run_ = Journal::next_run(journal);
+  });
+  if (comm_.sum(std::int64_t{published ? 1 : 0}) > 0) return false;
+  for (std::size_t i = 0; i < asked_.places.size(); ++i) {
+    const Output* const output = comm_.is_root() ? &outputs_[i] : nullptr;
+    if (auto lock = Output::join(comm_, asked_.places[i].output, output)) locks_.push_back(std::move(*lock));
+  }
+  run_ = std::stoi(comm_.broadcast(std::to_string(run_)));
+  return true;
+}
+
+bool JournaledTask::begin() {
+  if (!open()) return false;
+  log_header(comm_, log_, resources_);  // after validation: an error is one line
+  for (Checkpoint& table : tables_) broadcast(comm_, table);
+  finished_ = broadcast_records(comm_, std::move(finished_));
+  const fs::path journal = OutputPaths(asked_.places.front().output).journal;
+  if (run_options_.recheck) finished_ = recheck(comm_, tables_, journal, std::move(finished_), log_);
+  total_ = count(plan_.items);
+  drop_finished(plan_.items, *asked_.leading, finished_);
+  deal(plan_.items, comm_.size());
+  const Counts left = count(plan_.items);
+  earlier_ = {total_.bytes - left.bytes, total_.items - left.items};
+  if (comm_.is_root() && resumed_) {
+    log_.info("going on with {}: {} of {} items are finished", asked_.places.front().output, earlier_.items,
+              total_.items);
+  }
+  journal_.emplace(journal, run_, comm_.rank());
+  return true;
+}
+
+/// Of outputs that cannot be finished nothing is left, but for the work of earlier runs.
+void JournaledTask::throw_away() {
+  for (Output& output : outputs_) {
+    if (!resumed_) {
+      output.discard();
+    } else {
+      log_.warn("{} and its journal are left as they are: they hold the work of earlier runs",
+                output.paths().partial);
+    }
+  }
+}
+
+void JournaledTask::work(LocalSteps& alone, GridSteps* together) {
+  RankProgress progress(comm_, log_, total_, earlier_);
+  std::optional<Error> failure;
+  try {
+    if (together != nullptr) {
+      records_ = run_on_grid(comm_, *together, *journal_, plan_.items, progress, counts_);
+      times_ = together->times();
+    }
+    std::vector<Item> mine;
+    std::ranges::copy_if(plan_.items, std::back_inserter(mine), [&](const Item& item) {
+      return item.where == Where::local && item.rank == comm_.rank();
+    });
+    LocalPipeline pipeline(alone, memory() - std::min(memory(), program_memory + plan_.book_keeping));
+    for (Record& record : pipeline.run(mine, progress, counts_, times_))
+      records_.push_back(std::move(record));
+  } catch (const Error& error) {
+    if (!is_fault_of_data(error)) throw;
+    failure = error;
+    request_stop(2);
+  } catch (const Stopped&) {  // a second signal: the item in hand was dropped
+  }
+  const Timer finishing;
+  progress.finish(counts_);
+  times_.idle = finishing.seconds();
+  try {
+    agree(comm_, failure);
+  } catch (...) {
+    throw_away();
+    throw;
+  }
+}
+
+ExitCode JournaledTask::conclude(const Finish& finish) {
+  RunTotals totals;
+  totals.peak_rss_bytes = static_cast<std::uint64_t>(comm_.max(static_cast<double>(peak_memory())));
+  totals.ranks = comm_.size();
+  totals.work = sum_times(comm_, times_);
+  const bool whole = comm_.sum(counts_.items) == total_.items - earlier_.items;
+  std::vector<Record> all = gather_records(comm_, records_);
+  if (!whole) {
+    log_.info("stopped early; the same command goes on from here");
+    return ExitCode::stopped;
+  }
+  on_root(comm_, [&] {
+    for (const auto& input : asked_.inputs) check_unchanged(input.name, *input.table, identity_[input.name]);
+    all.insert(all.begin(), finished_.begin(), finished_.end());
+    all = latest(std::move(all));
+    std::vector<const Checkpoint*> targets;
+    for (const Checkpoint& table : tables_) targets.push_back(&table);
+    put_edges(outputs_.front().paths().journal, all, targets);
+    totals.seconds = start_.seconds();
+    std::vector<Report> reports;
+    try {
+      reports = finish(std::move(all), totals);
+    } catch (const Error& error) {
+      if (is_fault_of_data(error)) throw_away();
+      throw;
+    }
+    for (std::size_t i = 0; i < reports.size(); ++i) {
+      const Checkpoint written = open_checkpoint(tables_[i].path);  // in the order in which a reader finds it
+      reports[i].proof = {fingerprint_of(identity_), table_checksum(written), written.bytes()};
+      write_text_atomically(asked_.places[i].report, report_to_json(reports[i]).dump(1) + "\n");
+    }
+    for (Output& output : std::views::reverse(outputs_)) {
+      if (output.state() != Output::State::published) output.publish();
+    }
+    for (Output& output : std::views::reverse(outputs_)) output.close();
+    log_efficiency(log_, reports.front(), memory());
+    for (const Report& report : reports) log_summary(log_, report);
+    for (const auto& place : asked_.places) log_.info("wrote {} and {}", place.output, place.report);
+  });
+  return ExitCode::done;
+}
+
+}  // namespace lox

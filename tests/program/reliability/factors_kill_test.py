@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""`factor` and `apply` killed at every sync and write, and at random: what resumes ends with the same bytes.
+
+LOX_KILLS: kills at random moments of each task (default 12). LOX_SEED: of the moments.
+"""
+import os
+import random
+import shutil
+import signal
+import time
+import unittest
+
+import numpy as np
+
+import checkpoint
+import reference
+from jobs import SLOW, Job
+from program import LoxTest
+
+KILLS = int(os.environ.get("LOX_KILLS", "12"))
+SEED = int(os.environ.get("LOX_SEED", "1"))
+
+
+class FactorsKillTest(LoxTest):
+    """A small pair, its store, and two models made of it; `tasks` has the words that make them again."""
+
+    def setUp(self):
+        super().setUp()
+        rng = np.random.default_rng(1)
+        base, aligned = {}, {}
+        for number, shape in enumerate([(60, 50), (40, 70), (2, 30, 40)]):
+            base[f"m{number}"], aligned[f"m{number}"] = reference.random_pair(rng, shape)
+        base["norm"], aligned["norm"] = reference.random_pair(rng, (50,))
+        for name, tensors in (("base", base), ("aligned", aligned)):
+            checkpoint.write_directory(self.directory / name, {"model.safetensors": tensors}, index=False,
+                                       files={"config.json": b"{}"})
+        self.tasks = {
+            "factor": (["factor", "--base", "base", "--aligned", "aligned", "--k", 4, "--output", "out"], ["out"]),
+            "factor h5": (["factor", "--base", "base", "--aligned", "aligned", "--k", 4, "--output", "out.h5"],
+                          ["out.h5"]),
+            "apply": (["apply", "--aligned", "aligned", "--factors", "store", "--coef", "0.5,1", "--output",
+                       "out-{coef}"], ["out-0.5", "out-1"]),
+        }
+        self.lox("factor", "--base", "base", "--aligned", "aligned", "--k", 4, "--output", "store")
+        self.expected = {}
+        for task, (words, outputs) in self.tasks.items():
+            self.lox(*words)
+            self.expected[task] = self.contents(outputs)
+            self.remove(outputs)
+
+    def contents(self, outputs):
+        return {name: checkpoint.tree(self.directory / name) if (self.directory / name).is_dir()
+                else (self.directory / name).read_bytes() for name in outputs}
+
+    def remove(self, outputs):
+        for name in outputs:
+            path = self.directory / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def end(self, task, ranks=0):
+        """The same command again ends with the right bytes, and leaves nothing else."""
+        words, outputs = self.tasks[task]
+        self.lox(*words, ranks=ranks)
+        found = self.contents(outputs)
+        for name in outputs:
+            self.assertEqual(found[name] == self.expected[task][name], True, name)
+        left = [path.name for path in self.directory.iterdir() if path.name.endswith((".journal", ".partial"))]
+        self.assertEqual(left, [])
+        self.remove(outputs)
+
+    def every(self, task, place):
+        words, outputs = self.tasks[task]
+        kills = 0
+        while True:
+            job = Job(self.directory, *words, fault=f"{place}:0:{kills + 1}:kill")
+            code = job.wait()
+            if code == 0:
+                break
+            self.assertEqual(code, -signal.SIGKILL, job.output())
+            kills += 1
+            with self.subTest(task=task, place=place, kill=kills):
+                self.end(task)
+        self.assertEqual(self.contents(outputs), self.expected[task])
+        self.remove(outputs)
+        self.assertGreater(kills, 8)
+        print(f"{kills} kills", end=" ... ", flush=True)
+
+    def test_syncs(self):
+        for task in self.tasks:
+            self.every(task, "sync")
+
+    def test_writes(self):
+        for task in ("factor", "apply"):
+            self.every(task, "write")
+
+    def test_at_random(self):
+        rng = random.Random(SEED)
+        for task, (words, _) in self.tasks.items():
+            for number in range(KILLS):
+                ranks = rng.choice([0, 1, 2, 3])
+                job = Job(self.directory, *words, ranks=ranks, fault=SLOW)
+                time.sleep(rng.random() * 1.5)
+                victims = job.ranks() or [job.pid]
+                job.signal(signal.SIGKILL, rng.choice([victims, [rng.choice(victims)]]))
+                with self.subTest(task=task, number=number):
+                    if job.wait() == 0:  # it had ended
+                        outputs = self.tasks[task][1]
+                        self.assertEqual(self.contents(outputs), self.expected[task])
+                        self.remove(outputs)
+                    else:
+                        self.end(task, ranks=rng.choice([0, 2]))
+
+
+if __name__ == "__main__":
+    unittest.main()
