@@ -200,7 +200,8 @@ class Verifier {
 
 /// The tolerance that the store was made with, and its k where none was asked for. Collective.
 void take_job_of_store(const Comm& comm, const FactorsInfo& info, Job& job) {
-  const nlohmann::json mine{info.k, info.job.value("tolerance", job.solve.tolerance)};
+  nlohmann::json mine;
+  on_root(comm, [&] { mine = {info.k, info.job.value("tolerance", job.solve.tolerance)}; });
   const nlohmann::json said = nlohmann::json::parse(comm.broadcast(mine.dump()));
   if (job.solve.k == full_rank) job.solve.k = said.at(0).get<Index>();
   job.solve.tolerance = said.at(1).get<double>();
