@@ -6,6 +6,7 @@
 #include "lox/io/factors.hpp"
 #include "lox/plan/apply_plan.hpp"
 #include "lox/run/apply_steps.hpp"
+#include "lox/task/factor_choice.hpp"
 #include "lox/task/journaled.hpp"
 #include "lox/task/pair.hpp"
 #include "lox/task/session.hpp"
@@ -25,13 +26,6 @@ struct ApplyTarget {
   JournaledOutputs::Place place;
   Blend blend;
 };
-
-std::string replaced(std::string text, const std::string& word, const std::string& by) {
-  for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + by.size())) {
-    text.replace(at, word.size(), by);
-  }
-  return text;
-}
 
 std::vector<ApplyTarget> targets_of(const ApplyJob& job, std::int64_t stored_k) {
   std::vector<Index> ranks = job.k;
@@ -65,27 +59,8 @@ std::vector<ApplyTarget> targets_of(const ApplyJob& job, std::int64_t stored_k) 
 void check_ranks(const ApplyJob& job, const FactorsInfo& info, const std::vector<ApplyTarget>& targets,
                  const Log& log) {
   for (const ApplyTarget& target : targets) {
-    const Index k = target.blend.k;
-    if (k > info.k) {
-      fail(ExitCode::bad_input,
-           "{}: holds {} triplets of every matrix, fewer than --k {}; factor with a larger --k", job.factors,
-           info.k, k);
-    }
-    const auto is_open = [&](const FactorEntry& entry) {
-      return k == info.k ? !entry.settled : std::ranges::find(entry.open, k) != entry.open.end();
-    };
-    const auto open = std::ranges::find_if(info.matrices, is_open);
-    if (open == info.matrices.end()) continue;
-    const auto count = std::ranges::count_if(info.matrices, is_open);
-    if (k < info.k && !job.accept_open) {
-      fail(ExitCode::bad_input,
-           "{}: of {} matrices, tensor '{}' the first, k = {} is not settled: s_{} and s_{} are equal, as "
-           "far as was "
-           "solved; take another --k, factor with --k {}, or say --accept-open",
-           job.factors, count, open->tensor, k, k, k + 1, k);
-    }
-    log.warn("k = {}: {} matrices, tensor '{}' the first, have s_{} = s_{} as far as was solved", k, count,
-             open->tensor, k, k + 1);
+    const std::string warning = check_rank(job.factors, info, target.blend.k, job.accept_open);
+    if (!warning.empty()) log.warn("{}", warning);
   }
 }
 
