@@ -178,7 +178,7 @@ void describe(const FactorEntry& entry, Index k, bool all, Spectrum& spectrum) {
   spectrum.delta_norm = entry.delta_norm;
   spectrum.certificate = {entry.certificate, entry.orthogonality};
   spectrum.missed = {entry.missed_epsilon, entry.missed_probability};
-  spectrum.settled = all ? entry.settled : std::ranges::find(entry.open, k) == entry.open.end();
+  spectrum.settled = all ? entry.settled : std::ranges::find(entry.open, k, &OpenRank::k) == entry.open.end();
 }
 
 nlohmann::ordered_json reported_job(const ApplyJob& job, const FactorsInfo& info, const ApplyTarget& target) {

@@ -21,7 +21,7 @@ std::string check_rank(const fs::path& store, const FactorsInfo& info, Index k, 
          k);
   }
   const auto is_open = [&](const FactorEntry& entry) {
-    return k == info.k ? !entry.settled : std::ranges::find(entry.open, k) != entry.open.end();
+    return k == info.k ? !entry.settled : std::ranges::find(entry.open, k, &OpenRank::k) != entry.open.end();
   };
   const auto open = std::ranges::find_if(info.matrices, is_open);
   if (open == info.matrices.end()) return "";

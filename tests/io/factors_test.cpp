@@ -31,7 +31,7 @@ FactorsInfo longest_info(std::int64_t k) {
                       -1.23e-105, long_number, long_number, false,       {},       {}};
     entry.aligned.sums = {0x0123456789abcdefULL, std::numeric_limits<std::uint64_t>::max()};
     entry.residuals.assign(static_cast<std::size_t>(k), -1.23e-105);
-    for (std::int64_t i = 1; i < k; ++i) entry.open.push_back(i);
+    for (std::int64_t i = 1; i < k; ++i) entry.open.push_back({i, 1.23e-105, "unfinished"});
     info.matrices.push_back(std::move(entry));
   }
   return info;
