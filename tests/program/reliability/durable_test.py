@@ -3,6 +3,7 @@
 import random
 import unittest
 
+import disk_record
 import disk_states
 import power_loss_test
 
@@ -53,7 +54,7 @@ class Durable(power_loss_test.PowerLoss):
             history.apply(entry)
             node = history.by_inode.get(entry.inode)
             journal = history.now[history.root].get("out.journal")
-            if entry.operation != disk_states.SYNC or node is None or node.is_folder or journal is None:
+            if entry.operation != disk_record.SYNC or node is None or node.is_folder or journal is None:
                 continue
             names = [name for name, inner in history.now[journal].items() if inner is node]
             if names and names[0].endswith((".jsonl", ".edges")):

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import checkpoint
+import disk_record
 import disk_states
 import reference
 from checkpoint import Tensor
@@ -122,7 +123,7 @@ class PowerLoss(unittest.TestCase):
     def record(self, words, ranks):
         """Runs. Returns (what was there before, entries), which must account for all that is there then."""
         before = disk_states.scan(self.disk)
-        record = disk_states.Record(self.place / "record")
+        record = disk_record.Record(self.place / "record")
         environment = record.environment(self.library, self.disk, self.without)
         program = self.place / "recorded.sh"
         lines = [f"export {name}='{value}'\n" for name, value in environment.items()]
