@@ -77,14 +77,16 @@ Counts count(const std::vector<Item>& items) {
   return counts;
 }
 
-/// An output that got its name by somebody's hand may lack matrices.
-void check_all_finished(const Prepared& prepared) {
-  std::vector<Item> left = prepared.plan.items;
-  drop_finished(left, prepared.pair.aligned, Journal::load(prepared.output->paths().journal));
-  if (left.empty()) return;
-  fail(ExitCode::bad_input,
-       "{}: was given its name before it was finished; rename it to {} and run this again",
-       prepared.output->paths().output, prepared.output->paths().partial);
+/// `made`: the output as it is read, since that may name and order things otherwise than what it was made
+/// from.
+Proof proof_of(const nlohmann::json& identity, const Checkpoint& made) {
+  return {fingerprint_of(identity), table_checksum(made), made.bytes()};
+}
+
+/// Whether the report tells that the output which stands there is this job's.
+bool is_vouched_for(const Job& job, const nlohmann::json& identity) {
+  const Report report = read_report(report_path(job));
+  return report.proof.fingerprint == fingerprint_of(identity) && is_of(report, open_checkpoint(job.output));
 }
 
 /// Opens the output, on rank 0. False if it was finished already.
@@ -93,14 +95,14 @@ bool open_output(const Comm& comm, Prepared& prepared, const Log& log) {
   bool published = false;
   on_root(comm, [&] {
     const OutputPaths paths(job.output);
-    if (!fs::exists(paths.partial)) {
+    if (!is_there(paths.partial) && !is_there(paths.sign())) {
       check_space(job.output, forecast(prepared.plan, prepared.pair.aligned, comm.size()).disk);
     }
     prepared.identity = identity_of_job(job, prepared.pair);
     check_report(report_path(job), paths, {job.base, job.aligned});
-    prepared.output =
-        Output::open(job.output, {job.overwrite, {job.base, job.aligned}}, prepared.pair.aligned,
-                     prepared.identity, {{"items", prepared.plan.items.size()}});
+    prepared.output = Output::open(
+        job.output, {job.overwrite, {job.base, job.aligned}}, prepared.pair.aligned, prepared.identity,
+        {{"items", prepared.plan.items.size()}}, [&] { return is_vouched_for(job, prepared.identity); });
     try {
       check_report_folder(report_path(job));
     } catch (...) {
@@ -109,9 +111,8 @@ bool open_output(const Comm& comm, Prepared& prepared, const Log& log) {
     }
     published = prepared.output->state() == Output::State::published;
     if (published) {
-      check_all_finished(prepared);
       remove_half_written(report_path(job));
-      prepared.output->close();
+      prepared.output->finish();
       log.info("{} was finished already", job.output);
       return;
     }
@@ -169,10 +170,11 @@ void throw_away(Output& output, const Log& log) {
   }
 }
 
-/// Solves, edits and writes what the plan says: grid items first, then this rank's own. What is wrong with
-/// the data ends all ranks in good order: all throw it as SharedError, and the output, which cannot be
-/// finished, is thrown away. Other failures leave it to be resumed. Collective.
-Worked work(const Comm& comm, Prepared& prepared, const Log& log) {
+/// Solves, edits and writes what the plan says: grid items first, then this rank's own. All that it has
+/// opened is closed when it returns. Returns what is wrong with the data, if that is why it ended.
+/// Collective.
+std::optional<Error> run_pipelines(const Comm& comm, const Prepared& prepared, const Log& log,
+                                   RankProgress& progress, Worked& worked) {
   const Job& job = prepared.job;
   const std::vector<Item>& items = prepared.plan.items;
   const std::uint64_t memory = *prepared.resources.memory;
@@ -183,10 +185,6 @@ Worked work(const Comm& comm, Prepared& prepared, const Log& log) {
   Target target(0, prepared.table, output, {full_rank, job.coef});
   Journal journal(OutputPaths(job.output).journal, prepared.run, comm.rank());
   EditSteps steps(comm, reader, job.solve, {&target}, journal, log, memory);
-  RankProgress progress(comm, log, prepared.total, prepared.earlier);
-
-  Worked worked;
-  std::optional<Error> failure;
   try {
     worked.records = run_on_grid(comm, steps, journal, items, progress, worked.counts);
     worked.times = steps.grid_times();
@@ -199,10 +197,21 @@ Worked work(const Comm& comm, Prepared& prepared, const Log& log) {
     }
   } catch (const Error& error) {
     if (!is_fault_of_data(error)) throw;
-    failure = error;
     request_stop(2);
+    return error;
   } catch (const Stopped&) {  // a second signal: the item in hand was dropped
   }
+  return std::nullopt;
+}
+
+/// What is wrong with the data ends all ranks in good order: all throw it as SharedError, and the output,
+/// which cannot be finished, is thrown away. Other failures leave it to be resumed. Afterwards rank 0 alone
+/// has a file of the output or its journal open. Collective.
+Worked work(const Comm& comm, Prepared& prepared, const Log& log) {
+  Worked worked;
+  RankProgress progress(comm, log, prepared.total, prepared.earlier);
+  const std::optional<Error> failure = run_pipelines(comm, prepared, log, progress, worked);
+  prepared.lock.reset();
   const Timer finishing;
   progress.finish(worked.counts);
   worked.times.idle = finishing.seconds();
@@ -236,11 +245,9 @@ ExitCode conclude(const Comm& comm, Prepared& prepared, Worked& worked, const Ti
     put_edges(prepared.output->paths().journal, all, {&prepared.table});
     totals.seconds = start.seconds();
     Report report = make_report(reported_job(job), prepared.pair.aligned, std::move(all), totals);
-    report.proof = {fingerprint_of(prepared.identity), table_checksum(prepared.table),
-                    prepared.table.bytes()};
+    report.proof = proof_of(prepared.identity, open_checkpoint(prepared.output->paths().partial));
     write_text_atomically(report_path(job), report_to_json(report).dump(1) + "\n");
-    prepared.output->publish();
-    prepared.output->close();
+    prepared.output->finish();
     log_efficiency(log, report, *prepared.resources.memory);
     log_summary(log, report);
     log.info("wrote {} and {}", job.output, report_path(job));
