@@ -181,15 +181,17 @@ class Inputs(JobTest):
 
 class TwoJobs(JobTest):
     def test_second_is_refused(self):
-        job = self.start(ranks=2, fault="item:*:*:2000", environment={"SLURM_JOB_ID": "4711"})
+        job = self.start(ranks=2, fault=SLOW, environment={"SLURM_JOB_ID": "4711"})
         pids = job.all_ranks()
         self.wait_for_lines(job, 1)
+        job.signal(signal.SIGSTOP, pids)  # however long the others take
         for ranks in (0, 2):
             said = self.lox(*self.arguments(), ranks=ranks, code=BAD_INPUT).err
             self.assertIn(f"another job is writing this output: process {pids[0]} on {socket.gethostname()}", said)
             self.assertIn("Slurm job 4711", said)
         self.lox(*self.arguments("out", "--overwrite"), code=BAD_INPUT)
         self.assertIn(f"process {pids[0]} on", self.lox("status", "out", code=STOPPED).out)
+        job.signal(signal.SIGCONT, pids)
         self.assert_ended(job, 0)
         self.assert_whole()
 

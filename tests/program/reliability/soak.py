@@ -14,6 +14,7 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -79,10 +80,10 @@ class Kills(Kind):
         super().__init__(kill_test.RandomKills)
 
     def turn(self, number):
-        rng = random.Random(f"soak {number}")
+        rng = random.Random()  # the moment of a kill cannot be repeated; a finding tells its story
         self.test.counts.clear()
         self.one.chain(self.TASKS[number % 5], rng.choice(self.one.OUTPUTS), rng, rng.randint(2, 9))
-        return self.test.counts, []
+        return +self.test.counts, []
 
 
 class Starts(Kind):
@@ -139,9 +140,10 @@ def main():
     arguments = parser.parse_args()
     arguments.state = arguments.state.resolve()
     end = time.monotonic() + arguments.seconds
-    os.environ.update(MPI, LOX=str(arguments.build.resolve() / "src" / "lox"),
+    os.environ.update(MPI, LOX_PATIENCE="1200", LOX=str(arguments.build.resolve() / "src" / "lox"),
                       LOX_WITH_FAULTS=str(arguments.build.resolve() / "tests" / "lox_with_faults"))
     sys.path[:0] = [str(HERE), str(SUPPORT), str(FUZZ)]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # in good order
     figures = Figures(arguments.state)
     kinds = {name: KINDS[name](arguments) for name in arguments.kinds or KINDS if name != "fuzz" or arguments.fuzzers}
     findings = 0
