@@ -238,6 +238,7 @@ void write_text_atomically(const fs::path& path, std::string_view text) {
 }
 
 void sync_directory(const fs::path& directory) {
+  fault_point("folder");
   const fs::path path = directory.empty() ? fs::path(".") : directory;
   const File handle(File::open_read(path));
   // Some network file systems cannot sync a directory; their renames are synchronous already.
@@ -245,6 +246,7 @@ void sync_directory(const fs::path& directory) {
 }
 
 void rename_durably(const fs::path& from, const fs::path& to) {
+  fault_point("rename");
   if (::rename(from.c_str(), to.c_str()) != 0) fail_io(from, to_line("rename to {}", to));
   sync_directory(to.parent_path());
 }

@@ -28,7 +28,12 @@ Request read_convert(const Arguments& arguments) {
   const auto work = [=](const Comm& comm) {
     const Log log(comm.is_root() && !quiet ? Log::Level::all : Log::Level::silent);
     const Timer start;
-    const auto bytes = static_cast<double>(convert(comm, source, target, overwrite));
+    const std::optional<std::uint64_t> copied = convert(comm, source, target, overwrite);
+    if (!copied) {
+      log.info("{} was finished already", target);
+      return ExitCode::done;
+    }
+    const auto bytes = static_cast<double>(*copied);
     const double seconds = start.seconds();
     log.info("wrote {}: {} in {}, {}/s", target, format_bytes(bytes), format_seconds(seconds),
              format_bytes(bytes / std::max(seconds, 1e-3)));

@@ -43,9 +43,13 @@ Request read_synth(const Arguments& arguments) {
   static_cast<void>(model_shape(synth.shape));  // a name that is not known is refused here
   const auto work = [=](const Comm& comm) {
     const Log log(comm.is_root() && !quiet ? Log::Level::all : Log::Level::silent);
-    const std::uint64_t bytes = synthesise(comm, synth);
+    const std::optional<std::uint64_t> bytes = synthesise(comm, synth);
+    if (!bytes) {
+      log.info("{} was finished already", synth.target);
+      return ExitCode::done;
+    }
     log.info("wrote {}: the {} half of a {} pair, {}", synth.target, role, synth.shape,
-             format_bytes(static_cast<double>(bytes)));
+             format_bytes(static_cast<double>(*bytes)));
     return ExitCode::done;
   };
   return {"", options.asked(values), work};

@@ -2,6 +2,7 @@
 #include "lox/io/output_place.hpp"
 
 #include "lox/base/error.hpp"
+#include "lox/base/fault.hpp"
 #include "lox/base/units.hpp"
 #include "lox/io/checkpoint.hpp"
 
@@ -75,7 +76,14 @@ bool is_there(const fs::path& path) {
   return fs::exists(fs::symlink_status(path, ignored));
 }
 
+bool remove_file(const fs::path& path) {
+  fault_point("remove");
+  std::error_code ignored;
+  return fs::remove(path, ignored);
+}
+
 void remove_tree(const fs::path& path) {
+  fault_point("remove");
   std::error_code error;
   fs::remove_all(path, error);
   if (error) fail(ExitCode::io, "{}: cannot remove: {}", path, error.message());
@@ -83,17 +91,17 @@ void remove_tree(const fs::path& path) {
 
 void clear_journal(const OutputPaths& paths) {
   std::error_code ignored;
-  fs::remove(paths.sign(), ignored);  // first: a partial without it is never gone on with
   std::vector<fs::path> own;
   for (const fs::directory_entry& entry : fs::directory_iterator(paths.journal, ignored)) {
     const std::string name = entry.path().filename().string();
-    if (is_of_a_journal(name) && entry.path() != paths.lock()) own.push_back(entry.path());
+    if (is_of_a_journal(name) && entry.path() != paths.lock() && entry.path() != paths.sign())
+      own.push_back(entry.path());
   }
   for (const fs::path& path : own) {
     if (path == paths.replaced()) {
       remove_tree(path);
     } else {
-      fs::remove(path, ignored);
+      remove_file(path);
     }
   }
 }

@@ -6,6 +6,7 @@
 #include "lox/linalg/delta.hpp"
 #include "lox/plan/apply_plan.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 namespace lox {
@@ -53,13 +54,17 @@ Small FactorReader::columns(const Item& item, FactorPart part, RowRange rows, In
   return values;
 }
 
+std::vector<double> FactorReader::read_sigma(const Item& item) const {
+  const Small sigma = columns(item, FactorPart::s, {0, 1}, 1);
+  const double* const end = sigma.data() + sigma.size();
+  return {sigma.data(), std::find_if_not(sigma.data(), end, [](double s) { return s > 0; })};
+}
+
 Solved FactorReader::read(const Item& item) const {
   const MatrixRef& matrix = item.matrix;
   Solved solved;
-  const Small sigma = columns(item, FactorPart::s, {0, 1}, 1);
-  Index count = 0;
-  while (count < sigma.size() && sigma(0, count) > 0) ++count;
-  solved.factors.sigma.assign(sigma.data(), sigma.data() + count);
+  solved.factors.sigma = read_sigma(item);
+  const auto count = static_cast<Index>(solved.factors.sigma.size());
   solved.factors.u = columns(item, FactorPart::u, item.rows, matrix.rows).leftCols(count);
   solved.factors.v = columns(item, FactorPart::v, {0, matrix.cols}, matrix.cols).leftCols(count);
   solved.spectrum.k = std::min({item.k, matrix.rows, matrix.cols});

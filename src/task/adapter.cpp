@@ -6,6 +6,7 @@
 #include "lox/base/units.hpp"
 #include "lox/base/version.hpp"
 #include "lox/io/factors.hpp"
+#include "lox/io/identity.hpp"
 #include "lox/io/output.hpp"
 #include "lox/io/safetensors_header.hpp"
 #include "lox/plan/job.hpp"
@@ -109,10 +110,25 @@ void put(const RowMajorMatrix& values, const TensorInfo& tensor, FileStorage& st
 /// Squares of the edit's norm, by tensor.
 using Squares = std::vector<double>;
 
-Squares write_weights(Opened& opened, const Checkpoint& table) {
+Squares squares_of(Opened& opened) {
+  const FactorReader reader(opened.store, opened.storage);
+  Squares squares;
+  for (std::size_t i = 0; i < opened.tensors.size(); ++i) {
+    const std::vector<std::int64_t>& shape = opened.tensors[i].shape;
+    std::int64_t matrices = 1;
+    for (std::size_t d = 0; d + 2 < shape.size(); ++d) matrices *= shape[d];
+    double sum = 0;
+    for (std::int64_t m = 0; m < matrices; ++m) {
+      for (const double s : reader.read_sigma(opened.item(i, m))) sum += s * s;
+    }
+    squares.push_back(sum);
+  }
+  return squares;
+}
+
+void write_weights(Opened& opened, const Checkpoint& table) {
   FileStorage target(table, FileStorage::Access::write);
   const FactorReader reader(opened.store, opened.storage);
-  Squares squares(opened.tensors.size());
   std::optional<std::pair<std::size_t, std::int64_t>> held;
   Factors f;
   for (std::size_t i = 0; i < opened.table.modules.size(); ++i) {
@@ -121,7 +137,6 @@ Squares write_weights(Opened& opened, const Checkpoint& table) {
     if (held != std::pair(module.tensor, module.matrix)) {
       f = reader.read(opened.item(module.tensor, module.matrix)).factors;
       held = {module.tensor, module.matrix};
-      for (const double s : f.sigma) squares[module.tensor] += s * s;
     }
     const Small& right = module.turned ? f.u : f.v;
     const Small& left = module.turned ? f.v : f.u;
@@ -134,17 +149,7 @@ Squares write_weights(Opened& opened, const Checkpoint& table) {
     put(a, table.tensors[2 * i], target);
     put(b, table.tensors[2 * i + 1], target);
   }
-  for (const LeftOut& left : opened.table.left_out) {
-    const std::vector<std::int64_t>& shape = opened.tensors[left.tensor].shape;
-    std::int64_t matrices = 1;
-    for (std::size_t d = 0; d + 2 < shape.size(); ++d) matrices *= shape[d];
-    for (std::int64_t m = 0; m < matrices; ++m) {
-      for (const double s : reader.read(opened.item(left.tensor, m)).factors.sigma)
-        squares[left.tensor] += s * s;
-    }
-  }
   target.sync_written();
-  return squares;
 }
 
 void write_config(const Checkpoint& table, const std::string& config) {
@@ -155,6 +160,16 @@ void write_config(const Checkpoint& table, const std::string& config) {
 
 std::string model_of(const FactorsInfo& info) {
   return info.aligned.value("path", "");
+}
+
+/// What makes an adapter this one.
+nlohmann::json identity_of(const AdapterJob& job, const Opened& opened, double coef) {
+  return {{"task", "adapter"},
+          {"k", opened.k},
+          {"coef", coef},
+          {"for", adapter_for_name(job.program)},
+          {"dtype", dtype_name(job.dtype)},
+          {"factors", lox::identity_of(opened.store)}};
 }
 
 fs::path output_of(const AdapterJob& job, double coef) {
@@ -199,15 +214,20 @@ void write_adapters(const AdapterJob& job, const Log& log) {
   }
   Opened opened(job);
   fs::path weights;
-  Squares squares;
+  const Squares squares = squares_of(opened);
   for (const double coef : job.coef) {
     const fs::path path = output_of(job, coef);
     const std::string config = adapter_config(opened.table, opened.k, coef, model_of(opened.info));
     const bool first = weights.empty();
-    Output output = Output::create(path, rules, weights_to_make(opened, job, config), "adapter",
-                                   first ? Space::reserved : Space::sparse);
+    Output output = Output::create(path, rules, weights_to_make(opened, job, config),
+                                   identity_of(job, opened, coef), first ? Space::reserved : Space::sparse);
+    if (output.state() != Output::State::fresh) {  // an earlier run could not give it its name
+      output.finish();
+      if (first) weights = path / weights_file;
+      continue;
+    }
     if (first) {
-      squares = write_weights(opened, output.table());
+      write_weights(opened, output.table());
     } else {
       const fs::path here = output.table().path / weights_file;
       fs::remove(here);
@@ -216,8 +236,7 @@ void write_adapters(const AdapterJob& job, const Log& log) {
     }
     write_config(output.table(), config);
     write_text_atomically(report_of(path), report_of(job, opened, coef, squares).dump(1) + "\n");
-    output.publish();
-    output.close();
+    output.finish();
     if (first) weights = path / weights_file;
     log.info("wrote {} and {}", path, report_of(path));
   }

@@ -58,25 +58,23 @@ nlohmann::json JournaledTask::identity() const {
   return identity;
 }
 
-/// An output that got its name by somebody's hand may lack matrices.
-void JournaledTask::check_all_finished() const {
-  std::vector<Item> left = plan_.items;
-  const OutputPaths& paths = outputs_.front().paths();
-  drop_finished(left, *asked_.leading, Journal::load(paths.journal));
-  if (left.empty()) return;
-  fail(ExitCode::bad_input,
-       "{}: was given its name before it was finished; rename it to {} and run this again", paths.output,
-       paths.partial);
+/// Whether the report of an output tells that what stands there is this job's.
+bool JournaledTask::is_vouched_for(const JournaledOutputs::Place& place) const {
+  const Report report = read_report(place.report);
+  return report.proof.fingerprint == fingerprint_of(identity_) &&
+         is_of(report, open_checkpoint(place.output));
 }
 
 /// Outputs get their names in reverse, the first one last: where it has its name, all have.
 void JournaledTask::open_on_root() {
   OutputRules rules{asked_.overwrite, {}};
   for (const auto& input : asked_.inputs) rules.inputs.push_back(input.table->path);
-  bool any_partial = false;
-  for (const auto& place : asked_.places)
-    any_partial = any_partial || fs::exists(OutputPaths(place.output).partial);
-  if (!any_partial) check_space(asked_.places.front().output, asked_.disk);
+  bool any = false;
+  for (const auto& place : asked_.places) {
+    const OutputPaths paths(place.output);
+    any = any || is_there(paths.partial) || is_there(paths.sign());
+  }
+  if (!any) check_space(asked_.places.front().output, asked_.disk);
   identity_ = identity();
   for (const auto& place : asked_.places) check_report(place.report, OutputPaths(place.output), rules.inputs);
   const nlohmann::json notes{{"items", plan_.items.size()}};
@@ -84,7 +82,8 @@ void JournaledTask::open_on_root() {
     for (const auto& place : asked_.places) {
       const bool all_have_names = !outputs_.empty() && outputs_.front().state() == Output::State::published;
       if (all_have_names && !fs::exists(OutputPaths(place.output).journal)) continue;
-      outputs_.push_back(Output::open(place.output, rules, *asked_.like, identity_, notes));
+      outputs_.push_back(Output::open(place.output, rules, *asked_.like, identity_, notes,
+                                      [&] { return is_vouched_for(place); }));
     }
     for (const auto& place : asked_.places) check_report_folder(place.report);
   } catch (...) {
@@ -104,9 +103,8 @@ bool JournaledTask::open() {
     const fs::path journal = outputs_.front().paths().journal;
     published = outputs_.front().state() == Output::State::published;
     if (published) {
-      check_all_finished();
       for (const auto& place : asked_.places) remove_half_written(place.report);
-      for (Output& output : std::views::reverse(outputs_)) output.close();
+      for (Output& output : std::views::reverse(outputs_)) output.finish();
       for (const auto& place : asked_.places) log_.info("{} was finished already", place.output);
       return;
     }
@@ -160,7 +158,6 @@ void JournaledTask::throw_away() {
 
 void JournaledTask::work(LocalSteps& alone, GridSteps* together) {
   RankProgress progress(comm_, log_, total_, earlier_);
-  std::optional<Error> failure;
   try {
     if (together != nullptr) {
       records_ = run_on_grid(comm_, *together, *journal_, plan_.items, progress, counts_);
@@ -175,22 +172,24 @@ void JournaledTask::work(LocalSteps& alone, GridSteps* together) {
       records_.push_back(std::move(record));
   } catch (const Error& error) {
     if (!is_fault_of_data(error)) throw;
-    failure = error;
+    failure_ = error;
     request_stop(2);
   } catch (const Stopped&) {  // a second signal: the item in hand was dropped
   }
   const Timer finishing;
   progress.finish(counts_);
   times_.idle = finishing.seconds();
+}
+
+ExitCode JournaledTask::conclude(const Finish& finish) {
+  journal_.reset();
+  locks_.clear();
   try {
-    agree(comm_, failure);
+    agree(comm_, failure_);
   } catch (...) {
     throw_away();
     throw;
   }
-}
-
-ExitCode JournaledTask::conclude(const Finish& finish) {
   RunTotals totals;
   totals.peak_rss_bytes = static_cast<std::uint64_t>(comm_.max(static_cast<double>(peak_memory())));
   totals.ranks = comm_.size();

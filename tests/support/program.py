@@ -12,6 +12,7 @@ from pathlib import Path
 
 LOX = os.environ.get("LOX", "lox")
 MPIEXEC = os.environ.get("MPIEXEC", "mpirun")
+PATIENCE = int(os.environ.get("LOX_PATIENCE", "120"))  # seconds that a run may take
 
 
 class Result:
@@ -35,7 +36,7 @@ class Result:
         return lines
 
 
-def run(*arguments, ranks=0, directory=None, program=None, timeout=120, **popen):
+def run(*arguments, ranks=0, directory=None, program=None, timeout=PATIENCE, **popen):
     """Runs lox: `ranks` 0 starts it without mpirun."""
     command = [program or LOX, *map(str, arguments)]
     environment = dict(os.environ)

@@ -42,8 +42,11 @@ void check_output(const fs::path& output, const OutputRules& rules);
 /// Throws Error(io) if the file system of `output` has not the room that `bytes` more need.
 void check_space(const fs::path& output, std::uint64_t bytes);
 
-/// Removes what lox has put into a journal but for its lock, and nothing else.
+/// Removes what lox has put into a journal but for its lock and its sign, and nothing else.
 void clear_journal(const OutputPaths& paths);
+
+/// Removes a file or an empty folder, if it is there. Returns whether it was.
+bool remove_file(const fs::path& path);
 
 /// Throws Error(io) if it cannot be removed. A link is removed, not what it leads to.
 void remove_tree(const fs::path& path);

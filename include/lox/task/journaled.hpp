@@ -55,19 +55,21 @@ class JournaledTask {
   std::uint64_t memory() const { return *resources_.memory; }
 
   /// Does what the plan says: items of all ranks first, if `together` is given, then this rank's own. What is
-  /// wrong with the data ends all ranks in good order: all throw it as SharedError, and outputs that cannot
-  /// be finished are thrown away. Other failures leave them to be resumed. Collective.
+  /// wrong with the data ends all ranks in good order, and is told by conclude(). Collective.
   void work(LocalSteps& alone, GridSteps* together);
 
-  /// Gathers what the ranks did. If that is all, calls `finish` on rank 0, which checks it and makes a report
-  /// for each output, writes the reports, and gives the outputs their names. Collective.
+  /// To be called when this rank has closed all files of the outputs: on NFS an open file that is removed
+  /// stays in its folder. What is wrong with the data is thrown by all as SharedError, and outputs that
+  /// cannot be finished are thrown away; other failures leave them to be resumed. If all is done, calls
+  /// `finish` on rank 0, which checks it and makes a report for each output, writes the reports, and gives
+  /// the outputs their names. Collective.
   using Finish = std::function<std::vector<Report>(std::vector<Record> records, const RunTotals& totals)>;
   ExitCode conclude(const Finish& finish);
 
  private:
   bool open();
   void open_on_root();
-  void check_all_finished() const;
+  bool is_vouched_for(const JournaledOutputs::Place& place) const;
   void throw_away();
   nlohmann::json identity() const;
 
@@ -89,6 +91,7 @@ class JournaledTask {
   Counts total_;
   Counts earlier_;
   std::vector<Record> records_;  ///< of this run and rank
+  std::optional<Error> failure_;
   Counts counts_;
   WorkTimes times_;
 };
