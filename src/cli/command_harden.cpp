@@ -2,6 +2,7 @@
 #include "lox/base/log.hpp"
 #include "lox/cli/job_options.hpp"
 #include "lox/task/harden.hpp"
+#include "lox/task/harden_adapter.hpp"
 
 namespace po = boost::program_options;
 
@@ -19,7 +20,10 @@ Request read_harden(const Arguments& arguments) {
   po::variables_map values;
   if (!options.read(arguments, values)) return {options.help_text(), options.asked(values), nullptr};
   job.finish();
-  const auto work = [job](const Comm& comm) { return harden(comm, job.job, Log(job.run.level(comm))); };
+  const auto work = [job](const Comm& comm) {
+    const Log log(job.run.level(comm));
+    return job.as_adapter ? harden_adapter(comm, job.job, log) : harden(comm, job.job, log);
+  };
   return {"", options.asked(values), work};
 }
 

@@ -88,6 +88,14 @@ void JobOptions::add_to(Options& options) {
                          "alignment"},
                 job.coef);
   }
+  if (!factor) {
+    options.add(
+        {.name = "as-adapter",
+         .brief = "--aligned and --output are LoRA adapters; no base is read",
+         .text = "`--aligned` is a LoRA adapter as PEFT saves it, and `--output` becomes one: the hardened "
+                 "adapter, of the same rank, names and dtype. No base is read ([adapters.md](adapters.md))"},
+        as_adapter);
+  }
   options.add({.name = "svd",
                .value = "krylov|exact",
                .brief = "how singular triplets are found",
@@ -182,7 +190,12 @@ void JobOptions::finish() {
   if (task == Task::factor && job.solve.k == full_rank) {
     fail(ExitCode::usage, "--k 0 is full rank: Delta itself, which needs no factors; use harden");
   }
-  check_job(job);
+  Job whole = job;
+  if (as_adapter) {
+    if (!job.base.empty()) fail(ExitCode::usage, "--as-adapter reads no base: leave --base out");
+    whole.base = job.aligned;
+  }
+  check_job(whole);
 }
 
 }  // namespace lox

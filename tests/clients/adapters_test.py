@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
@@ -66,6 +66,33 @@ class AdaptersTest(unittest.TestCase):
             hardened = AutoModelForCausalLM.from_pretrained(self.directory / f"hardened-{coef}", dtype=torch.float32)
             expected = self.logits(hardened)
             self.assertLess((self.logits(merged) - expected).norm(), 1e-2 * expected.norm())
+
+    def test_a_hardened_adapter(self):
+        """A LoRA that PEFT has saved, hardened without its base, and loaded again."""
+        torch.manual_seed(0)
+
+        def load():
+            return AutoModelForCausalLM.from_pretrained(DATA / "base", dtype=torch.float32)
+
+        config = LoraConfig(r=K, lora_alpha=6, target_modules=["q_proj", "up_proj", "embed_tokens"],
+                            rank_pattern={"layers.1.self_attn.q_proj": 2}, init_lora_weights=False)
+        get_peft_model(load(), config).save_pretrained(self.directory / "lora")
+        self.lox("harden", "--aligned", "lora", "--as-adapter", "--k", 2, "--coef", 1.25, "--output", "hard")
+        before = load().state_dict()
+        merged = {name: PeftModel.from_pretrained(load(), self.directory / name).merge_and_unload().state_dict()
+                  for name in ("lora", "hard")}
+        changed = 0
+        for name, weight in before.items():
+            delta = (merged["lora"][name] - weight).double()
+            if delta.norm() == 0:
+                self.assertTrue(torch.equal(merged["hard"][name], weight))
+                continue
+            changed += 1
+            u, s, vt = torch.linalg.svd(delta, full_matrices=False)
+            s[:2] *= 2.25
+            expected = (u * s) @ vt
+            self.assertLess((merged["hard"][name] - weight - expected).norm(), 1e-5 * expected.norm(), name)
+        self.assertEqual(changed, 7)
 
     def test_a_mixture_of_experts(self):
         """In float32, where nothing is rounded away: the model beside its adapter is the hardened one."""
