@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# From nothing to a hardened model in one command: installs what is needed, builds, hardens a small trained pair on
-# two ranks by way of HDF5, checks the result and shows what was done. Leaves everything in build/demo.
+# From nothing to hardened models in one command: installs what is needed, builds, hardens a small trained pair on
+# two ranks by way of HDF5, checks the result and shows what was done; then solves once more, keeps the factors, and
+# makes models of three coefs of them. Leaves everything in build/demo.
 # A pair of your own: bash jobs/demo.sh BASE ALIGNED
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -48,3 +49,12 @@ ls -l hardened
 
 say "What was done"
 run "$lox" report hardened.h5.report.json
+
+say "6. Solve once, keep the factors"
+run mpirun -n 2 "$lox" factor --base base.h5 --aligned aligned.h5 --output factors.h5 --overwrite
+run "$lox" verify --base base.h5 --aligned aligned.h5 --factors factors.h5
+
+say "7. Three coefs of them, in one reading of the aligned model"
+run "$lox" apply --aligned "$aligned" --factors factors.h5 --coef 0.5,1,1.25 --output "hardened-{coef}" --overwrite
+run "$lox" verify --aligned "$aligned" --factors factors.h5 --hardened hardened-0.5 --coef 0.5
+ls -d hardened-*[0-9]

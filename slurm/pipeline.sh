@@ -3,7 +3,7 @@
 #
 # Submits  harden -> verify  as a chain of jobs, each after the good end of the one before:
 #
-#   slurm/pipeline.sh [--after JOBID] [--hdf5] [--dry-run] JOBFILE [sbatch's options]
+#   slurm/pipeline.sh [--after JOBID] [--hdf5 | --coef C,..] [--dry-run] JOBFILE [sbatch's options]
 #
 # Prints a line "NAME JOBID" for each job; the last one is the one to wait for. sbatch's options go to every job (the
 # account, nodes, tasks); so do the variables that harden.sbatch names.
@@ -11,9 +11,12 @@
 #   --after JOBID   start after the good end of that job, e.g. the one that writes the aligned checkpoint
 #   --hdf5          by way of HDF5: base and aligned are converted unless they are HDF5, the result is verified against the
 #                   originals and converted to the job file's output
+#   --coef C,..     factor -> verify -> apply -> verify: one solution, and a model for each coef, {coef} in the name of the
+#                   job file's output standing for it. The job file's own coef is left aside
 #   --dry-run       print the commands
 #
-# LOX_WORK is the folder of those HDF5 files (default: OUTPUT.work). It stays; remove it when you are content.
+# LOX_WORK is the folder of those HDF5 files, or of the store of factors and the job files of both stages (default:
+# OUTPUT.work, `all` for {coef}). It stays; remove it when you are content.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -21,11 +24,13 @@ refuse() { printf 'pipeline.sh: %s\n' "$*" >&2; exit 2; }
 
 after=
 hdf5=0
+coefs=
 dry_run=0
 while [ $# -gt 0 ]; do
   case $1 in
     --after) [ $# -gt 1 ] || refuse "--after which job?"; after=$2; shift 2 ;;
     --hdf5) hdf5=1; shift ;;
+    --coef) [ $# -gt 1 ] || refuse "--coef which values?"; coefs=$2; shift 2 ;;
     --dry-run) dry_run=1; shift ;;
     -h | --help) sed -n '4,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 0 ;;
     -*) refuse "$1 is not an option; sbatch's options come after JOBFILE" ;;
@@ -74,7 +79,29 @@ base=$(value base)
 aligned=$(value aligned)
 output=$(value output)
 report=$(values report | head -n 1)
-work=${LOX_WORK:-$output.work}
+work=${LOX_WORK:-${output//\{coef\}/all}.work}
+
+if [ -n "$coefs" ]; then
+  [ $hdf5 -eq 0 ] || refuse "--hdf5 and --coef: one at a time; a store and its models are HDF5 where their names end in .h5"
+  case $output in *'{coef}'*) ;; *) refuse "$job_file: no {coef} in output" ;; esac
+  factors=$work/factors.h5
+  if [ $dry_run -eq 0 ]; then
+    mkdir -p "$work"
+    { sed -E '/^[[:space:]]*(coef|output|report)[[:space:]]*=/d' "$job_file"; printf 'output = %s\n' "$factors"; } >"$work/factor.ini"
+    { sed -nE '/^[[:space:]]*(memory|time-limit|recheck|overwrite|quiet)[[:space:]]*=/p' "$job_file"
+      printf '%s = %s\n' aligned "$aligned" factors "$factors" output "$output" coef "$coefs"; } >"$work/apply.ini"
+  fi
+  submit factor "$after" "$here/harden.sbatch" factor "$work/factor.ini"
+  submit verify-factors "$id" "$here/run.sbatch" verify --base "$base" --aligned "$aligned" --factors "$factors"
+  submit apply "$id" "$here/harden.sbatch" apply "$work/apply.ini"
+  for coef in ${coefs//,/ }; do
+    coef=$(printf '%g' "$coef") # as in the name
+    submit "verify-$coef" "$id" "$here/run.sbatch" verify --aligned "$aligned" --factors "$factors" \
+      --hardened "${output//\{coef\}/$coef}" --coef "$coef"
+  done
+  exit
+fi
+
 checks=()
 for key in k coef include exclude; do
   while IFS= read -r line; do checks+=("--$key" "$line"); done < <(values "$key")

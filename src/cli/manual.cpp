@@ -90,22 +90,27 @@ std::string markdown_table(const Options& options) {
 }
 
 std::string job_file(const Options& options) {
-  if (options.command() != "harden") fail(ExitCode::usage, "only harden has a job file");
-  std::string file =
+  const std::string& task = options.command();
+  if (task != "harden" && task != "factor" && task != "apply") {
+    fail(ExitCode::usage, "only harden, factor and apply have job files");
+  }
+  std::string file = fmt::format(
       "# SPDX-License-Identifier: MIT\n"
       "# A job of lox: fill in the three paths, then:\n"
       "#\n"
-      "#   lox plan --config harden.ini --ranks 32\n"
-      "#   sbatch --nodes=4 --ntasks-per-node=8 --time=01:00:00 slurm/harden.sbatch harden.ini\n"
+      "#   lox plan {1}--config {0}.ini --ranks 32\n"
+      "#   sbatch --nodes=4 --ntasks-per-node=8 --time=01:00:00 slurm/harden.sbatch {1}{0}.ini\n"
       "#\n"
-      "# Every line is an option of `lox harden`; what stands on the command line wins. A # starts a "
-      "comment.\n";
+      "# Every line is an option of `lox {0}`; what stands on the command line wins. A # starts a "
+      "comment.\n",
+      task, task == "harden" ? "" : task + " ");
   for (const Option& option : options.of_job()) {
     if (option.name == "config") continue;
     std::string text = sentence(plain(option.text));
     if (option.in_words && !option.fallback.empty()) text += " Left out: " + plain(option.fallback) + '.';
     file += '\n' + wrapped(text, 100, "# ") + '\n';
-    const bool wanted = option.name == "base" || option.name == "aligned" || option.name == "output";
+    const bool wanted = option.name == "base" || option.name == "aligned" || option.name == "factors" ||
+                        option.name == "output";
     const std::string value = option.value.empty() ? "true"
                               : option.in_words    ? option.example
                                                    : option.fallback;

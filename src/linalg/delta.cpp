@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "lox/linalg/delta.hpp"
 
-#include "lox/base/simd.hpp"
 #include "lox/linalg/lanes.hpp"
 
 #include <algorithm>
@@ -19,61 +18,73 @@ constexpr std::size_t strip = 2048;     // elements that stay in the first-level
 
 /// Lanes keep the order of the sums fixed for any vector width.
 struct Sums {
-  Doubles squares[2]{};
-  Floats largest{};
+  double squares[lanes]{};
+  float largest[lanes]{};
 };
 
-/// Subtracts `lanes` entries and sums up.
-LOX_INLINE inline void subtract_lanes(const Floats& aligned, const Floats& base, Floats& delta, Sums& sums) {
+/// The same in registers.
+template <std::size_t N>
+struct WideSums {
+  typename Vectors<N>::Doubles squares[2 * Vectors<N>::parts];
+  Floats<N> largest[Vectors<N>::parts];
+};
+
+/// Subtracts N entries, lanes [part * N, part * N + N), and sums up.
+template <std::size_t N>
+LOX_INLINE inline void subtract_part(const Floats<N>& aligned, const Floats<N>& base, std::size_t part,
+                                     Floats<N>& delta, WideSums<N>& sums) {
   delta = aligned - base;
-  Doubles d[2];
-  widen_halves(delta, d[0], d[1]);
-  for (int h = 0; h < 2; ++h) sums.squares[h] += d[h] * d[h];
-  const Floats size = delta < 0 ? -delta : delta;
-  sums.largest = size > sums.largest ? size : sums.largest;
+  typename Vectors<N>::Doubles d[2];
+  widen_halves<N>(delta, d[0], d[1]);
+  for (std::size_t h = 0; h < 2; ++h) sums.squares[2 * part + h] += d[h] * d[h];
+  const Floats<N> size = delta < 0 ? -delta : delta;
+  sums.largest[part] = size > sums.largest[part] ? size : sums.largest[part];
 }
 
-template <class Type>
-LOX_INLINE inline void subtract_type(const std::byte* aligned, const std::byte* base, std::span<float> delta,
-                                     Sums& sums) {
-  constexpr std::size_t width = sizeof(typename Type::Bits) / lanes;
-  Sums local = sums;  // out of reach of the stores to delta
-  Floats a;
-  Floats b;
-  Floats d;
-  std::size_t first = 0;
-  for (; first + lanes <= delta.size(); first += lanes) {
-    Type::load(aligned + first * width, a);
-    Type::load(base + first * width, b);
-    subtract_lanes(a, b, d, local);
-    __builtin_memcpy(delta.data() + first, &d, sizeof(d));
+/// Subtracts `lanes` entries.
+template <std::size_t N, class Type>
+LOX_INLINE inline void subtract_lanes(const std::byte* aligned, const std::byte* base, float* delta,
+                                      WideSums<N>& sums) {
+#pragma GCC unroll 4
+  for (std::size_t part = 0; part < Vectors<N>::parts; ++part) {
+    Floats<N> a;
+    Floats<N> b;
+    Floats<N> d;
+    Type::load(aligned + part * N * Type::width, a);
+    Type::load(base + part * N * Type::width, b);
+    subtract_part<N>(a, b, part, d, sums);
+    __builtin_memcpy(delta + part * N, &d, sizeof(d));
   }
-  if (first < delta.size()) {  // the same on copies, the lanes beyond being zero
-    const std::size_t rest = delta.size() - first;
-    std::array<std::byte, lanes * width> ours{};
-    std::array<std::byte, lanes * width> theirs{};
-    std::memcpy(ours.data(), aligned + first * width, rest * width);
-    std::memcpy(theirs.data(), base + first * width, rest * width);
-    Type::load(ours.data(), a);
-    Type::load(theirs.data(), b);
-    subtract_lanes(a, b, d, local);
-    std::memcpy(delta.data() + first, &d, rest * sizeof(float));
-  }
-  sums = local;
 }
 
-LOX_SIMD void subtract_bf16(const std::byte* aligned, const std::byte* base, std::span<float> delta,
-                            Sums& sums) {
-  subtract_type<Bf16>(aligned, base, delta, sums);
-}
-LOX_SIMD void subtract_f16(const std::byte* aligned, const std::byte* base, std::span<float> delta,
-                           Sums& sums) {
-  subtract_type<F16>(aligned, base, delta, sums);
-}
-LOX_SIMD void subtract_f32(const std::byte* aligned, const std::byte* base, std::span<float> delta,
-                           Sums& sums) {
-  subtract_type<F32>(aligned, base, delta, sums);
-}
+/// Both models in one type.
+template <template <std::size_t> class Type>
+struct Subtract {
+  template <std::size_t N>
+  LOX_INLINE static void run(const std::byte* aligned, const std::byte* base, std::span<float> delta,
+                             Sums& total) {
+    constexpr std::size_t width = Type<N>::width;
+    WideSums<N> sums;  // out of reach of the stores to delta
+    __builtin_memcpy(&sums.squares, total.squares, sizeof(total.squares));
+    __builtin_memcpy(&sums.largest, total.largest, sizeof(total.largest));
+    std::size_t first = 0;
+    for (; first + lanes <= delta.size(); first += lanes) {
+      subtract_lanes<N, Type<N>>(aligned + first * width, base + first * width, delta.data() + first, sums);
+    }
+    if (first < delta.size()) {  // the same on copies, the lanes beyond being zero
+      const std::size_t rest = delta.size() - first;
+      std::array<std::byte, lanes * width> ours{};
+      std::array<std::byte, lanes * width> theirs{};
+      std::array<float, lanes> found;
+      std::memcpy(ours.data(), aligned + first * width, rest * width);
+      std::memcpy(theirs.data(), base + first * width, rest * width);
+      subtract_lanes<N, Type<N>>(ours.data(), theirs.data(), found.data(), sums);
+      std::memcpy(delta.data() + first, found.data(), rest * sizeof(float));
+    }
+    __builtin_memcpy(total.squares, &sums.squares, sizeof(total.squares));
+    __builtin_memcpy(total.largest, &sums.largest, sizeof(total.largest));
+  }
+};
 
 /// Calls work(aligned, base, delta) for strips of both models in one type, into which `convert` brings them.
 template <class Value, class Convert, class Work>
@@ -96,8 +107,8 @@ void subtract_mixed(DType aligned_type, const std::byte* aligned, DType base_typ
                     std::span<float> delta, Sums& sums) {
   by_strips<float>(to_float, aligned_type, aligned, base_type, base, delta,
                    [&](const float* a, const float* b, std::span<float> d) {
-                     subtract_f32(reinterpret_cast<const std::byte*>(a),
-                                  reinterpret_cast<const std::byte*>(b), d, sums);
+                     run_loop<Subtract<F32>>(reinterpret_cast<const std::byte*>(a),
+                                             reinterpret_cast<const std::byte*>(b), d, sums);
                    });
 }
 
@@ -109,7 +120,7 @@ void subtract_wide(DType aligned_type, const std::byte* aligned, DType base_type
                       for (std::size_t i = 0; i < delta_strip.size(); ++i) {
                         const auto d = static_cast<float>(a[i] - b[i]);
                         delta_strip[i] = d;
-                        sums.squares[0][0] += static_cast<double>(d) * static_cast<double>(d);
+                        sums.squares[0] += static_cast<double>(d) * static_cast<double>(d);
                         sums.largest[0] = std::max(sums.largest[0], std::abs(d));
                         vanished =
                             vanished || (a[i] != b[i] && std::abs(d) < std::numeric_limits<float>::min());
@@ -126,14 +137,14 @@ DeltaSummary subtract_chunk(DType aligned_type, const std::byte* aligned, DType 
   } else if (aligned_type != base_type) {
     subtract_mixed(aligned_type, aligned, base_type, base, delta, sums);
   } else if (aligned_type == DType::BF16) {
-    subtract_bf16(aligned, base, delta, sums);
+    run_loop<Subtract<Bf16>>(aligned, base, delta, sums);
   } else if (aligned_type == DType::F16) {
-    subtract_f16(aligned, base, delta, sums);
+    run_loop<Subtract<F16>>(aligned, base, delta, sums);
   } else {
-    subtract_f32(aligned, base, delta, sums);
+    run_loop<Subtract<F32>>(aligned, base, delta, sums);
   }
   for (std::size_t l = 0; l < lanes; ++l) {
-    summary.norm_squared += lane(sums.squares, l);
+    summary.norm_squared += sums.squares[l];
     summary.largest = std::max(summary.largest, sums.largest[l]);
   }
   summary.finite = std::isfinite(summary.norm_squared);  // a square of a float cannot overflow a double

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "lox/linalg/extrapolate.hpp"
 
-#include "lox/base/simd.hpp"
 #include "lox/linalg/lanes.hpp"
 
 #include <algorithm>
@@ -13,10 +12,11 @@ namespace lox {
 namespace {
 
 /// Lanes keep the order of the sums fixed for any vector width.
+template <std::size_t N>
 struct Sums {
-  Doubles edit[2]{};
-  Doubles dot[2]{};
-  Counts changed{};
+  typename Vectors<N>::Doubles edit[2 * Vectors<N>::parts]{};
+  typename Vectors<N>::Doubles dot[2 * Vectors<N>::parts]{};
+  typename Vectors<N>::Counts changed[Vectors<N>::parts]{};
 };
 
 /// The step of a row of W: sum of r weights times rows of `factors`, `stride` entries apart.
@@ -27,76 +27,83 @@ struct Step {
   Index r;
 };
 
-/// Adds the step to `lanes` entries, one rounding.
-template <class Type>
-LOX_INLINE inline void add_lanes(std::byte* values, const Step& step, const float* factors, Sums& sums) {
-  Floats add{};
+/// Adds to N entries, lanes [part * N, part * N + N), one rounding.
+template <std::size_t N, class Type>
+LOX_INLINE inline void add_part(std::byte* values, const Floats<N>& add, std::size_t part, Sums<N>& sums) {
+  Floats<N> before;
+  Type::load(values, before);
+  Floats<N> after = before + add;
+  Type::store(values, after);
+  const Floats<N> difference = after - before;
+  typename Vectors<N>::Doubles edit[2];
+  typename Vectors<N>::Doubles realised[2];
+  widen_halves<N>(add, edit[0], edit[1]);
+  widen_halves<N>(difference, realised[0], realised[1]);
+  for (std::size_t h = 0; h < 2; ++h) {
+    sums.edit[2 * part + h] += edit[h] * edit[h];
+    sums.dot[2 * part + h] += edit[h] * realised[h];
+  }
+  sums.changed[part] -= difference != 0;  // true is -1
+}
+
+/// N entries of the step.
+template <std::size_t N>
+LOX_INLINE inline void sum_up(const Step& step, const float* factors, Floats<N>& add) {
 #pragma GCC unroll 8
   for (Index i = 0; i < step.r; ++i) {
-    Floats row;
+    Floats<N> row;
     __builtin_memcpy(&row, factors + static_cast<std::size_t>(i) * step.stride, sizeof(row));
     add += step.weights[i] * row;
   }
-  Floats before;
-  Type::load(values, before);
-  Floats after = before + add;
-  Type::store(values, after);
-  const Floats difference = after - before;
-  Doubles edit[2];
-  Doubles realised[2];
-  widen_halves(add, edit[0], edit[1]);
-  widen_halves(difference, realised[0], realised[1]);
-  sums.edit[0] += edit[0] * edit[0];
-  sums.edit[1] += edit[1] * edit[1];
-  sums.dot[0] += edit[0] * realised[0];
-  sums.dot[1] += edit[1] * realised[1];
-  sums.changed -= difference != 0;  // true is -1
 }
 
-template <class Type>
-LOX_INLINE inline void add_step(std::byte* values, const Step& step, std::size_t count, Sums& sums) {
-  constexpr std::size_t width = sizeof(typename Type::Bits) / lanes;
-  Sums local = sums;  // out of reach of the stores through `values`
-  std::size_t first = 0;
-  for (; first + lanes <= count; first += lanes) {
-    add_lanes<Type>(values + first * width, step, step.factors + first, local);
+/// Adds the step to `lanes` entries.
+template <std::size_t N, class Type>
+LOX_INLINE inline void add_lanes(std::byte* values, const Step& step, const float* factors, Sums<N>& sums) {
+#pragma GCC unroll 4
+  for (std::size_t part = 0; part < Vectors<N>::parts; ++part) {
+    Floats<N> add{};
+    sum_up<N>(step, factors + part * N, add);
+    add_part<N, Type>(values + part * N * Type::width, add, part, sums);
   }
-  if (first < count) {  // the same on a copy, the lanes beyond being zero
-    std::byte entries[lanes * width] = {};
-    std::memcpy(entries, values + first * width, (count - first) * width);
-    float factors[lanes] = {};
-    for (std::size_t l = 0; l < count - first; ++l) {
-      for (Index i = 0; i < step.r; ++i) {
-        factors[l] += step.weights[i] * step.factors[static_cast<std::size_t>(i) * step.stride + first + l];
-      }
+}
+
+/// Adds the step to `count` entries of a type.
+template <template <std::size_t> class Type>
+struct AddStep {
+  template <std::size_t N>
+  LOX_INLINE static EditSummary run(std::byte* values, const Step& asked, std::size_t count) {
+    constexpr std::size_t width = Type<N>::width;
+    const Step step = asked;  // it and the sums are out of reach of the stores through `values`
+    Sums<N> sums;
+    std::size_t first = 0;
+    for (; first + lanes <= count; first += lanes) {
+      add_lanes<N, Type<N>>(values + first * width, step, step.factors + first, sums);
     }
-    const float one = 1;
-    add_lanes<Type>(entries, {&one, factors, 0, 1}, factors, local);
-    std::memcpy(values + first * width, entries, (count - first) * width);
+    if (first < count) {  // the same on a copy, the lanes beyond being zero
+      std::byte entries[lanes * width] = {};
+      std::memcpy(entries, values + first * width, (count - first) * width);
+      float factors[lanes] = {};
+      for (std::size_t l = 0; l < count - first; ++l) {
+        for (Index i = 0; i < step.r; ++i) {
+          factors[l] += step.weights[i] * step.factors[static_cast<std::size_t>(i) * step.stride + first + l];
+        }
+      }
+      const float one = 1;
+      add_lanes<N, Type<N>>(entries, {&one, factors, 0, 1}, factors, sums);
+      std::memcpy(values + first * width, entries, (count - first) * width);
+    }
+    constexpr std::size_t half = N / 2;
+    EditSummary summary;
+    for (std::size_t l = 0; l < lanes; ++l) {
+      summary.edit_squared += sums.edit[l / half][l % half];
+      summary.realised_dot += sums.dot[l / half][l % half];
+      summary.changed += sums.changed[l / N][l % N];
+    }
+    summary.finite = std::isfinite(summary.realised_dot);
+    return summary;
   }
-  sums = local;
-}
-
-LOX_SIMD void add_step_bf16(std::byte* values, const Step& step, std::size_t count, Sums& sums) {
-  add_step<Bf16>(values, step, count, sums);
-}
-LOX_SIMD void add_step_f16(std::byte* values, const Step& step, std::size_t count, Sums& sums) {
-  add_step<F16>(values, step, count, sums);
-}
-LOX_SIMD void add_step_f32(std::byte* values, const Step& step, std::size_t count, Sums& sums) {
-  add_step<F32>(values, step, count, sums);
-}
-
-EditSummary close(const Sums& sums) {
-  EditSummary summary;
-  for (std::size_t l = 0; l < lanes; ++l) {
-    summary.edit_squared += lane(sums.edit, l);
-    summary.realised_dot += lane(sums.dot, l);
-    summary.changed += sums.changed[l];
-  }
-  summary.finite = std::isfinite(summary.realised_dot);
-  return summary;
-}
+};
 
 EditSummary add_step_f64(std::byte* values, const Step& step, std::size_t count) {
   EditSummary summary;
@@ -119,21 +126,16 @@ EditSummary add_step_f64(std::byte* values, const Step& step, std::size_t count)
 }
 
 EditSummary add_step(DType dtype, std::byte* values, const Step& step, std::size_t count) {
-  Sums sums;
   switch (dtype) {
     case DType::BF16:
-      add_step_bf16(values, step, count, sums);
-      break;
+      return run_loop<AddStep<Bf16>>(values, step, count);
     case DType::F16:
-      add_step_f16(values, step, count, sums);
-      break;
+      return run_loop<AddStep<F16>>(values, step, count);
     case DType::F32:
-      add_step_f32(values, step, count, sums);
-      break;
+      return run_loop<AddStep<F32>>(values, step, count);
     default:
       return add_step_f64(values, step, count);
   }
-  return close(sums);
 }
 
 }  // namespace

@@ -115,6 +115,22 @@ class JobFile(LoxTest):
         (self.directory / "job.ini").write_text(re.sub(r"(?m)^# ([a-z-]+ = .*)$", r"\1", text))
         self.lox("plan", "--config", "job.ini")
 
+    def test_of_factor_and_apply(self):
+        """Printed, filled in and carried out: a store, and a model of it."""
+        for role in ("base", "aligned"):
+            self.lox("synth", role, "--shape", "tiny", "--layers", 1, "--role", role)
+        for command, paths in (("factor", ("base", "aligned", "output")), ("apply", ("aligned", "factors", "output"))):
+            with self.subTest(command=command):
+                text = self.lox(command, "--help-as", "job-file").out
+                keys = job_keys(text)
+                commented = job_keys("\n".join(re.findall(r"^# ([a-z-]+ = .*)$", text, re.MULTILINE)))
+                self.assertEqual(set(keys) | set(commented), set(options_of(command)) - {"config"})
+                self.assertEqual([key for key in keys if not options_of(command)[key]], list(paths))
+                self.assertIn(f"slurm/harden.sbatch {command} {command}.ini", text)
+                (self.directory / f"{command}.ini").write_text(text.replace("/path/to/", ""))
+                self.lox(command, "--config", f"{command}.ini")
+        self.assertTrue((self.directory / "hardened-1.25").exists())
+
 
 class ManPage(unittest.TestCase):
     @classmethod

@@ -5,6 +5,7 @@
 /// All clones round alike: no clone is allowed to fuse what the others do not (-ffp-contract=off there).
 /// Named by instructions: a clone for "arch=..." serves that very make of processor only.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(LOX_NO_TARGET_CLONES)
+#define LOX_HAS_TARGETS 1
 #define LOX_SIMD __attribute__((target_clones("default", "avx2", "avx512f")))
 #else
 #define LOX_SIMD

@@ -56,6 +56,8 @@ class Refusals(ScriptTest):
         self.assertIn("which job file", self.bash("harden.sbatch", code=2))
         self.assertIn("cannot read", self.bash("harden.sbatch", "nowhere.ini", code=2))
         self.assertIn("this is a job for sbatch", self.bash("harden.sbatch", "job.ini", code=2))
+        self.assertIn("which job file", self.bash("harden.sbatch", "factor", code=2))
+        self.assertIn("lox apply --config job.ini", self.bash("harden.sbatch", "apply", "job.ini", code=2))
 
     def test_run(self):
         self.assertIn("which command", self.bash("run.sbatch", code=2))
@@ -66,6 +68,8 @@ class Refusals(ScriptTest):
         self.assertIn("not an option", self.bash("pipeline.sh", "--nodes=2", "job.ini", code=2))
         self.assertIn("--direct is not an option", self.bash("pipeline.sh", "--direct", "job.ini", code=2))
         self.assertIn("cannot read", self.bash("pipeline.sh", "nowhere.ini", code=2))
+        self.assertIn("no {coef} in output", self.bash("pipeline.sh", "--coef", "1,2", "job.ini", code=2))
+        self.assertIn("one at a time", self.bash("pipeline.sh", "--coef", "1", "--hdf5", "job.ini", code=2))
         (self.folder / "job.ini").write_text("base = b\naligned = a\n")
         self.assertIn("no output", self.bash("pipeline.sh", "--dry-run", "job.ini", code=2))
 
@@ -104,6 +108,34 @@ class Pipeline(ScriptTest):
         self.assertIn("--dependency=afterok:7:JOB1 ", harden)
         self.assertIn("--base b.h5 --aligned o.hdf5.work/aligned.h5 --output o.hdf5 --report r.json", harden)
         self.assertIn("--aligned a --hardened o.hdf5", verify)
+
+    def test_several_coefs(self):
+        (self.folder / "job.ini").write_text(JOB.replace("output = out", "output = out-{coef}"))
+        self.assertEqual(self.commands("--after", "7", "--coef", "0.50,1", "job.ini", "--account=me"), [
+            "factor --account=me --dependency=afterok:7 --kill-on-invalid-dep=yes harden.sbatch factor out-all.work/factor.ini",
+            "verify-factors --account=me --dependency=afterok:JOB1 --kill-on-invalid-dep=yes run.sbatch verify "
+            r"--base a\ b --aligned aligned --factors out-all.work/factors.h5",
+            "apply --account=me --dependency=afterok:JOB2 --kill-on-invalid-dep=yes harden.sbatch apply out-all.work/apply.ini",
+            *(f"verify-{coef} --account=me --dependency=afterok:JOB{before} --kill-on-invalid-dep=yes run.sbatch verify "
+              f"--aligned aligned --factors out-all.work/factors.h5 --hardened out-{coef} --coef {coef}"
+              for before, coef in ((3, "0.5"), (4, "1")))])
+        self.assertEqual(list(self.folder.iterdir()), [self.folder / "job.ini"])
+
+    def test_job_files_of_several_coefs(self):
+        """What the job file says of solving goes to factor, what it says of running to both."""
+        (self.folder / "job.ini").write_text("base = b # c\naligned = a/\noutput = o-{coef}\ncoef = 9\nk = 4\nmemory = 4GiB\n")
+        fake = self.folder / "bin/sbatch"
+        fake.parent.mkdir()
+        fake.write_text("#!/bin/sh\necho 5\n")
+        fake.chmod(0o755)
+        said = self.bash("pipeline.sh", "--coef", "1,2", "job.ini", PATH=f"{fake.parent}:{os.environ['PATH']}")
+        self.assertEqual([line.split()[0] for line in said.splitlines()],
+                         ["factor", "verify-factors", "apply", "verify-1", "verify-2"])
+        work = self.folder / "o-all.work"
+        self.assertEqual((work / "factor.ini").read_text(),
+                         "base = b # c\naligned = a/\nk = 4\nmemory = 4GiB\noutput = o-all.work/factors.h5\n")
+        self.assertEqual((work / "apply.ini").read_text(), "memory = 4GiB\naligned = a\nfactors = o-all.work/factors.h5\n"
+                         "output = o-{coef}\ncoef = 1,2\n")
 
 
 if __name__ == "__main__":

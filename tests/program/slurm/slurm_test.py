@@ -143,6 +143,18 @@ class Chains(SlurmTest):
         self.assert_whole(jobs["harden"])
         self.assertTrue((self.folder / "hardened.work/hardened.h5").exists())
 
+    def test_several_coefs(self):
+        """factor -> verify -> apply -> verify: each model has the bytes that harden gives it."""
+        job = self.folder / "job.ini"
+        job.write_text(job.read_text().replace(str(self.output), f"{self.output}-{{coef}}"))
+        printed = cluster.run(SCRIPTS / "pipeline.sh", "--coef", "0.5,1.25", "job.ini", *SPREAD, cwd=self.folder,
+                              env={**cluster.environment, **self.variables()})
+        jobs = self.wait_for_all(printed)
+        self.assertEqual(list(jobs), ["factor", "verify-factors", "apply", "verify-0.5", "verify-1.25"])
+        self.output = self.folder / "hardened-1.25"
+        self.assert_whole(jobs["apply"])
+        self.assertNotEqual(tree(self.folder / "hardened-0.5"), tree(models / "whole"))
+
     def test_stage(self):
         """A checkpoint arrives from a job, is hardened, and the next job gets it."""
         self.write_job(self.folder / "arrived")
