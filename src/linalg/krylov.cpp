@@ -54,7 +54,7 @@ void KrylovJudge::restarted(const Eigen::VectorXd& sigma) {
   intact_ = false;
   seen_ = sigma.size();
   error_.restart(sigma);
-  if (options_.every_k != EveryK::ignored) prefixes_.restart(sigma);
+  if (wants_every_k()) prefixes_.restart(sigma);
 }
 
 void KrylovJudge::probe_begins(const Eigen::VectorXd& sigma) {
@@ -78,7 +78,7 @@ bool KrylovJudge::is_crowded(const KrylovState& state) const {
 
 KrylovJudge::Verdict KrylovJudge::consider(const KrylovState& state) {
   error_.see(state.ritz);
-  if (options_.every_k != EveryK::ignored && !probing_) prefixes_.see(state.ritz);
+  if (wants_every_k() && !probing_) prefixes_.see(state.ritz);
   missed_ = missing(state);
   if (beyond_float(state)) return Verdict::needs_wide;
   if (probing_ && found_more(state)) {
@@ -116,27 +116,57 @@ bool KrylovJudge::measured(const KrylovState& state, const std::vector<double>& 
   return !proved();
 }
 
-KrylovJudge::Standing KrylovJudge::standing(const KrylovState& state, Index k, double worst, bool at_floor,
-                                            double error) const {
+/// Is the error of Delta_k below what is asked, by its estimate and by what rounding mixes of k and k + 1?
+bool KrylovJudge::is_settled(const KrylovState& state, Index k, double error) const {
   const Eigen::VectorXd& sigma = state.ritz.sigma;
   const double least = sigma[k - 1];
   const double gap = least - (sigma.size() > k ? sigma[k] : 0);
-  // Rounding mixes triplets k and k + 1 as well.
   const double mixed = 0.1 * limits_.product * sigma[0] * least / std::max(gap, 1e-300);
-  if ((state.complete || error <= options_.delta_error) && mixed <= options_.delta_error) return {};
-  const bool tie = gap < tie_gap * least;
-  return {false, at_floor || (tie && worst <= 1e-6), is_float_ && at_floor && !tie};
+  return (state.complete || error <= options_.delta_error) && mixed <= options_.delta_error;
+}
+
+KrylovJudge::Standing KrylovJudge::standing(const KrylovState& state, Index k, const Residuals& residuals,
+                                            bool settled) const {
+  if (settled) return {};
+  const Eigen::VectorXd& sigma = state.ritz.sigma;
+  const bool tie = sigma[k - 1] - (sigma.size() > k ? sigma[k] : 0) < tie_gap * sigma[k - 1];
+  return {false, residuals.at_floor || (tie && residuals.worst <= 1e-6),
+          is_float_ && residuals.at_floor && !tie, tie};
+}
+
+/// Are triplets k and k + 1 told apart by more than their residuals? A space that sees a block's width of
+/// many near copies of a value hardly changes any more, as if it were done.
+bool KrylovJudge::is_separated(const KrylovState& state, Index k) const {
+  const Eigen::VectorXd& sigma = state.ritz.sigma;
+  if (state.complete || sigma.size() <= k) return true;
+  return sigma[k - 1] - sigma[k] >= 4 * std::hypot(state.residuals[k - 1], state.residuals[k]);
+}
+
+/// Do the last triplets have as many equal values as a block has columns? Another may be beyond, and no
+/// iteration shows it. (Where one may be missing among the first k, a probe looks for it.)
+bool KrylovJudge::may_have_twin(const KrylovState& state, Index k) const {
+  if (state.complete || k < options_.block || k < options_.k || missed_.epsilon <= options_.tolerance)
+    return false;
+  const Eigen::VectorXd& sigma = state.ritz.sigma;
+  return sigma[k - 1] > sigma[k - options_.block] * (1 - tie_gap);
+}
+
+/// The same where each k' is asked for.
+KrylovJudge::Standing KrylovJudge::prefix_standing(const KrylovState& state, Index k,
+                                                   const Residuals& residuals, double error) const {
+  if (may_have_twin(state, k)) return {false, true, false, true};
+  return standing(state, k, residuals, is_separated(state, k) && is_settled(state, k, error));
 }
 
 void KrylovJudge::name_unsettled(const KrylovState& state, Index k, const Standing& standing) {
-  if (options_.every_k == EveryK::ignored || standing.settled) return;
+  if (!wants_every_k() || standing.settled) return;
   const Eigen::VectorXd& sigma = state.ritz.sigma;
   const double gap = 1 - (sigma.size() > k ? sigma[k] : 0) / sigma[k - 1];
   const bool finished = standing.enough && !standing.needs_double;
   unsettled_.push_back({k, gap,
-                        !finished       ? Unsettled::Why::unfinished
-                        : gap < tie_gap ? Unsettled::Why::tie
-                                        : Unsettled::Why::rounding});
+                        !finished      ? Unsettled::Why::unfinished
+                        : standing.tie ? Unsettled::Why::tie
+                                       : Unsettled::Why::rounding});
 }
 
 /// Are the k largest triplets good enough, as far as one can tell without a product?
@@ -147,30 +177,38 @@ bool KrylovJudge::accurate(const KrylovState& state, double tolerance) {
   unsettled_.clear();
   if (k < options_.k && !state.complete) return false;
   if (k == 0) return settled_ = true;
-  double worst = 0;      // relative to the triplet's own singular value
-  bool at_floor = true;  // the arithmetic has no more to give
-  Standing all;          // of those below k
+  const bool asked = options_.delta_error > 0;
+  Residuals residuals;
+  Standing all;  // of those below k
   for (Index i = 0; i < k && sigma[i] > limits_.value * sigma[0]; ++i) {
-    worst = std::max(worst, state.residuals[i] / sigma[i]);
-    at_floor = at_floor && state.residuals[i] <= 10 * limits_.product * sigma[0];
-    if (options_.every_k == EveryK::ignored || options_.delta_error <= 0 || i + 1 == k) continue;
-    const Standing prefix = standing(state, i + 1, worst, at_floor, prefixes_.value(i + 1));
+    residuals.worst = std::max(residuals.worst, state.residuals[i] / sigma[i]);
+    residuals.at_floor = residuals.at_floor && state.residuals[i] <= 10 * limits_.product * sigma[0];
+    if (!wants_every_k() || !asked || i + 1 == k) continue;
+    const Standing prefix = prefix_standing(state, i + 1, residuals, prefixes_.value(i + 1));
     name_unsettled(state, i + 1, prefix);
-    if (options_.every_k == EveryK::named) continue;
     all.enough = all.enough && (prefix.settled || prefix.enough);
     all.needs_double = all.needs_double || prefix.needs_double;
   }
-  if (worst > tolerance) {
-    name_unsettled(state, k, {false, false, false});
+  if (residuals.worst > tolerance) {
+    name_unsettled(state, k, {false, false, false, false});
     return false;
   }
   Standing last;
-  const bool is_last_known = k == options_.k && sigma[k - 1] > limits_.value * sigma[0];
-  if (options_.delta_error > 0 && is_last_known) last = standing(state, k, worst, at_floor, error_.value());
-  name_unsettled(state, k, last);
-  settled_ = last.settled;
-  needs_double_ = last.needs_double || all.needs_double;
-  return last.enough && all.enough;
+  if (asked && k == options_.k && sigma[k - 1] > limits_.value * sigma[0]) {
+    last = standing(state, k, residuals, is_settled(state, k, error_.value()));
+    settled_ = last.settled;
+    if (wants_every_k()) {
+      const Standing strict = prefix_standing(state, k, residuals, error_.value());
+      name_unsettled(state, k, strict);
+      settled_ = strict.settled;
+      if (options_.every_k == EveryK::settled) last = strict;
+    }
+  } else {
+    settled_ = true;
+  }
+  const bool all_count = options_.every_k == EveryK::settled;
+  needs_double_ = last.needs_double || (all_count && all.needs_double);
+  return last.enough && (!all_count || all.enough);
 }
 
 /// Are singular values so different that float loses the smaller ones?

@@ -31,18 +31,6 @@ Shares shares(const Small& earlier, const Eigen::Ref<const Small>& later) {
 
 }  // namespace
 
-std::string_view unsettled_name(Unsettled::Why why) {
-  switch (why) {
-    case Unsettled::Why::tie:
-      return "tie";
-    case Unsettled::Why::rounding:
-      return "rounding";
-    case Unsettled::Why::unfinished:
-      return "unfinished";
-  }
-  return "?";
-}
-
 void Trend::follow(double change) {
   constexpr double slowest = 0.97;  // that is believed, a pass
   const double ratio = change_ > 0 ? std::min(change / change_, slowest) : slowest;
@@ -114,7 +102,8 @@ std::vector<Unsettled> unsettled_by_residuals(const std::vector<double>& sigma, 
                                               const std::vector<double>& residuals, double delta_error) {
   std::vector<Unsettled> unsettled;
   if (delta_error <= 0) return unsettled;
-  double squares = 0;
+  // Of equal values a residual may vanish, and their vectors are any.
+  double squares = sigma.empty() ? 0 : std::pow(arithmetic<double>.product * sigma.front(), 2);
   for (std::size_t i = 0; i < sigma.size(); ++i) {
     squares += std::pow(residuals[i] * sigma[i], 2);
     const double beyond = i + 1 < sigma.size() ? sigma[i + 1] : next;

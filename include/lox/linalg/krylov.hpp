@@ -137,9 +137,18 @@ class KrylovJudge {
     bool settled = true;
     bool enough = true;
     bool needs_double = false;
+    bool tie = false;
   };
-  /// `worst`, `at_floor`: of its triplets. `error`: of Delta_k', estimated.
-  Standing standing(const KrylovState& state, Index k, double worst, bool at_floor, double error) const;
+  struct Residuals {
+    double worst = 0;      ///< relative to the triplet's own singular value
+    bool at_floor = true;  ///< the arithmetic has no more to give
+  };
+  bool wants_every_k() const { return options_.every_k != EveryK::ignored; }
+  bool is_settled(const KrylovState& state, Index k, double error) const;
+  bool is_separated(const KrylovState& state, Index k) const;
+  bool may_have_twin(const KrylovState& state, Index k) const;
+  Standing standing(const KrylovState& state, Index k, const Residuals& residuals, bool settled) const;
+  Standing prefix_standing(const KrylovState& state, Index k, const Residuals& residuals, double error) const;
   void name_unsettled(const KrylovState& state, Index k, const Standing& standing);
   bool accurate(const KrylovState& state, double tolerance);
   bool beyond_float(const KrylovState& state) const;
