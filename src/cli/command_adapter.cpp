@@ -22,7 +22,7 @@ Request read_adapter(const Arguments& arguments) {
                   "Writes the edit as a LoRA adapter, for programs that load one beside the aligned\n"
                   "model: coef is one number in its configuration. What a program puts no LoRA on\n"
                   "is left out, and told in a line each.",
-                  "  lox adapter --factors factors.h5 --coef 0.5,1.25 --for vllm --output lox-{coef}");
+                  "  lox adapter --factors factors.h5 --coef 0.5,1.25 --for vllm --output a-{coef}");
   AdapterJob job;
   std::string coef = "1.25";
   std::string program = "peft";

@@ -17,6 +17,12 @@ Request read_harden(const Arguments& arguments) {
                   "      --output Llama-2-7b-chat-hardened");
   JobOptions job;
   job.add_to(options);
+  options.add(
+      {.name = "as-adapter",
+       .brief = "--aligned and --output are LoRA adapters; no base is read",
+       .text = "`--aligned` is a LoRA adapter as PEFT saves it, and `--output` becomes one: the hardened "
+               "adapter, of the same rank, names and dtype. No base is read ([adapters.md](adapters.md))"},
+      job.as_adapter);
   po::variables_map values;
   if (!options.read(arguments, values)) return {options.help_text(), options.asked(values), nullptr};
   job.finish();

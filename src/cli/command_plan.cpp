@@ -131,7 +131,6 @@ ExitCode run_plan(const Arguments& arguments) {
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;
   job_options.finish();
-  if (job_options.as_adapter) fail(ExitCode::usage, "--as-adapter takes seconds: there is nothing to plan");
   if (ranks_per_node < 1 || cpus < 1)
     fail(ExitCode::usage, "--ranks-per-node and --cpus-per-rank must be positive");
   if (ranks < 1) fail(ExitCode::usage, "--ranks {} is not a number of ranks", ranks);

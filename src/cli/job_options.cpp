@@ -88,14 +88,6 @@ void JobOptions::add_to(Options& options) {
                          "alignment"},
                 job.coef);
   }
-  if (!factor) {
-    options.add(
-        {.name = "as-adapter",
-         .brief = "--aligned and --output are LoRA adapters; no base is read",
-         .text = "`--aligned` is a LoRA adapter as PEFT saves it, and `--output` becomes one: the hardened "
-                 "adapter, of the same rank, names and dtype. No base is read ([adapters.md](adapters.md))"},
-        as_adapter);
-  }
   options.add({.name = "svd",
                .value = "krylov|exact",
                .brief = "how singular triplets are found",

@@ -49,7 +49,7 @@ bool is_plan(const Options& options) {
 
 /// The options that stand with a command: those of a job stand with what does it.
 std::span<const Option> told(const Options& options) {
-  return is_plan(options) || options.of_job().empty() ? options.of_its_own() : options.of_job();
+  return is_plan(options) ? options.of_its_own() : options.listed();
 }
 
 std::string man_section(const Options& options) {
