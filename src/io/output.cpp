@@ -101,9 +101,8 @@ void Output::look(const OutputRules& rules, const Checkpoint& like, const json& 
     table_ = reopen(paths_.output, like);
     return;
   }
-  // The sign goes last but for the lock and the folder: without it, and with nothing to go on with, the last
-  // run may have come to its end but for that.
-  if (!known && !has_partial && !made_journal_ && !rules.overwrite && !born.empty() && vouched && vouched()) {
+  // The sign goes last: without it, and with nothing to go on with, an earlier run may have come to its end.
+  if (!known && !has_partial && !rules.overwrite && !born.empty() && vouched && vouched()) {
     state_ = State::published;
     table_ = reopen(paths_.output, like);
     return;
