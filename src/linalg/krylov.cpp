@@ -130,7 +130,7 @@ KrylovJudge::Standing KrylovJudge::standing(const KrylovState& state, Index k, c
   if (settled) return {};
   const Eigen::VectorXd& sigma = state.ritz.sigma;
   const bool tie = sigma[k - 1] - (sigma.size() > k ? sigma[k] : 0) < tie_gap * sigma[k - 1];
-  return {false, residuals.at_floor || (tie && residuals.worst <= 1e-6),
+  return {false, state.complete || residuals.at_floor || (tie && residuals.worst <= 1e-6),
           is_float_ && residuals.at_floor && !tie, tie};
 }
 
@@ -155,6 +155,7 @@ bool KrylovJudge::may_have_twin(const KrylovState& state, Index k) const {
 KrylovJudge::Standing KrylovJudge::prefix_standing(const KrylovState& state, Index k,
                                                    const Residuals& residuals, double error) const {
   if (may_have_twin(state, k)) return {false, true, false, true};
+  if (state.exhausted) error = 0;  // its triplets are exact, at the first look as well
   return standing(state, k, residuals, is_separated(state, k) && is_settled(state, k, error));
 }
 
@@ -190,7 +191,11 @@ bool KrylovJudge::accurate(const KrylovState& state, double tolerance) {
     all.needs_double = all.needs_double || prefix.needs_double;
   }
   if (residuals.worst > tolerance) {
-    name_unsettled(state, k, {false, false, false, false});
+    // Of a complete space the residuals are better than their estimates.
+    Standing last{false, false, false, false};
+    if (state.complete) last = prefix_standing(state, k, residuals, error_.value());
+    if (asked) name_unsettled(state, k, last);
+    settled_ = wants_every_k() && last.settled;
     return false;
   }
   Standing last;
