@@ -14,11 +14,14 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
+import unittest
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -56,20 +59,28 @@ class Figures:
         print(f"{kind}: {what}", flush=True)
 
 
+class NoTest(unittest.TestCase):
+    """For kinds that are none of unittest's."""
+
+
 class Kind:
     """Turns of one kind of test, for ever; each gives counts and a list of findings."""
 
-    def __init__(self, test=None):
+    def __init__(self, test=NoTest):
         self.test = test
-        if test:
-            test.setUpClass()
-            self.one = test()
-            self.one.setUp()
+        test.setUpClass()
+        self.one = test()
+
+    def run(self, number):
+        """One turn, in a fresh folder."""
+        self.one.setUp()
+        try:
+            return self.turn(number)
+        finally:
+            self.one.doCleanups()
 
     def close(self):
-        if self.test:
-            self.one.doCleanups()
-            self.test.doClassCleanups()
+        self.test.doClassCleanups()
 
 
 class Kills(Kind):
@@ -90,7 +101,9 @@ class Starts(Kind):
     def __init__(self, _):
         import output_test
         super().__init__(output_test.OneAtATime)
+        self.one.setUp()
         self.right = self.one.right_ones()
+        self.one.doCleanups()
 
     def turn(self, number):
         self.one.round(number + 1, self.right)
@@ -142,16 +155,19 @@ def main():
     end = time.monotonic() + arguments.seconds
     os.environ.update(MPI, LOX_PATIENCE="1200", LOX=str(arguments.build.resolve() / "src" / "lox"),
                       LOX_WITH_FAULTS=str(arguments.build.resolve() / "tests" / "lox_with_faults"))
+    memory = Path("/dev/shm")
+    segments = Path(tempfile.mkdtemp(prefix="lox-soak-", dir=memory if memory.is_dir() else None))
+    os.environ["OMPI_MCA_btl_vader_backing_directory"] = str(segments)  # killed ranks leave theirs
     sys.path[:0] = [str(HERE), str(SUPPORT), str(FUZZ)]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # in good order
     figures = Figures(arguments.state)
     kinds = {name: KINDS[name](arguments) for name in arguments.kinds or KINDS if name != "fuzz" or arguments.fuzzers}
     findings = 0
     try:
-        while time.monotonic() < end:
+        while True:
             for name, kind in kinds.items():
                 try:
-                    counts, found = kind.turn(figures.turns(name))
+                    counts, found = kind.run(figures.turns(name))
                 except Exception:  # a check that did not hold
                     counts, found = {}, [traceback.format_exc()]
                     kind.close()
@@ -160,9 +176,14 @@ def main():
                     figures.found(name, what)
                 findings += len(found)
                 figures.add(name, {**counts, "lost or wrong": len(found)})
+                for left in segments.iterdir():
+                    left.unlink()
+            if time.monotonic() > end:
+                break
     finally:
         for kind in kinds.values():
             kind.close()
+        shutil.rmtree(segments, ignore_errors=True)
         print(json.dumps(figures.all, indent=1, sort_keys=True))
     return findings > 0
 
