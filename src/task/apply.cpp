@@ -128,6 +128,7 @@ JournaledOutputs outputs_of(const Comm& comm, const ApplyJob& job, const Prepare
   outputs.like = &prepared.aligned;
   outputs.leading = &prepared.aligned;
   outputs.overwrite = job.overwrite;
+  outputs.moves = [copies = prepared.targets.size()](const Item& item) { return (1 + copies) * item.bytes; };
   outputs.disk = forecast_apply(prepared.plan, prepared.aligned, prepared.targets.size(), comm.size()).disk;
   return outputs;
 }

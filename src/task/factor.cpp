@@ -83,6 +83,16 @@ Prepared prepare(const Comm& comm, const Job& asked, const Log& log) {
   return prepared;
 }
 
+/// Bytes of both models and of the store.
+std::uint64_t bytes_factored(const Item& item, Index k) {
+  const Index rows = item.matrix.rows;
+  const Index cols = item.matrix.cols;
+  const Index columns = (rows + cols + 1) * k * (dtype_bits(item.dtype) > 16 ? 2 : 1);
+  const Index delta = std::min(rows, cols) <= k ? rows * cols : 0;
+  return item.bytes + static_cast<std::uint64_t>(rows * cols) * element_bytes(item.base_dtype) +
+         static_cast<std::uint64_t>(columns + delta) * sizeof(float);
+}
+
 JournaledOutputs outputs_of(const Prepared& prepared) {
   const Job& job = prepared.job;
   JournaledOutputs outputs;
@@ -93,6 +103,7 @@ JournaledOutputs outputs_of(const Prepared& prepared) {
   outputs.like = &prepared.store;
   outputs.leading = &prepared.pair.aligned;
   outputs.overwrite = job.overwrite;
+  outputs.moves = [k = job.solve.k](const Item& item) { return bytes_factored(item, k); };
   outputs.disk = prepared.store.bytes() + longest_factors_text(prepared.info);
   return outputs;
 }

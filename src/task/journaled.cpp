@@ -26,9 +26,9 @@
 namespace lox {
 namespace {
 
-Counts count(const std::vector<Item>& items) {
+Counts count(const std::vector<Item>& items, const std::function<std::uint64_t(const Item&)>& moves) {
   Counts counts;
-  for (const Item& item : items) counts.bytes += bytes_moved(item);
+  for (const Item& item : items) counts.bytes += moves(item);
   counts.items = static_cast<std::int64_t>(items.size());
   return counts;
 }
@@ -131,10 +131,10 @@ bool JournaledTask::begin() {
   finished_ = broadcast_records(comm_, std::move(finished_));
   const fs::path journal = OutputPaths(asked_.places.front().output).journal;
   if (run_options_.recheck) finished_ = recheck(comm_, tables_, journal, std::move(finished_), log_);
-  total_ = count(plan_.items);
+  total_ = count(plan_.items, asked_.moves);
   drop_finished(plan_.items, *asked_.leading, finished_);
   deal(plan_.items, comm_.size());
-  const Counts left = count(plan_.items);
+  const Counts left = count(plan_.items, asked_.moves);
   earlier_ = {total_.bytes - left.bytes, total_.items - left.items};
   if (comm_.is_root() && resumed_) {
     log_.info("going on with {}: {} of {} items are finished", asked_.places.front().output, earlier_.items,

@@ -64,6 +64,14 @@ class Bytes(FactorsTest):
                     self.apply(store, "--coef", coef, output=output, ranks=3 - number)
                     self.assert_tree(output, expected)
 
+    def test_progress_ends_at_its_end(self):
+        """All that a task was to read and write, and no more."""
+        pair = ("--base", self.models / "base", "--aligned", self.models / "aligned")
+        for result in (self.lox("factor", *pair, "--k", K, "--output", "again"),
+                       self.apply("store", "--coef", "1,2,3", output="out-{coef}")):
+            last = [line for line in result.lines if "% " in line and "tensors" in line][-1]
+            self.assertIn("lox: 100% ", last)
+
     def test_one_reading_makes_several_models(self):
         self.apply("store.h5", "--coef", "0.25,1.25,2", "--k", f"2,{K}", output="out-{k}-{coef}", ranks=2)
         for coef in (0.25, 1.25, 2):

@@ -34,7 +34,8 @@ struct JournaledOutputs {
   const Checkpoint* like = nullptr;     ///< whole on rank 0
   const Checkpoint* leading = nullptr;  ///< model whose tensors give records their names
   bool overwrite = false;
-  std::uint64_t disk = 0;  ///< bytes that all outputs need
+  std::uint64_t disk = 0;                                         ///< bytes that all outputs need
+  std::function<std::uint64_t(const Item&)> moves = bytes_moved;  ///< bytes that an item reads and writes
 };
 
 /// The life of a task whose outputs have a journal: they are opened, or an unfinished run is gone on with;
