@@ -31,6 +31,18 @@ Shares shares(const Small& earlier, const Eigen::Ref<const Small>& later) {
 
 }  // namespace
 
+std::string_view unsettled_name(Unsettled::Why why) {
+  switch (why) {
+    case Unsettled::Why::tie:
+      return "tie";
+    case Unsettled::Why::rounding:
+      return "rounding";
+    case Unsettled::Why::unfinished:
+      return "unfinished";
+  }
+  return "?";
+}
+
 void Trend::follow(double change) {
   constexpr double slowest = 0.97;  // that is believed, a pass
   const double ratio = change_ > 0 ? std::min(change / change_, slowest) : slowest;

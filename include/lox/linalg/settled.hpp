@@ -3,6 +3,7 @@
 #include "lox/linalg/small_svd.hpp"
 
 #include <limits>
+#include <string_view>
 #include <vector>
 
 namespace lox {
@@ -26,6 +27,7 @@ struct Unsettled {
   Why why = Why::tie;
   bool operator==(const Unsettled&) const = default;
 };
+std::string_view unsettled_name(Unsettled::Why why);
 
 /// Singular values closer than this, relatively, count as a tie that may be left alone.
 inline constexpr double tie_gap = 1e-3;
