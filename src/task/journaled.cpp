@@ -11,6 +11,7 @@
 #include "lox/report/text.hpp"
 #include "lox/run/grid_pipeline.hpp"
 #include "lox/run/local_pipeline.hpp"
+#include "lox/task/job_identity.hpp"
 #include "lox/task/report_place.hpp"
 #include "lox/task/resume.hpp"
 #include "lox/task/session.hpp"
@@ -51,13 +52,6 @@ JournaledTask::JournaledTask(const Comm& comm, const Log& log, JournaledOutputs 
       resources_(resources),
       run_options_(run) {}
 
-/// What makes two jobs the same: parameters that decide the numbers, and the inputs.
-nlohmann::json JournaledTask::identity() const {
-  nlohmann::json identity{{"task", asked_.task}, {"job", asked_.parameters}};
-  for (const auto& input : asked_.inputs) identity[input.name] = identity_of(*input.table);
-  return identity;
-}
-
 /// Whether the report of an output tells that what stands there is this job's.
 bool JournaledTask::is_vouched_for(const JournaledOutputs::Place& place) const {
   const Report report = read_report(place.report);
@@ -75,7 +69,7 @@ void JournaledTask::open_on_root() {
     any = any || is_there(paths.partial) || is_there(paths.sign());
   }
   if (!any) check_space(asked_.places.front().output, asked_.disk);
-  identity_ = identity();
+  identity_ = identity_of_job(asked_.task, asked_.parameters, asked_.inputs);
   for (const auto& place : asked_.places) check_report(place.report, OutputPaths(place.output), rules.inputs);
   const nlohmann::json notes{{"items", plan_.items.size()}};
   try {
@@ -201,7 +195,8 @@ ExitCode JournaledTask::conclude(const Finish& finish) {
     return ExitCode::stopped;
   }
   on_root(comm_, [&] {
-    for (const auto& input : asked_.inputs) check_unchanged(input.name, *input.table, identity_[input.name]);
+    for (const auto& input : asked_.inputs)
+      check_unchanged(std::string(input.name), *input.table, identity_[std::string(input.name)]);
     all.insert(all.begin(), finished_.begin(), finished_.end());
     all = latest(std::move(all));
     std::vector<const Checkpoint*> targets;

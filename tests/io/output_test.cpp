@@ -103,7 +103,7 @@ TEST_F(OutputTest, OtherVersionOfTheJournalIsNamed) {
   json sign = json::parse(testing::get(paths_.sign()));
   sign["lox_journal"] = 99;
   testing::put(paths_.sign(), sign.dump());
-  expect_refused({"lox_journal is 3 now, but was 99"});
+  expect_refused({"lox_journal is 4 now, but was 99"});
 }
 
 TEST_F(OutputTest, SignThatIsNoneIsRefused) {
@@ -354,6 +354,15 @@ TEST_F(OutputTest, FoldersOfOthersAreLeftAlone) {
     output.close();
   }
   EXPECT_EQ(testing::get(paths_.journal / "diary.txt"), "mine");
+}
+
+TEST_F(OutputTest, NamesThatLeaveNoRoomAreRefused) {
+  const std::size_t room = 255 - std::string(".partial").size();
+  EXPECT_NO_THROW(check_output(scratch_ / std::string(room, 'n'), {}));
+  for (const std::size_t bytes : {room + 1, std::size_t{255}, std::size_t{300}}) {
+    testing::expect_error(ExitCode::bad_input, [&] { check_output(scratch_ / std::string(bytes, 'n'), {}); },
+                          {fmt::format("a name of {} bytes", bytes + 8), "255"});
+  }
 }
 
 TEST_F(OutputTest, InputInThePlaceOfTheJournalIsRefused) {

@@ -18,18 +18,13 @@ namespace lox {
 
 /// What a task with a journal writes, and of what.
 struct JournaledOutputs {
-  /// A model that is read: another one, or a changed one, makes another job.
-  struct Input {
-    std::string name;
-    const Checkpoint* table = nullptr;
-  };
   struct Place {
     fs::path output;
     fs::path report;
   };
   std::string task;
-  nlohmann::json parameters;  ///< that make two jobs the same
-  std::vector<Input> inputs;
+  nlohmann::json parameters;            ///< that make two jobs the same
+  std::vector<NamedModel> inputs;       ///< another one, or a changed one, makes another job
   std::vector<Place> places;            ///< one or more outputs, all like the next one:
   const Checkpoint* like = nullptr;     ///< whole on rank 0
   const Checkpoint* leading = nullptr;  ///< model whose tensors give records their names
@@ -72,7 +67,6 @@ class JournaledTask {
   void open_on_root();
   bool is_vouched_for(const JournaledOutputs::Place& place) const;
   void throw_away();
-  nlohmann::json identity() const;
 
   Comm comm_;
   Log log_;
