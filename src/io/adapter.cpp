@@ -93,6 +93,9 @@ class TableMaker {
     if (shape.size() != 2) return leave_out(i, "a tensor of more than three dimensions");
     if (!name.ends_with(weight)) return leave_out(i, "no weight of a module");
     const std::string module = name.substr(0, name.size() - weight.size());
+    if (is_one_of(last_word(module), {"c_attn", "c_proj", "c_fc"})) {
+      return leave_out(i, "a Conv1D, whose weight lies [in, out]");
+    }
     if (const std::string why = refusal(module, shape[0], program_); !why.empty()) return leave_out(i, why);
     const bool embedding = is_embedding(module);
     const std::int64_t out = embedding ? shape[1] : shape[0];
@@ -117,6 +120,9 @@ class TableMaker {
     const std::string experts = name.substr(0, name.rfind('.'));
     const AdaptedTensor* const gate_up = find(experts + ".gate_up_proj");
     const AdaptedTensor* const down = find(experts + ".down_proj");
+    const bool interleaved = std::ranges::any_of(
+        tensors_, [&](const AdaptedTensor& tensor) { return tensor.name == experts + ".gate_up_proj_bias"; });
+    if (interleaved && is_gate_up) return leave_out(i, "its gate and up parts are interleaved (gpt-oss)");
     const std::optional<bool> turned =
         gate_up && down ? are_turned(gate_up->shape, down->shape) : std::optional<bool>();
     if (!turned) return leave_out(i, "whether its experts lie [out, in] or [in, out] is not known");

@@ -99,10 +99,17 @@ FactorsInfo info_from_json(const json& from) {
   }
   FactorsInfo info;
   info.lox = from.at("lox").get<std::string>();
+  constexpr std::uint64_t largest_k = std::uint64_t{1} << 31;
+  if (!from.at("k").is_number_unsigned() || from.at("k") == 0U || from.at("k") > largest_k) {
+    fail(ExitCode::bad_input, "has a k of {}", from.at("k").dump());
+  }
   info.k = from.at("k").get<std::int64_t>();
   info.job = from.at("job");
+  (void)info.job.at("seed").get<std::uint64_t>();
+  (void)info.job.at("tolerance").get<double>();
   info.base = from.at("base");
   info.aligned = from.at("aligned");
+  (void)info.aligned.at("path").get<std::string>();
   for (const json& entry : from.at("matrices")) info.matrices.push_back(entry_from_json(entry));
   return info;
 }

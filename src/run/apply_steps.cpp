@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 namespace lox {
 
@@ -57,6 +58,14 @@ Small FactorReader::columns(const Item& item, FactorPart part, RowRange rows, In
 std::vector<double> FactorReader::read_sigma(const Item& item) const {
   const Small sigma = columns(item, FactorPart::s, {0, 1}, 1);
   const double* const end = sigma.data() + sigma.size();
+  const double* const wrong = std::adjacent_find(sigma.data(), end, std::less<>());
+  if (wrong != end || (sigma.size() > 0 && sigma.minCoeff() < 0)) {
+    const int index = item.matrix.tensors[first_factor + static_cast<std::size_t>(FactorPart::s)];
+    fail(ExitCode::bad_input,
+         "{}: tensor '{}' matrix {} holds no singular values, which fall and are not below 0; the store is "
+         "damaged",
+         store_.path, store_.tensors[static_cast<std::size_t>(index)].name, item.matrix.number);
+  }
   return {sigma.data(), std::find_if_not(sigma.data(), end, [](double s) { return s > 0; })};
 }
 

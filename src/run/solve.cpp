@@ -95,6 +95,11 @@ void take_svd(Solved& solved, const Item& item, const std::string& tensor, SvdRe
   }
   solved.factors = std::move(svd.factors);
   round_factors(solved.factors, dtype_bits(item.dtype) > 16);
+  if (!std::all_of(solved.factors.sigma.begin(), solved.factors.sigma.end(),
+                   [](double sigma) { return std::isfinite(sigma); })) {
+    fail(ExitCode::bad_input, "tensor '{}': the singular values of its Delta are beyond float; --exclude it",
+         tensor);
+  }
 }
 
 std::string no_memory_for_exact(const std::string& tensor, std::uint64_t needed, std::uint64_t there) {

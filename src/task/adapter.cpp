@@ -9,14 +9,17 @@
 #include "lox/io/identity.hpp"
 #include "lox/io/output.hpp"
 #include "lox/io/safetensors_header.hpp"
+#include "lox/plan/apply_plan.hpp"
 #include "lox/plan/job.hpp"
 #include "lox/run/apply_steps.hpp"
 #include "lox/task/factor_choice.hpp"
 #include "lox/task/report_place.hpp"
 #include "lox/task/session.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
+#include <set>
 
 #include <nlohmann/json.hpp>
 
@@ -32,7 +35,8 @@ struct Opened {
       : store(open_checkpoint(job.factors)),
         info(read_factors_info(store)),
         storage(store, FileStorage::Access::read),
-        tensors(factored_tensors(store)),
+        names(store),
+        tensors(factored_tensors(store, info, names)),
         k(job.k == 0 ? info.k : job.k) {
     check_rank(job.factors, info, k, job.accept_open);
     table = adapter_table(tensors, job.program);
@@ -41,36 +45,52 @@ struct Opened {
            adapter_for_name(job.program));
     }
   }
-  static std::vector<AdaptedTensor> factored_tensors(const Checkpoint& store);
+  static std::vector<AdaptedTensor> factored_tensors(const Checkpoint& store, const FactorsInfo& info,
+                                                     const FactorTable& table);
   Item item(std::size_t tensor, std::int64_t matrix) const;
 
   Checkpoint store;
   FactorsInfo info;
   FileStorage storage;
+  FactorTable names;
   std::vector<AdaptedTensor> tensors;
   Index k;
   AdapterTable table;
 };
 
 /// The tensors that the store has factors of, with their own shapes.
-std::vector<AdaptedTensor> Opened::factored_tensors(const Checkpoint& store) {
-  const FactorTable table(store);
+std::vector<AdaptedTensor> Opened::factored_tensors(const Checkpoint& store, const FactorsInfo& info,
+                                                    const FactorTable& table) {
   std::vector<AdaptedTensor> tensors;
-  for (const TensorInfo& u : store.tensors) {
-    if (!u.name.ends_with(".u") || u.shape.size() < 2) continue;
-    const std::string name = u.name.substr(0, u.name.size() - 2);
-    const int v = table.find(name)[static_cast<std::size_t>(FactorPart::v)];
-    if (v < 0) fail(ExitCode::bad_input, "{}: lacks tensor '{}.v'", store.path, name);
-    std::vector<std::int64_t> shape(u.shape.begin(), u.shape.end() - 1);
-    shape.push_back(store.tensors[static_cast<std::size_t>(v)].shape.at(u.shape.size() - 2));
-    tensors.push_back({name, std::move(shape)});
+  std::set<std::string> seen;
+  std::size_t used = 0;
+  for (const FactorEntry& entry : info.matrices) {
+    if (!seen.insert(entry.tensor).second) continue;
+    const FactorIndices parts = table.find(entry.tensor);
+    TensorInfo tensor{entry.tensor, DType::BF16, {}, {}, ""};
+    if (parts[static_cast<std::size_t>(FactorPart::u_low)] >= 0) tensor.dtype = DType::F32;
+    for (const FactorPart part : {FactorPart::u, FactorPart::v}) {
+      const int index = parts[static_cast<std::size_t>(part)];
+      const std::string name = factor_name(entry.tensor, part);
+      if (index < 0) fail(ExitCode::bad_input, "{}: lacks tensor '{}'", store.path, name);
+      const std::vector<std::int64_t>& shape = store.tensors[static_cast<std::size_t>(index)].shape;
+      if (shape.size() < 2) fail(ExitCode::bad_input, "{}: tensor '{}' is no matrix", store.path, name);
+      if (part == FactorPart::u) tensor.shape.assign(shape.begin(), shape.end() - 1);
+      if (part == FactorPart::v) tensor.shape.push_back(shape[shape.size() - 2]);
+    }
+    check_factors(store, info.k, tensor, parts);
+    used += static_cast<std::size_t>(std::ranges::count_if(parts, [](int index) { return index >= 0; }));
+    tensors.push_back({tensor.name, tensor.shape});
+  }
+  if (used != store.tensors.size()) {
+    fail(ExitCode::bad_input, "{}: holds tensors that its {} does not tell of", store.path, factors_file);
   }
   return tensors;
 }
 
 Item Opened::item(std::size_t tensor, std::int64_t matrix) const {
   const AdaptedTensor& from = tensors[tensor];
-  const FactorIndices parts = FactorTable(store).find(from.name);
+  const FactorIndices parts = names.find(from.name);
   Item item;
   item.matrix.tensors = {0};
   item.matrix.tensors.insert(item.matrix.tensors.end(), parts.begin(), parts.end());
@@ -204,6 +224,16 @@ fs::path report_of(const fs::path& output) {
   return report_path(job);
 }
 
+/// Another name of a file, or a copy where the file system has no second names.
+void share_file(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  fs::create_hard_link(from, to, error);
+  if (!error) return;
+  fs::copy_file(from, to, error);
+  if (error) fail(ExitCode::io, "{}: cannot be copied to {}: {}", from, to, error.message());
+  File::open_write(to).sync();
+}
+
 /// The first folder gets the weights; each further one another name of the same file.
 void write_adapters(const AdapterJob& job, const Log& log) {
   const OutputRules rules{job.overwrite, {job.factors}};
@@ -231,7 +261,7 @@ void write_adapters(const AdapterJob& job, const Log& log) {
     } else {
       const fs::path here = output.table().path / weights_file;
       fs::remove(here);
-      fs::create_hard_link(weights, here);
+      share_file(weights, here);
       sync_directory(output.table().path);
     }
     write_config(output.table(), config);

@@ -81,19 +81,6 @@ struct Prepared {
   Plan plan;
 };
 
-/// Hands the fingerprints of the aligned matrices to all ranks. Collective.
-ExpectedContents share_contents(const Comm& comm, const FactorsInfo& info) {
-  nlohmann::json list = nlohmann::json::array();
-  for (const FactorEntry& entry : info.matrices)
-    list.push_back({entry.tensor, entry.matrix, entry.aligned.sums});
-  ExpectedContents contents;
-  for (const nlohmann::json& one : nlohmann::json::parse(comm.broadcast(list.dump()))) {
-    contents[{one.at(0).get<std::string>(), one.at(1).get<std::int64_t>()}].sums =
-        one.at(2).get<std::array<std::uint64_t, 2>>();
-  }
-  return contents;
-}
-
 /// Reads the headers and decides what is to be done. Collective.
 Prepared prepare(const Comm& comm, const ApplyJob& job, const Log& log) {
   Prepared prepared;
@@ -110,9 +97,10 @@ Prepared prepare(const Comm& comm, const ApplyJob& job, const Log& log) {
   broadcast(comm, prepared.store);
   prepared.contents = share_contents(comm, prepared.info);
   together(comm, [&] {
-    prepared.plan = plan_apply(prepared.aligned, prepared.store, largest_rank(prepared.targets),
-                               prepared.targets.size(), prepared.resources);
+    prepared.plan = plan_apply(prepared.aligned, prepared.store, prepared.info.k,
+                               largest_rank(prepared.targets), prepared.targets.size(), prepared.resources);
   });
+  on_root(comm, [&] { check_entries(job.factors, prepared.info, prepared.aligned, prepared.plan.items); });
   return prepared;
 }
 
@@ -121,7 +109,9 @@ JournaledOutputs outputs_of(const Comm& comm, const ApplyJob& job, const Prepare
   outputs.task = "apply";
   outputs.parameters = nlohmann::json::array();
   for (const ApplyTarget& target : prepared.targets) {
-    outputs.parameters.push_back({{"k", target.blend.k}, {"coef", target.blend.coef}});
+    outputs.parameters.push_back({{"k", target.blend.k},
+                                  {"coef", target.blend.coef},
+                                  {"name", printable(target.place.output.filename().native(), SIZE_MAX)}});
     outputs.places.push_back(target.place);
   }
   outputs.inputs = {{"aligned", &prepared.aligned}, {"factors", &prepared.store}};
@@ -246,7 +236,7 @@ Forecast plan_apply_job(const ApplyJob& job, const Resources& resources) {
   for (const ApplyTarget& target : targets) {
     check_output(target.place.output, {job.overwrite, {job.aligned, job.factors}});
   }
-  const Plan plan = plan_apply(aligned, store, largest_rank(targets), targets.size(), resources);
+  const Plan plan = plan_apply(aligned, store, info.k, largest_rank(targets), targets.size(), resources);
   return forecast_apply(plan, aligned, targets.size(), resources.ranks);
 }
 

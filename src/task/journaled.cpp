@@ -54,9 +54,26 @@ JournaledTask::JournaledTask(const Comm& comm, const Log& log, JournaledOutputs 
 
 /// Whether the report of an output tells that what stands there is this job's.
 bool JournaledTask::is_vouched_for(const JournaledOutputs::Place& place) const {
+  if (!fs::exists(place.output)) return false;
   const Report report = read_report(place.report);
   return report.proof.fingerprint == fingerprint_of(identity_) &&
          is_of(report, open_checkpoint(place.output));
+}
+
+/// Of outputs that get their names together somebody may have taken one away.
+void JournaledTask::refuse_half_of_them() const {
+  const Output* named = nullptr;
+  const Output* gone = nullptr;
+  for (const Output& output : outputs_) {
+    if (output.state() == Output::State::published) named = &output;
+    if (output.state() == Output::State::fresh) gone = &output;
+  }
+  if (named == nullptr || gone == nullptr) return;
+  fail(ExitCode::bad_input,
+       "{}: was finished together with {}, which is gone; move it away and run this again, or ask for what "
+       "is gone "
+       "alone",
+       named->paths().output, gone->paths().output);
 }
 
 /// Outputs get their names in reverse, the first one last: where it has its name, all have.
@@ -75,10 +92,11 @@ void JournaledTask::open_on_root() {
   try {
     for (const auto& place : asked_.places) {
       const bool all_have_names = !outputs_.empty() && outputs_.front().state() == Output::State::published;
-      if (all_have_names && !fs::exists(OutputPaths(place.output).journal)) continue;
+      if (all_have_names && !is_there(OutputPaths(place.output).journal) && is_vouched_for(place)) continue;
       outputs_.push_back(Output::open(place.output, rules, *asked_.like, identity_, notes,
                                       [&] { return is_vouched_for(place); }));
     }
+    refuse_half_of_them();
     for (const auto& place : asked_.places) check_report_folder(place.report);
   } catch (...) {
     for (Output& output : outputs_) {

@@ -22,7 +22,7 @@ FactorsInfo longest_info(std::int64_t k) {
   FactorsInfo info;
   info.lox = "0.1.0";
   info.k = k;
-  info.job = {{"k", k}, {"include", {"\\.weight\"$"}}};
+  info.job = {{"k", k}, {"include", {"\\.weight\"$"}}, {"seed", 0U}, {"tolerance", 1e-4}};
   info.base = {{"path", "/b"}};
   info.aligned = {{"path", "/a"}};
   for (const auto& [tensor, matrix] : {std::pair("up", 0), std::pair("experts", 0), std::pair("experts", 1),

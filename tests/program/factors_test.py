@@ -315,6 +315,25 @@ class Refused(FactorsTest):
         file.unlink()
         self.refused(self.apply(self.directory / "broken", code=3), "factors.json")
 
+    def test_what_factors_json_tells(self):
+        shutil.copytree(self.models / "store", self.directory / "broken")
+        file = self.directory / "broken/factors.json"
+        right = json.loads(file.read_text())
+        for change in (lambda j: j.update(k=0), lambda j: j.update(k=7), lambda j: j.update(k=2**62),
+                       lambda j: j.update(k=-1), lambda j: j.update(k=1.5), lambda j: j.update(k=2**63),
+                       lambda j: j.update(job=[1]), lambda j: j["job"].update(tolerance="no"),
+                       lambda j: j.update(aligned=5), lambda j: j["matrices"].pop(),
+                       lambda j: j["matrices"].append(j["matrices"][0]),
+                       lambda j: j["matrices"][0].update(tensor="other"),
+                       lambda j: j["matrices"][0].update(aligned="0" * 32)):
+            told = json.loads(json.dumps(right))
+            change(told)
+            file.write_text(json.dumps(told))
+            self.refused(self.apply(self.directory / "broken", code=3))
+            said = self.lox("verify", "--base", self.models / "base", "--aligned", self.models / "aligned", "--sample", 0,
+                            "--factors", "broken", code=None)
+            self.assertIn(said.code, (3, 4))
+
     def test_nan_and_other_damage(self):
         for bad, words in ((np.nan, ("NaN", "index 5")), (np.inf, ("Inf", "index 5"))):
             path = self.directory / "damaged.safetensors"

@@ -40,8 +40,8 @@ class Output {
   /// One with a journal: goes on with an unfinished output of the same `identity`, or makes a new
   /// one, its other files copied from `like`. `notes` lie beside the identity, for `lox status`. Throws
   /// Error(bad_input) if another job is at work on it, or if the unfinished one has another identity, naming
-  /// the difference. What is unfinished stays when this object goes. `vouched` is asked of an output without a
-  /// journal, which may be this job's.
+  /// the difference. What is unfinished stays when this object goes. `vouched` is asked of an output without
+  /// a journal, which may be this job's.
   static Output open(const fs::path& path, const OutputRules& rules, const Checkpoint& like,
                      const nlohmann::json& identity, const nlohmann::json& notes,
                      const Vouch& vouched = nullptr);

@@ -65,6 +65,7 @@ class JournaledTask {
  private:
   bool open();
   void open_on_root();
+  void refuse_half_of_them() const;
   bool is_vouched_for(const JournaledOutputs::Place& place) const;
   void throw_away();
 
