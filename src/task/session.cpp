@@ -44,7 +44,7 @@ Job with_drawn_seed(const Comm& comm, const Job& asked) {
 }
 
 std::uint64_t rank_memory(const Comm& comm, const RunOptions& run) {
-  const int ranks = ranks_of_node(comm);
+  const int ranks = node_spread(comm).ranks_here;
   const std::uint64_t mine = run.memory ? *run.memory : memory_share(ranks);
   return static_cast<std::uint64_t>(-comm.max(-static_cast<double>(mine)));
 }
@@ -54,8 +54,8 @@ void set_time_limit(const RunOptions& run) {
       std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   if (run.time_limit) {
     set_deadline(now + *run.time_limit);
-  } else if (const double end = slurm().end_time; end > 0) {
-    set_deadline(end);
+  } else if (const std::optional<double> end = slurm().end_time) {
+    set_deadline(*end);
   }
 }
 
@@ -66,7 +66,7 @@ void refuse_if_stopped() {
 }
 
 void log_header(const Comm& comm, const Log& log, const Resources& resources) {
-  const int nodes = std::max(1, comm.size() / std::max(1, ranks_of_node(comm)));
+  const int nodes = node_spread(comm).nodes;
   const Slurm job = slurm();
   std::string where = fmt::format("{} ranks x {} threads", comm.size(), max_threads());
   if (!job.node_list.empty()) {

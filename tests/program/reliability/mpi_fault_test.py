@@ -21,7 +21,7 @@ SPREAD = 4  # calls of a function on a rank that may fail, beside the first thre
 VARIES = {"MPI_Iprobe", "MPI_Send", "MPI_Recv"}
 # What may fail unnoticed, after so many calls that may not: nothing depends on it.
 UNNOTICED = {
-    "MPI_Comm_free": 2,  # ~ProcessGrid gives back its communicators, which nobody uses any more; ranks_of_node checks
+    "MPI_Comm_free": 2,  # ~ProcessGrid gives back its communicators, which nobody uses any more; node_spread checks
     "MPI_Finalized": 0,  # destructors ask it only to know whether there is something to give back
     "MPI_Finalize": 0,  # the last call of all
 }
