@@ -14,7 +14,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int journal_version = 3;
+constexpr int journal_version = 4;
 constexpr std::uint64_t largest_sign = std::uint64_t{1} << 30;
 
 /// The partial as it lies on disk, its tensors in the order of `like`.

@@ -15,6 +15,7 @@
 #include "lox/run/edit_steps.hpp"
 #include "lox/run/grid_pipeline.hpp"
 #include "lox/run/local_pipeline.hpp"
+#include "lox/task/job_identity.hpp"
 #include "lox/task/pair.hpp"
 #include "lox/task/report_place.hpp"
 #include "lox/task/resume.hpp"
@@ -54,14 +55,6 @@ struct Worked {
   WorkTimes times;
 };
 
-/// What makes two jobs the same: parameters that decide the numbers, and the inputs.
-nlohmann::json identity_of_job(const Job& job, const Pair& pair) {
-  return {{"task", "harden"},
-          {"job", job_parameters(job)},
-          {"base", identity_of(pair.base)},
-          {"aligned", identity_of(pair.aligned)}};
-}
-
 /// Better now than after hours.
 void check_report_folder(const fs::path& report) {
   const fs::path folder = normal_path(report).parent_path();
@@ -96,7 +89,8 @@ bool open_output(const Comm& comm, Prepared& prepared, const Log& log) {
     if (!fs::exists(paths.partial)) {
       check_space(job.output, forecast(prepared.plan, prepared.pair.aligned, comm.size()).disk);
     }
-    prepared.identity = identity_of_job(job, prepared.pair);
+    prepared.identity = identity_of_job("harden", job_parameters(job),
+                                        {{"base", &prepared.pair.base}, {"aligned", &prepared.pair.aligned}});
     check_report(report_path(job), paths, {job.base, job.aligned});
     prepared.output =
         Output::open(job.output, {job.overwrite, {job.base, job.aligned}}, prepared.pair.aligned,

@@ -7,6 +7,7 @@
 #include "lox/base/version.hpp"
 #include "lox/io/output.hpp"
 #include "lox/linalg/libraries.hpp"
+#include "lox/task/job_identity.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -22,11 +23,11 @@ std::optional<std::uint64_t> unfinished_seed(const Job& job) {
   if (!identity || !identity->is_object()) return std::nullopt;
   const nlohmann::json theirs = identity->value("job", nlohmann::json());
   if (!theirs.is_object()) return std::nullopt;
-  const nlohmann::json seed = theirs.value("seed", nlohmann::json());
+  const nlohmann::json seed = theirs.value("seed", parameters_by_default()["seed"]);
   if (!seed.is_number_unsigned()) return std::nullopt;
   Job same = job;
   same.solve.seed = seed.get<std::uint64_t>();
-  return job_parameters(same) == theirs ? std::optional(same.solve.seed) : std::nullopt;
+  return changed_parameters(job_parameters(same)) == theirs ? std::optional(same.solve.seed) : std::nullopt;
 }
 
 }  // namespace

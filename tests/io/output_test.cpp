@@ -102,7 +102,7 @@ TEST_F(OutputTest, OtherVersionOfTheJournalIsNamed) {
   json sign = json::parse(testing::get(paths_.sign()));
   sign["lox_journal"] = 99;
   testing::put(paths_.sign(), sign.dump());
-  expect_refused({"lox_journal is 3 now, but was 99"});
+  expect_refused({"lox_journal is 4 now, but was 99"});
 }
 
 TEST_F(OutputTest, SignThatIsNoneIsRefused) {
