@@ -260,6 +260,17 @@ std::uint64_t free_space(const fs::path& path) {
   return static_cast<std::uint64_t>(status.f_bavail) * status.f_frsize;
 }
 
+void check_name(const fs::path& path) {
+  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  const long limit = ::pathconf(folder.c_str(), _PC_NAME_MAX);
+  const std::size_t bytes = path.filename().native().size();
+  if (limit > 0 && bytes > static_cast<std::size_t>(limit)) {
+    fail(ExitCode::bad_input,
+         "{}: a name of {} bytes, and no more than {} are possible there; choose a shorter one", path, bytes,
+         limit);
+  }
+}
+
 fs::path normal_path(const fs::path& path) {
   std::error_code error;
   const fs::path absolute = fs::absolute(path, error);

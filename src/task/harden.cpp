@@ -86,7 +86,7 @@ bool open_output(const Comm& comm, Prepared& prepared, const Log& log) {
   bool published = false;
   on_root(comm, [&] {
     const OutputPaths paths(job.output);
-    if (!fs::exists(paths.partial)) {
+    if (!is_there(paths.partial)) {
       check_space(job.output, forecast(prepared.plan, prepared.pair.aligned, comm.size()).disk);
     }
     prepared.identity = identity_of_job("harden", job_parameters(job),

@@ -293,6 +293,15 @@ TEST_F(OutputTest, FoldersOfOthersAreLeftAlone) {
   EXPECT_EQ(testing::get(paths_.journal / "diary.txt"), "mine");
 }
 
+TEST_F(OutputTest, NamesThatLeaveNoRoomAreRefused) {
+  const std::size_t room = 255 - std::string(".partial").size();
+  EXPECT_NO_THROW(check_output(scratch_ / std::string(room, 'n'), {}));
+  for (const std::size_t bytes : {room + 1, std::size_t{255}, std::size_t{300}}) {
+    testing::expect_error(ExitCode::bad_input, [&] { check_output(scratch_ / std::string(bytes, 'n'), {}); },
+                          {fmt::format("a name of {} bytes", bytes + 8), "255"});
+  }
+}
+
 TEST_F(OutputTest, InputInThePlaceOfTheJournalIsRefused) {
   testing::expect_error(ExitCode::bad_input,
                         [&] {
