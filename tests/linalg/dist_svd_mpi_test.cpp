@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "linalg/spectra.hpp"
+#include "support/pgemm.hpp"
 #include <gtest/gtest.h>
 
 namespace lox {
@@ -22,12 +23,6 @@ DistMatrix deal(const RowMajorMatrix& a, const ProcessGrid& grid, const ProcessG
     t.insert_columns(first, count, width, a.data() + (first + mine) * a.cols(), everyone);
   }
   return t;
-}
-
-std::vector<double> power_law(std::size_t count, double exponent) {
-  std::vector<double> sigma(count);
-  for (std::size_t i = 0; i < count; ++i) sigma[i] = std::pow(static_cast<double>(i + 1), -exponent);
-  return sigma;
 }
 
 TEST(DistMatrix, DealsEveryEntryToItsPlace) {
@@ -137,8 +132,8 @@ TEST(Scalapack, GemmMultipliesOnTheGrid) {
   const DistMatrix right = deal(x, grid, everyone, 1000, 8);
   DistMatrix left(grid, 150, 4, 8);
   if (grid.is_active()) {
-    scalapack::gemm(true, 110, 150, 4, t.data(), t.descriptor(), right.data(), right.descriptor(),
-                    left.data(), left.descriptor());
+    testing::pgemm(true, 110, 150, 4, t.data(), t.descriptor(), right.data(), right.descriptor(), left.data(),
+                   left.descriptor());
   }
   EXPECT_LE((left.gather(4, false) - Panel(a * x.transpose())).cwiseAbs().maxCoeff(), 1e-4);
 }

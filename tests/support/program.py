@@ -7,11 +7,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
 LOX = os.environ.get("LOX", "lox")
 MPIEXEC = os.environ.get("MPIEXEC", "mpirun")
+
+
+def wait_for(condition, what, seconds=60):
+    """Asks again and again until the condition holds; returns its value."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {seconds} s for {what}")
+        time.sleep(0.005)
+    return value
 
 
 class Result:

@@ -16,7 +16,7 @@ import numpy as np
 import checkpoint
 import reference
 from checkpoint import Tensor
-from program import LOX, MPIEXEC, LoxTest, journal_lines, run
+from program import LOX, MPIEXEC, LoxTest, journal_lines, run, wait_for
 
 LOX_WITH_FAULTS = os.environ.get("LOX_WITH_FAULTS", "lox_with_faults")
 USAGE, BAD_INPUT, IO, STOPPED = 2, 3, 5, 75
@@ -38,18 +38,6 @@ def process_table():
 
 def is_alive(pid):
     return process_table().get(pid, (0, "Z"))[1] not in "ZX"
-
-
-def wait_for(condition, what, seconds=60):
-    """Asks again and again until the condition holds; returns its value."""
-    end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise AssertionError(f"waited {seconds} s for {what}")
-        time.sleep(0.005)
 
 
 class Job:
