@@ -74,11 +74,11 @@ std::string sbatch_commands(const BatchNeeds& needs, const Options& options, con
         fmt::format("(set -C; cat > {}) <<'END' &&\n{}END\n", file, written);  // -C: none is overwritten
   }
   if (file.starts_with('-')) file.insert(0, "./");
-  return commands +
-         fmt::format(
-             "sbatch --nodes={} --ntasks-per-node={} --cpus-per-task={} --mem={}G --time={} {} {}{}\n",
-             needs.nodes, needs.ranks_per_node, needs.cpus_per_rank, needs.gibibytes, needs.minutes,
-             shell_word(batch_script()), shell_word(file), words);
+  return commands + fmt::format(
+                        "sbatch --nodes={} --ntasks={} --ntasks-per-node={} --cpus-per-task={} --mem={}G "
+                        "--time={} {} {}{}\n",
+                        needs.nodes, needs.ranks, needs.ranks_per_node, needs.cpus_per_rank, needs.gibibytes,
+                        needs.minutes, shell_word(batch_script()), shell_word(file), words);
 }
 
 }  // namespace lox
