@@ -28,7 +28,7 @@ nlohmann::json read_proof(const fs::path& output, const fs::path& path) {
   } catch (const nlohmann::json::exception&) {  // it is not a report, so it vouches for nothing
   }
   if (!is_of(report, open_checkpoint(output))) {
-    fail(ExitCode::bad_input, "{}: is not the output that {} tells of: no job of lox vouches for it", output,
+    fail(ExitCode::bad_input, "{}: is not the output that {} describes: no job of lox vouches for it", output,
          path);
   }
   return report.job;

@@ -42,8 +42,8 @@ std::string roff(std::string text) {
   return text;
 }
 
-/// The options that a command tells of: those of the job are told with harden.
-std::span<const Option> told(const Options& options) {
+/// The options described with a command: those of the job are described with harden.
+std::span<const Option> described(const Options& options) {
   return options.command() == "harden" ? options.of_job() : options.of_its_own();
 }
 
@@ -52,7 +52,7 @@ std::string man_section(const Options& options) {
       fmt::format(".SS lox {} {}\n{}\n", options.command(), roff(options.synopsis()), roff(options.text()));
   if (options.command() != "harden" && !options.of_job().empty())
     page += ".PP\nAll options of harden, and:\n";
-  for (const Option& option : told(options)) {
+  for (const Option& option : described(options)) {
     page += fmt::format(".TP\n\\fB\\-\\-{}\\fP", roff(option.name));
     if (!option.value.empty()) page += fmt::format(" \\fI{}\\fP", roff(option.value));
     page += '\n' + roff(sentence(without_links(option.text))) + '\n';
@@ -71,7 +71,7 @@ std::string man_exit_codes() {
 }
 
 std::string markdown_table(const Options& options) {
-  const std::span<const Option> rows = told(options);
+  const std::span<const Option> rows = described(options);
   if (rows.empty()) return "";
   std::string table = "| option | default | meaning |\n| --- | --- | --- |\n";
   for (const Option& option : rows) {
@@ -194,6 +194,12 @@ SIGUSR1, SIGUSR2 and SIGTERM, to any rank, stop the job in good order; a second 
 .TP
 .B OMP_NUM_THREADS
 Threads of a rank. Default: a fair share of the node's processors.
+.TP
+.B LOX_DIRECT_IO
+0: outputs go through the page cache. Default: large writes go past it, where the file system can.
+.TP
+.B OPENBLAS_CORETYPE
+Kernels of OpenBLAS. Default: set where OpenBLAS does not know the processor.
 .SH FILES
 .TP
 .I share/lox/jobs/harden.ini

@@ -24,7 +24,7 @@ Pair open_pair(const Job& job, const Log& log) {
   refuse_quantised(pair.aligned);
   std::erase_if(pair.aligned.other_files, [&](const OtherFile& file) {
     const bool drop = is_foreign_weights(file.name);
-    if (drop) log.warn("{} is not carried over: it holds weights that are not hardened", file.name);
+    if (drop) log.warn("{} is not copied: it holds weights that are not hardened", file.name);
     return drop;
   });
   return pair;

@@ -240,14 +240,14 @@ void log_summary(const Log& log, const Counts& counts, const Opened& opened, boo
   if (checked < edited)
     log.info("{} edited matrices were not looked at: --sample 0 takes all", edited - checked);
   log.info("{} copied tensors, byte by byte", counts.copied);
-  const auto carried = static_cast<std::int64_t>(
+  const auto copied_files = static_cast<std::int64_t>(
       std::count_if(opened.aligned.other_files.begin(), opened.aligned.other_files.end(),
                     [](const OtherFile& file) { return !is_foreign_weights(file.name); }));
   if (has_place_for_files(opened.hardened)) {
     log.info("{} other files of the model, byte by byte", counts.files);
-  } else if (carried > 0) {
+  } else if (copied_files > 0) {
     log.info("{} other files of the aligned model have no place in a .safetensors file: not looked at",
-             carried);
+             copied_files);
   }
   log.info("{}", good ? "verified" : "NOT what it should be");
 }

@@ -52,9 +52,9 @@ struct SvdResult {
 };
 
 /// The top k singular triplets of a matrix held by this rank, whose largest entry is between 2^-40 and 2^40
-/// (see rescale()). If the Krylov method does not reach the
-/// tolerance, or cannot prove that they are the largest, the exact one takes over, and `method` says so;
-/// without `fall_back`, `failed` does. The caller compares the certificate with the tolerance.
+/// (see rescale()). If the Krylov method does not reach the tolerance, or cannot prove that they are the
+/// largest, the exact one takes over, and `method` says so; without `fall_back`, `failed` does. The caller
+/// compares the certificate with the tolerance.
 SvdResult truncated_svd(const RowMajorView& delta, const SvdOptions& options);
 
 /// The same by LAPACK in double: eigenvectors of the smaller Gram matrix, level by level where singular
