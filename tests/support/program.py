@@ -26,16 +26,6 @@ def wait_for(condition, what, seconds=PATIENCE // 2):
     return value
 
 
-def wait_for(condition, what, seconds=60):
-    """Asks again and again until the condition holds; returns its value."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > end:
-            raise TimeoutError(f"waited {seconds} s for {what}")
-        time.sleep(0.005)
-    return value
-
-
 class Result:
     """What a run said and how it ended."""
 
