@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 USAGE = ROOT / "docs/usage.md"
 JOB_FILE = ROOT / "jobs/harden.ini"
 ERROR_HEADER = ROOT / "include/lox/base/error.hpp"
+NOT_PLANNED = {"as-adapter"}  # takes seconds
 BLOCK = re.compile(r"<!-- (options of \w+|exit codes) -->\n.*?<!-- end of \1 -->\n", re.DOTALL)
 
 
@@ -61,7 +62,7 @@ class Page(unittest.TestCase):
                 options = options_of(command)
                 rows = dict(re.findall(r"(?m)^\| `--([a-z-]+)[^`]*` \| (.*?) ?\|", blocks.get(f"options of {command}", "")))
                 if command == "plan":
-                    harden = options_of("harden")
+                    harden = {name: value for name, value in options_of("harden").items() if name not in NOT_PLANNED}
                     self.assertLessEqual(harden.items(), options.items())
                     options = {name: value for name, value in options.items() if name not in harden}
                 self.assertEqual(set(rows), set(options))
@@ -147,7 +148,7 @@ class ManPage(unittest.TestCase):
                 self.assertEqual(len(told), len(set(told)))
                 if command == "plan":
                     self.assertIn("All options of harden", section)
-                    told += options_of("harden")
+                    told += set(options_of("harden")) - NOT_PLANNED
                 self.assertEqual(set(told), set(options_of(command)))
         for code in (0, 1, 2, 3, 4, 5, 75):
             self.assertIn(f".TP\n.B {code}\n", self.page)
