@@ -87,7 +87,7 @@ class OneJob(StartTest):
                  "proof": 1, "grid": "never", "memory": "1GiB", "include": "x", "exclude": "y", "seed": 1,
                  "report": "r", "time-limit": "1h", "recheck": None, "overwrite": None, "quiet": None}
         told = [line.split()[0][2:] for line in self.lox("harden", "--help").out.splitlines() if line.startswith("  --")]
-        self.assertEqual(sorted(told), sorted([*other, "config"]))
+        self.assertEqual(sorted(told), sorted([*other, "as-adapter", "config"]))
 
         def with_other(name):
             options = {"base": "base", "aligned": "aligned", "output": "out", name: other[name]}
