@@ -19,7 +19,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <ranges>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
@@ -116,7 +115,7 @@ bool JournaledTask::open() {
     published = outputs_.front().state() == Output::State::published;
     if (published) {
       for (const auto& place : asked_.places) remove_half_written(place.report);
-      for (Output& output : std::views::reverse(outputs_)) output.finish();
+      for (auto output = outputs_.rbegin(); output != outputs_.rend(); ++output) output->finish();
       for (const auto& place : asked_.places) log_.info("{} was finished already", place.output);
       return;
     }
@@ -233,10 +232,10 @@ ExitCode JournaledTask::conclude(const Finish& finish) {
       reports[i].proof = {fingerprint_of(identity_), table_checksum(written), written.bytes()};
       write_text_atomically(asked_.places[i].report, report_to_json(reports[i]).dump(1) + "\n");
     }
-    for (Output& output : std::views::reverse(outputs_)) {
-      if (output.state() != Output::State::published) output.publish();
+    for (auto output = outputs_.rbegin(); output != outputs_.rend(); ++output) {
+      if (output->state() != Output::State::published) output->publish();
     }
-    for (Output& output : std::views::reverse(outputs_)) output.close();
+    for (auto output = outputs_.rbegin(); output != outputs_.rend(); ++output) output->close();
     log_efficiency(log_, reports.front(), memory());
     for (const Report& report : reports) log_summary(log_, report);
     for (const auto& place : asked_.places) log_.info("wrote {} and {}", place.output, place.report);

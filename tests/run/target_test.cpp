@@ -118,7 +118,8 @@ TEST_F(TargetTest, CopiesAWholeTensor) {
   const auto read = [&](std::uint64_t first, std::span<std::byte> to) {
     std::copy_n(all.begin() + static_cast<std::ptrdiff_t>(first), to.size(), to.begin());
   };
-  target.copy(item_, read, record);
+  Target* const targets[] = {&target};
+  copy_tensor(item_, read, targets, record);
   for (const Edge& edge : record.edges) out_.write(table_.tensors[0].extent, edge.first, edge.waits);
   std::vector<std::byte> written(all.size());
   out_.read(table_.tensors[0].extent, 0, written);
