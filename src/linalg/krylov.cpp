@@ -156,7 +156,12 @@ KrylovJudge::Standing KrylovJudge::prefix_standing(const KrylovState& state, Ind
                                                    const Residuals& residuals, double error) const {
   if (may_have_twin(state, k)) return {false, true, false, true};
   if (state.exhausted) error = 0;  // its triplets are exact, at the first look as well
-  return standing(state, k, residuals, is_separated(state, k) && is_settled(state, k, error));
+  // But for rounding, which mixes near ones, exact or not.
+  const Eigen::VectorXd& sigma = state.ritz.sigma;
+  const double gap = sigma[k - 1] - (sigma.size() > k ? sigma[k] : 0);
+  const double mixed = 2 * limits_.product * sigma[0] * sigma[k - 1] / std::max(gap, 1e-300);
+  const bool told_apart = is_separated(state, k) && mixed <= options_.delta_error;
+  return standing(state, k, residuals, told_apart && is_settled(state, k, error));
 }
 
 void KrylovJudge::name_unsettled(const KrylovState& state, Index k, const Standing& standing) {
