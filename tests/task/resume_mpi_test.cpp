@@ -38,7 +38,7 @@ class ResumeTest : public ::testing::Test {
   }
   std::vector<std::string> rechecked() {
     comm_.barrier();
-    return names(recheck(comm_, output_, root_ / "journal", records_, Log()));
+    return names(recheck(comm_, std::vector{output_}, root_ / "journal", records_, Log()));
   }
   /// Changes one byte of a tensor, on rank 0.
   void damage(std::size_t tensor, std::uint64_t at) {
