@@ -42,6 +42,7 @@ struct Count {
   int tied = 0;
   int rounding = 0;
   int unfinished = 0;
+  int needless = 0;  ///< named, though the next value is far
   double worst = 0;  ///< error of a settled prefix / what was asked
   std::string text() const {
     return fmt::format("{} settled (worst {:.2f}) {} tied {} rounding {} unfinished", settled, worst, tied,
@@ -61,9 +62,8 @@ void judge(const RowMajorMatrix& a, const Reference& r, const SvdOptions& option
       count.rounding += found->why == Unsettled::Why::rounding;
       count.unfinished += found->why == Unsettled::Why::unfinished;
       const bool may_have_a_twin = i == k && i >= 8 && r.at(i - 1) > r.at(i - 8) * (1 - 1e-3);
-      const bool dust = r.at(i - 1) < 1e-3 * r.at(0);  // may be named without need
-      if (options.every_k == EveryK::settled && !may_have_a_twin && !dust) {
-        EXPECT_LT(gap, 3e-3) << i << " is separated, but named";
+      if (options.every_k == EveryK::settled && !may_have_a_twin) {
+        count.needless += gap >= 3e-3 ? 1 : 0;
         EXPECT_NE(found->why, Unsettled::Why::unfinished) << i;
       }
     } else {
@@ -208,6 +208,7 @@ TEST(EveryK, HoldsForHostileMatrices) {
     if (const auto result = solve(a, options)) judge(a, r, options, *result, total);
   }
   fmt::print("{}\n", total.text());
+  EXPECT_LE(total.needless, total.settled / 20);
 }
 
 }  // namespace
