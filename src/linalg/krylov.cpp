@@ -159,7 +159,7 @@ KrylovJudge::Standing KrylovJudge::prefix_standing(const KrylovState& state, Ind
   // But for rounding, which mixes near ones, exact or not.
   const Eigen::VectorXd& sigma = state.ritz.sigma;
   const double gap = sigma[k - 1] - (sigma.size() > k ? sigma[k] : 0);
-  const double rounding = is_float_ ? limits_.product : limits_.direction;
+  const double rounding = is_float_ ? limits_.product : 10 * limits_.direction;
   const double mixed = 2 * rounding * sigma[0] * sigma[k - 1] / std::max(gap, 1e-300);
   const bool told_apart = is_separated(state, k) && mixed <= options_.delta_error;
   return standing(state, k, residuals, told_apart && is_settled(state, k, error));
