@@ -2,6 +2,7 @@
 #include "lox/base/anchor.hpp"
 
 #include "lox/base/error.hpp"
+#include "lox/base/fault.hpp"
 
 #include <cerrno>
 #include <cstdio>
@@ -56,6 +57,7 @@ std::string birth_of(const fs::path& path) {
 }
 
 bool rename_if_free(const fs::path& from, const fs::path& to) {
+  fault_point("rename");
   if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return true;
   int reason = errno;
   if (is_unknown_call(reason)) {

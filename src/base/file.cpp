@@ -238,6 +238,7 @@ void write_text_atomically(const fs::path& path, std::string_view text) {
 }
 
 void sync_directory(const fs::path& directory) {
+  fault_point("folder");
   const fs::path path = directory.empty() ? fs::path(".") : directory;
   const File handle(File::open_read(path));
   // Some network file systems cannot sync a directory; their renames are synchronous already.
@@ -245,6 +246,7 @@ void sync_directory(const fs::path& directory) {
 }
 
 void rename_durably(const fs::path& from, const fs::path& to) {
+  fault_point("rename");
   if (::rename(from.c_str(), to.c_str()) != 0) fail_io(from, to_line("rename to {}", to));
   sync_directory(to.parent_path());
 }
@@ -258,6 +260,17 @@ std::uint64_t free_space(const fs::path& path) {
   struct statvfs status {};
   if (::statvfs(probe.c_str(), &status) != 0) fail_io(probe, "ask for free space");
   return static_cast<std::uint64_t>(status.f_bavail) * status.f_frsize;
+}
+
+void check_name(const fs::path& path) {
+  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  const long limit = ::pathconf(folder.c_str(), _PC_NAME_MAX);
+  const std::size_t bytes = path.filename().native().size();
+  if (limit > 0 && bytes > static_cast<std::size_t>(limit)) {
+    fail(ExitCode::bad_input,
+         "{}: a name of {} bytes, and no more than {} are possible there; choose a shorter one", path, bytes,
+         limit);
+  }
 }
 
 fs::path normal_path(const fs::path& path) {

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <numeric>
 
 namespace lox {
 
@@ -32,7 +33,7 @@ MpiSession::~MpiSession() {
 }
 
 void refuse_launcher_mismatch() {
-  const int tasks = slurm().step_tasks;
+  const int tasks = slurm().step_tasks.value_or(1);
   if (Comm::world().size() == 1 && tasks > 1) {
     fail(ExitCode::usage,
          "srun started {} tasks but MPI sees a world of 1: launcher and MPI do not match, and {} copies "
@@ -62,17 +63,14 @@ std::string Comm::broadcast(std::string text, int from) const {
 }
 
 std::vector<std::string> Comm::gather(const std::string& text) const {
+  const std::int64_t total = sum(static_cast<std::int64_t>(text.size()));
+  if (total > INT32_MAX)
+    fail(ExitCode::internal, "MPI_Gatherv of {} bytes is more than its counts can say", total);
   const auto length = static_cast<int>(text.size());
   std::vector<int> lengths(static_cast<std::size_t>(size_));
   check_mpi(MPI_Gather(&length, 1, MPI_INT, lengths.data(), 1, MPI_INT, 0, handle_), "MPI_Gather");
   std::vector<int> starts(lengths.size());
-  std::int64_t total = 0;
-  for (std::size_t i = 0; i < lengths.size(); ++i) {
-    starts[i] = static_cast<int>(total);
-    total += lengths[i];
-  }
-  if (total > INT32_MAX)
-    fail(ExitCode::internal, "MPI_Gatherv of {} bytes is more than its counts can say", total);
+  std::exclusive_scan(lengths.begin(), lengths.end(), starts.begin(), 0);
   std::string all(is_root() ? static_cast<std::size_t>(total) : 0, '\0');
   check_mpi(MPI_Gatherv(text.data(), length, MPI_CHAR, all.data(), lengths.data(), starts.data(), MPI_CHAR, 0,
                         handle_),
@@ -134,13 +132,14 @@ void on_root(const Comm& comm, const std::function<void()>& action) {
   });
 }
 
-int ranks_of_node(const Comm& comm) {
+NodeSpread node_spread(const Comm& comm) {
   MPI_Comm node = MPI_COMM_NULL;
   check_mpi(MPI_Comm_split_type(comm.get(), MPI_COMM_TYPE_SHARED, comm.rank(), MPI_INFO_NULL, &node),
             "MPI_Comm_split_type");
-  const int size = Comm(node).size();
+  const Comm here(node);
+  const std::int64_t nodes = comm.sum(std::int64_t{here.is_root() ? 1 : 0});
   check_mpi(MPI_Comm_free(&node), "MPI_Comm_free");
-  return size;
+  return {static_cast<int>(nodes), here.size()};
 }
 
 std::string mpi_library_version() {

@@ -11,6 +11,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+namespace fs = std::filesystem;
+
 namespace lox {
 namespace {
 
@@ -21,37 +23,37 @@ std::string variable_text(const char* name) {
   const char* const value = std::getenv(name);
   return value == nullptr ? "" : value;
 }
-/// The number at its beginning; 0 if there is none.
+/// The number at its beginning.
 template <class Number>
-Number variable(const char* name) {
+std::optional<Number> variable(const char* name) {
   const std::string text = variable_text(name);
   Number value = 0;
-  std::from_chars(text.data(), text.data() + text.size(), value);
-  return value;
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), value);
+  return read.ec == std::errc() ? std::optional(value) : std::nullopt;
 }
 
-/// A line "NAME: N kB" of a file of /proc, in bytes; 0 if there is none.
-std::uint64_t proc_value(const char* path, std::string_view name) {
+/// A line "NAME: N kB" of a file of /proc, in bytes.
+std::optional<std::uint64_t> proc_value(const char* path, std::string_view name) {
   std::ifstream file(path);
   std::string word;
   while (file >> word) {
     std::uint64_t kib = 0;
     if (word == name && file >> kib) return kib * 1024;
   }
-  return 0;
+  return std::nullopt;
 }
 
 std::uint64_t free_memory() {
-  const std::uint64_t bytes = proc_value("/proc/meminfo", "MemAvailable:");
-  return bytes > 0 ? bytes : unlimited;
+  return proc_value("/proc/meminfo", "MemAvailable:").value_or(unlimited);
 }
 
+/// To Slurm, 0 is all of the node.
 std::uint64_t slurm_limit() {
   constexpr std::uint64_t mib = std::uint64_t{1} << 20;
-  if (const auto per_node = variable<std::uint64_t>("SLURM_MEM_PER_NODE"); per_node > 0)
+  if (const auto per_node = variable<std::uint64_t>("SLURM_MEM_PER_NODE").value_or(0); per_node > 0)
     return per_node * mib;
-  const auto of_cpus =
-      variable<std::uint64_t>("SLURM_MEM_PER_CPU") * variable<std::uint64_t>("SLURM_CPUS_ON_NODE");
+  const auto of_cpus = variable<std::uint64_t>("SLURM_MEM_PER_CPU").value_or(0) *
+                       variable<std::uint64_t>("SLURM_CPUS_ON_NODE").value_or(0);
   return of_cpus > 0 ? of_cpus * mib : unlimited;
 }
 
@@ -79,18 +81,20 @@ Slurm slurm() {
   Slurm job;
   job.job = variable_text("SLURM_JOB_ID");
   job.node_list = variable_text("SLURM_JOB_NODELIST");
-  job.restarts = variable<int>("SLURM_RESTART_COUNT");
+  job.restarts = variable<int>("SLURM_RESTART_COUNT").value_or(0);
   job.step_tasks = variable<int>("SLURM_STEP_NUM_TASKS");
   // Outside of a step, in a batch script, this is what the whole job may start.
-  if (job.step_tasks == 0 && !variable_text("SLURM_STEP_ID").empty())
+  if (!job.step_tasks && !variable_text("SLURM_STEP_ID").empty())
     job.step_tasks = variable<int>("SLURM_NTASKS");
   job.end_time = variable<double>("SLURM_JOB_END_TIME");
+  if (job.end_time == 0.0) job.end_time.reset();  // Slurm's way to say that there is none
   return job;
 }
 
 int launched_processes() {
   // Of Open MPI's mpirun; of PMI, which MPICH and its kin use; of srun.
-  return std::max({1, variable<int>("OMPI_COMM_WORLD_SIZE"), variable<int>("PMI_SIZE"), slurm().step_tasks});
+  return std::max({1, variable<int>("OMPI_COMM_WORLD_SIZE").value_or(1),
+                   variable<int>("PMI_SIZE").value_or(1), slurm().step_tasks.value_or(1)});
 }
 
 std::uint64_t node_memory() {
@@ -103,7 +107,27 @@ std::uint64_t memory_share(int ranks) {
 
 std::uint64_t peak_memory() {
   // Not getrusage: its maximum survives exec, and so may be that of whoever started the program.
-  return proc_value("/proc/self/status", "VmHWM:");
+  return proc_value("/proc/self/status", "VmHWM:").value_or(0);
+}
+
+std::uint64_t address_space() {
+  return proc_value("/proc/self/status", "VmSize:").value_or(0);
+}
+
+fs::path program_file() {
+  std::error_code error;
+  fs::path file = fs::read_symlink("/proc/self/exe", error);
+  return error ? fs::path() : file;
+}
+
+std::vector<int> open_descriptors() {
+  std::vector<int> descriptors;
+  std::error_code error;
+  for (fs::directory_iterator entry("/proc/self/fd", error), end; !error && entry != end;
+       entry.increment(error)) {
+    descriptors.push_back(std::atoi(entry->path().filename().c_str()));
+  }
+  return descriptors;
 }
 
 std::size_t open_file_limit() {

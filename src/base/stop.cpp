@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <csignal>
+#include <limits>
 
 namespace lox {
 namespace {
@@ -12,7 +13,8 @@ namespace {
 std::atomic<int> requested{0};
 std::atomic<int> counted{0};   // SIGUSR1, SIGTERM
 std::atomic<int> repeated{0};  // SIGUSR2: 1, however often
-std::atomic<double> deadline{0};
+constexpr double never = std::numeric_limits<double>::infinity();
+std::atomic<double> deadline{never};
 std::atomic<double> longest_item{0};
 constexpr double to_tidy_up = 10;  // seconds to sync, write the journal and leave
 static_assert(std::atomic<int>::is_always_lock_free, "the handler must be async-signal-safe");
@@ -48,15 +50,13 @@ void note_item_seconds(double seconds) {
 }
 
 int stop_urgency() {
-  const double end = deadline.load();
-  if (end > 0) {
-    const double left =
-        end - std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-    if (left < to_tidy_up / 2) {
-      request_stop(2);
-    } else if (left < to_tidy_up + 1.5 * longest_item.load()) {
-      request_stop(1);
-    }
+  const double now =
+      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  const double left = deadline.load() - now;
+  if (left < to_tidy_up / 2) {
+    request_stop(2);
+  } else if (left < to_tidy_up + 1.5 * longest_item.load()) {
+    request_stop(1);
   }
   return std::max(requested.load(), counted.load() + repeated.load());
 }
@@ -71,7 +71,7 @@ void forget_stop() {
   requested = 0;
   counted = 0;
   repeated = 0;
-  deadline = 0;
+  deadline = never;
   longest_item = 0;
 }
 

@@ -1,34 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "lox/cli/apply_options.hpp"
 
-#include <algorithm>
-#include <charconv>
+#include "lox/cli/number_list.hpp"
 
 namespace lox {
-namespace {
-
-/// Numbers with commas between them.
-template <class Number>
-std::vector<Number> parse_list(const std::string& text, const char* option) {
-  std::vector<Number> numbers;
-  for (std::size_t begin = 0; begin <= text.size();) {
-    const std::size_t end = std::min(text.find(',', begin), text.size());
-    Number number{};
-    const auto [rest, error] = std::from_chars(text.data() + begin, text.data() + end, number);
-    if (error != std::errc() || rest != text.data() + end) {
-      fail(ExitCode::usage, "{} '{}' is no list of numbers, such as 0.5,1", option, text);
-    }
-    if (std::ranges::find(numbers, number) != numbers.end()) {
-      fail(ExitCode::usage, "{} '{}' names {} twice", option, text, number);
-    }
-    numbers.push_back(number);
-    begin = end + 1;
-  }
-  return numbers;
-}
-
-}  // namespace
-
 void ApplyOptions::add_to(Options& options) {
   options.add(
       {.name = "aligned",

@@ -7,10 +7,10 @@ namespace lox {
 
 Request read_apply(const Arguments& arguments) {
   Options options("apply", "--aligned A --factors F --output O [options]",
-                  "Adds coef times the first k triplets of a store of factors to A, matrix by matrix,\n"
-                  "at copying speed: what harden writes with the same k and coef. Several values of\n"
-                  "k and coef give several models in one reading of A. The same command goes on with\n"
-                  "outputs that were left unfinished.",
+                  "Adds coef times the first k triplets of a store of factors to A, matrix by\n"
+                  "matrix, at copying speed: what harden writes with the same k and coef. Several\n"
+                  "values of k and coef give several models in one reading of A. The same command\n"
+                  "goes on with outputs that were left unfinished.",
                   "  lox apply --aligned Llama-2-7b-chat-hf --factors factors.h5 \\\n"
                   "      --coef 0.5,1,1.25 --output hardened-{coef}");
   ApplyOptions job;

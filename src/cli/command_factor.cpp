@@ -12,8 +12,8 @@ Request read_factor(const Arguments& arguments) {
                   "checkpoint of its own. 'lox apply' makes hardened models of it, with any coef\n"
                   "and any k up to this one, without solving again and without B. The same command\n"
                   "goes on with a store that was left unfinished.",
-                  "  mpirun -n 8 lox factor --base Llama-2-7b-hf --aligned Llama-2-7b-chat-hf --k 16 \\\n"
-                  "      --output factors.h5");
+                  "  mpirun -n 8 lox factor --base Llama-2-7b-hf --aligned Llama-2-7b-chat-hf \\\n"
+                  "      --k 16 --output factors.h5");
   JobOptions job(JobOptions::Task::factor);
   job.add_to(options);
   po::variables_map values;

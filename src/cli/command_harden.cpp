@@ -2,6 +2,7 @@
 #include "lox/base/log.hpp"
 #include "lox/cli/job_options.hpp"
 #include "lox/task/harden.hpp"
+#include "lox/task/harden_adapter.hpp"
 
 namespace po = boost::program_options;
 
@@ -16,10 +17,19 @@ Request read_harden(const Arguments& arguments) {
                   "      --output Llama-2-7b-chat-hardened");
   JobOptions job;
   job.add_to(options);
+  options.add(
+      {.name = "as-adapter",
+       .brief = "--aligned and --output are LoRA adapters; no base is read",
+       .text = "`--aligned` is a LoRA adapter as PEFT saves it, and `--output` becomes one: the hardened "
+               "adapter, of the same rank, names and dtype. No base is read ([adapters.md](adapters.md))"},
+      job.as_adapter);
   po::variables_map values;
   if (!options.read(arguments, values)) return {options.help_text(), options.asked(values), nullptr};
   job.finish();
-  const auto work = [job](const Comm& comm) { return harden(comm, job.job, Log(job.run.level(comm))); };
+  const auto work = [job](const Comm& comm) {
+    const Log log(job.run.level(comm));
+    return job.as_adapter ? harden_adapter(comm, job.job, log) : harden(comm, job.job, log);
+  };
   return {"", options.asked(values), work};
 }
 

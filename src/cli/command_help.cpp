@@ -25,7 +25,7 @@ void ask_all(const char* form) {
 ExitCode run_help(const Arguments& arguments) {
   Options options("help", "[COMMAND | --man | --markdown | --job-file]",
                   "Prints the list of commands, or the help of one of them. The options of all\n"
-                  "commands are told once, in the program; the other forms come from there, too.",
+                  "commands are described once, in the program; the other forms come from there.",
                   "  lox help --job-file > harden.ini");
   bool man = false;
   bool markdown = false;

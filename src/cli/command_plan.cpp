@@ -95,9 +95,10 @@ void print_sbatch(const PlannedJob& planned, const Options& options, const po::v
                   int ranks_per_node, int cpus) {
   std::uint64_t memory = 0;
   for (const Forecast::Rank& rank : planned.forecast.ranks) memory = std::max(memory, rank.memory);
-  const int nodes = (planned.resources.ranks - 1) / ranks_per_node + 1;
-  const int on_node = (planned.resources.ranks - 1) / nodes + 1;
-  BatchNeeds needs{.nodes = nodes, .ranks_per_node = on_node, .cpus_per_rank = cpus};
+  const int ranks = planned.resources.ranks;
+  const int nodes = (ranks - 1) / ranks_per_node + 1;
+  const int on_node = (ranks - 1) / nodes + 1;
+  BatchNeeds needs{.nodes = nodes, .ranks = ranks, .ranks_per_node = on_node, .cpus_per_rank = cpus};
   needs.gibibytes =
       static_cast<std::uint64_t>(std::ceil(1.2 * static_cast<double>(memory) * on_node / (1 << 30)));
   needs.minutes = static_cast<long>(2 * planned.forecast.seconds / 60) + 10;

@@ -17,18 +17,13 @@ namespace {
 /// The job that a finished output's report is of. Throws Error(bad_input) if no job of lox vouches for this
 /// output.
 nlohmann::json read_proof(const fs::path& output, const fs::path& path) {
-  constexpr std::uint64_t longest_report = std::uint64_t{4} << 30;
   if (!fs::exists(path)) {
     fail(ExitCode::bad_input, "{}: exists, but its report {} does not: no job of lox vouches for it", output,
          path);
   }
-  Report report;
-  try {
-    report = report_from_json(nlohmann::ordered_json::parse(read_text(path, longest_report)));
-  } catch (const nlohmann::json::exception&) {  // it is not a report, so it vouches for nothing
-  }
+  const Report report = read_report(path);
   if (!is_of(report, open_checkpoint(output))) {
-    fail(ExitCode::bad_input, "{}: is not the output that {} tells of: no job of lox vouches for it", output,
+    fail(ExitCode::bad_input, "{}: is not the output that {} describes: no job of lox vouches for it", output,
          path);
   }
   return report.job;

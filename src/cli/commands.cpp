@@ -23,6 +23,7 @@ const std::vector<Command>& commands() {
       {"harden", "the main job: base and aligned in, hardened out", nullptr, read_harden},
       {"factor", "solve once: keep the singular triplets in a store", nullptr, read_factor},
       {"apply", "hardened models from a store, at copying speed", nullptr, read_apply},
+      {"adapter", "the edit as a LoRA adapter, from a store", nullptr, read_adapter},
       {"status", "how far an unfinished output is", run_status},
       {"report", "show the report of a hardened model as a table", run_report},
       {"verify", "check a hardened model by independent exact SVDs", nullptr, read_verify},

@@ -182,7 +182,12 @@ void JobOptions::finish() {
   if (task == Task::factor && job.solve.k == full_rank) {
     fail(ExitCode::usage, "--k 0 is full rank: Delta itself, which needs no factors; use harden");
   }
-  check_job(job);
+  Job whole = job;
+  if (as_adapter) {
+    if (!job.base.empty()) fail(ExitCode::usage, "--as-adapter reads no base: leave --base out");
+    whole.base = job.aligned;
+  }
+  check_job(whole);
 }
 
 }  // namespace lox

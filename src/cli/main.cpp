@@ -27,7 +27,7 @@ void choose_threads(const Comm& comm) {
   cpu_set_t mask;
   CPU_ZERO(&mask);
   const int allowed = sched_getaffinity(0, sizeof(mask), &mask) == 0 ? CPU_COUNT(&mask) : 1;
-  const int share = processors() / ranks_of_node(comm);
+  const int share = processors() / node_spread(comm).ranks_here;
   set_threads(std::max(1, std::min(allowed, share)));
 }
 
@@ -48,7 +48,7 @@ Error current_error() {
   }
 }
 
-/// What the words ask of many ranks, or why that cannot be told.
+/// What the words ask of many ranks, or why that is not known.
 struct Asked {
   Request request;
   std::optional<Error> failure;

@@ -47,16 +47,16 @@ bool is_plan(const Options& options) {
   return options.command().starts_with("plan");
 }
 
-/// The options that stand with a command: those of a job stand with what does it.
-std::span<const Option> told(const Options& options) {
-  return is_plan(options) || options.of_job().empty() ? options.of_its_own() : options.of_job();
+/// The options described with a command: those of a job are described with what does it.
+std::span<const Option> described(const Options& options) {
+  return is_plan(options) ? options.of_its_own() : options.listed();
 }
 
 std::string man_section(const Options& options) {
   std::string page =
       fmt::format(".SS lox {} {}\n{}\n", options.command(), roff(options.synopsis()), roff(options.text()));
   if (is_plan(options) && !options.of_job().empty()) page += ".PP\nAll options of harden, and:\n";
-  for (const Option& option : told(options)) {
+  for (const Option& option : described(options)) {
     page += fmt::format(".TP\n\\fB\\-\\-{}\\fP", roff(option.name));
     if (!option.value.empty()) page += fmt::format(" \\fI{}\\fP", roff(option.value));
     page += '\n' + roff(sentence(without_links(option.text))) + '\n';
@@ -75,7 +75,7 @@ std::string man_exit_codes() {
 }
 
 std::string markdown_table(const Options& options) {
-  const std::span<const Option> rows = told(options);
+  const std::span<const Option> rows = described(options);
   if (rows.empty()) return "";
   std::string table = "| option | default | meaning |\n| --- | --- | --- |\n";
   for (const Option& option : rows) {
@@ -203,6 +203,12 @@ SIGUSR1, SIGUSR2 and SIGTERM, to any rank, stop the job in good order; a second 
 .TP
 .B OMP_NUM_THREADS
 Threads of a rank. Default: a fair share of the node's processors.
+.TP
+.B LOX_DIRECT_IO
+0: outputs go through the page cache. Default: large writes go past it, where the file system can.
+.TP
+.B OPENBLAS_CORETYPE
+Kernels of OpenBLAS. Default: set where OpenBLAS does not know the processor.
 .SH FILES
 .TP
 .I share/lox/jobs/harden.ini

@@ -3,12 +3,12 @@
 
 #include "lox/cli/apply_options.hpp"
 #include "lox/cli/forecast_text.hpp"
+#include "lox/cli/task_options.hpp"
 #include "lox/cli/verify_options.hpp"
 #include "lox/io/output.hpp"
 #include "lox/task/convert.hpp"
 #include "lox/task/factor.hpp"
 #include "lox/task/pair.hpp"
-#include "lox/task/synth.hpp"
 
 namespace po = boost::program_options;
 
@@ -40,19 +40,17 @@ struct PlanOptions {
 ExitCode of_convert(const Arguments& arguments) {
   Options options("plan convert", "SRC DST [options]", "Tells what 'lox convert SRC DST' would cost.",
                   "  lox plan convert Llama-2-7b-hf llama-2-7b.h5 --ranks 8");
+  ConvertArguments asked;
+  asked.add_to(options);
   PlanOptions plan;
-  bool overwrite = false;
-  options.add({.name = "overwrite", .brief = "DST may exist"}, overwrite);
   plan.add_to(options);
-  options.add_positional("SRC");
-  options.add_positional("DST");
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;
+  asked.finish(values);
   plan.check();
-  const fs::path target = values["DST"].as<std::string>();
-  const Forecast forecast = plan_convert(values["SRC"].as<std::string>(), target, overwrite, plan.ranks);
+  const Forecast forecast = plan_convert(asked.source, asked.target, asked.overwrite, plan.ranks);
   plan.show(forecast);
-  check_space(target, forecast.disk);
+  check_space(asked.target, forecast.disk);
   return ExitCode::done;
 }
 
@@ -76,21 +74,17 @@ ExitCode of_synth(const Arguments& arguments) {
   Options options("plan synth", "DST --shape NAME [options]",
                   "Tells what 'lox synth' would cost with the same options.",
                   "  lox plan synth base --shape llama-3-70b --ranks 8");
+  SynthArguments asked;
+  asked.add_to(options);
   PlanOptions plan;
-  SynthOptions synth;
-  options.add({.name = "shape", .value = "NAME", .brief = "of the model"}, synth.shape);
-  options.add({.name = "layers", .value = "N", .brief = "keep the first N layers", .fallback = "all"},
-              synth.layers);
-  options.add({.name = "overwrite", .brief = "DST may exist"}, synth.overwrite);
   plan.add_to(options);
-  options.add_positional("DST");
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;
+  asked.finish(values);
   plan.check();
-  synth.target = values["DST"].as<std::string>();
-  const Forecast forecast = plan_synth(synth, plan.ranks);
+  const Forecast forecast = plan_synth(asked.synth, plan.ranks);
   plan.show(forecast);
-  check_space(synth.target, forecast.disk);
+  check_space(asked.synth.target, forecast.disk);
   return ExitCode::done;
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "lox/cli/sbatch.hpp"
 
+#include "lox/base/site.hpp"
+
 #include <algorithm>
 
 namespace lox {
@@ -33,11 +35,11 @@ bool is_switch(const Options& options, const std::string& name) {
 
 /// harden.sbatch beside this program: as installed, or in its source tree.
 std::string batch_script() {
+  const fs::path program = program_file();
   std::error_code error;
-  const fs::path program = fs::read_symlink("/proc/self/exe", error);
   for (const char* place : {"../share/lox/slurm", "../../../slurm"}) {
     const fs::path script = (program.parent_path() / place / "harden.sbatch").lexically_normal();
-    if (!error && fs::exists(script, error)) return script.string();
+    if (!program.empty() && fs::exists(script, error)) return script.string();
   }
   return "harden.sbatch";
 }
@@ -72,11 +74,11 @@ std::string sbatch_commands(const BatchNeeds& needs, const Options& options, con
         fmt::format("(set -C; cat > {}) <<'END' &&\n{}END\n", file, written);  // -C: none is overwritten
   }
   if (file.starts_with('-')) file.insert(0, "./");
-  return commands +
-         fmt::format(
-             "sbatch --nodes={} --ntasks-per-node={} --cpus-per-task={} --mem={}G --time={} {} {}{}\n",
-             needs.nodes, needs.ranks_per_node, needs.cpus_per_rank, needs.gibibytes, needs.minutes,
-             shell_word(batch_script()), shell_word(file), words);
+  return commands + fmt::format(
+                        "sbatch --nodes={} --ntasks={} --ntasks-per-node={} --cpus-per-task={} --mem={}G "
+                        "--time={} {} {}{}\n",
+                        needs.nodes, needs.ranks, needs.ranks_per_node, needs.cpus_per_rank, needs.gibibytes,
+                        needs.minutes, shell_word(batch_script()), shell_word(file), words);
 }
 
 }  // namespace lox

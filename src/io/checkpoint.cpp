@@ -105,9 +105,9 @@ std::string Checkpoint::to_text() const {
     json["tensors"].push_back({tensor.name, std::string(dtype_name(tensor.dtype)), tensor.shape,
                                extent_to_json(tensor.extent), bytes_to_text(tensor.dataset)});
   }
-  json["carried"] = Json::array();
+  json["other_files"] = Json::array();
   for (const OtherFile& file : other_files)
-    json["carried"].push_back({file.name, extent_to_json(file.extent)});
+    json["other_files"].push_back({file.name, extent_to_json(file.extent)});
   json["shards"] = Json::array();
   for (const Shard& shard : shards) json["shards"].push_back(shard.name);
   return json.dump();
@@ -123,7 +123,7 @@ Checkpoint Checkpoint::from_text(const std::string& text) {
     result.tensors.push_back({tensor.at(0), dtype_from_name(tensor.at(1).get<std::string>()).value(),
                               tensor.at(2), extent_from_json(tensor.at(3)), text_to_bytes(tensor.at(4))});
   }
-  for (const Json& file : json.at("carried"))
+  for (const Json& file : json.at("other_files"))
     result.other_files.push_back({file.at(0), extent_from_json(file.at(1))});
   for (const Json& shard : json.at("shards")) result.shards.push_back({shard, ""});
   return result;

@@ -34,6 +34,9 @@ double rounded(double residual) {
 }
 
 json entry_to_json(const FactorEntry& e) {
+  json open = json::array();
+  for (const OpenRank& rank : e.open)
+    open.push_back({{"k", rank.k}, {"gap", rounded(rank.gap)}, {"why", rank.why}});
   json residuals = json::array();
   for (const double residual : e.residuals) residuals.push_back(rounded(residual));
   return {{"tensor", e.tensor},
@@ -46,7 +49,7 @@ json entry_to_json(const FactorEntry& e) {
           {"missed", {{"epsilon", rounded(e.missed_epsilon)}, {"probability", e.missed_probability}}},
           {"settled", e.settled},
           {"residuals", std::move(residuals)},
-          {"open", e.open}};
+          {"open", std::move(open)}};
 }
 
 Content content_from_text(const std::string& text) {
@@ -71,7 +74,10 @@ FactorEntry entry_from_json(const json& from) {
   e.missed_probability = from.at("missed").at("probability").get<double>();
   e.settled = from.at("settled").get<bool>();
   e.residuals = from.at("residuals").get<std::vector<double>>();
-  e.open = from.at("open").get<std::vector<std::int64_t>>();
+  for (const json& rank : from.at("open")) {
+    e.open.push_back(
+        {rank.at("k").get<std::int64_t>(), rank.at("gap").get<double>(), rank.at("why").get<std::string>()});
+  }
   return e;
 }
 
@@ -93,10 +99,17 @@ FactorsInfo info_from_json(const json& from) {
   }
   FactorsInfo info;
   info.lox = from.at("lox").get<std::string>();
+  constexpr std::uint64_t largest_k = std::uint64_t{1} << 31;
+  if (!from.at("k").is_number_unsigned() || from.at("k") == 0U || from.at("k") > largest_k) {
+    fail(ExitCode::bad_input, "has a k of {}", from.at("k").dump());
+  }
   info.k = from.at("k").get<std::int64_t>();
   info.job = from.at("job");
+  (void)info.job.at("seed").get<std::uint64_t>();
+  (void)info.job.at("tolerance").get<double>();
   info.base = from.at("base");
   info.aligned = from.at("aligned");
+  (void)info.aligned.at("path").get<std::string>();
   for (const json& entry : from.at("matrices")) info.matrices.push_back(entry_from_json(entry));
   return info;
 }
@@ -173,7 +186,7 @@ std::vector<TensorInfo> factor_tensors(const std::vector<TensorInfo>& aligned, s
 std::uint64_t longest_factors_text(const FactorsInfo& info) {
   constexpr std::uint64_t number = 26;                  // the longest double, a comma, and some
   const std::string fixed = info_to_json(info).dump();  // with the shortest numbers there are
-  return fixed.size() + info.matrices.size() * (8 + 2 * static_cast<std::uint64_t>(info.k)) * number;
+  return fixed.size() + info.matrices.size() * (8 + 4 * static_cast<std::uint64_t>(info.k)) * number;
 }
 
 Checkpoint factors_to_make(std::vector<TensorInfo> tensors, Format format, std::uint64_t text_bytes) {

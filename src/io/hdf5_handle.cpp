@@ -22,7 +22,7 @@ herr_t add_line(unsigned, const H5E_error2_t* line, void* to) noexcept try {
   if (stack.outermost.empty()) stack.outermost = stack.innermost;
   return 0;
 } catch (...) {
-  return 0;  // no memory for the text: the error is told without it
+  return 0;  // no memory for the text: the error is reported without it
 }
 
 std::string describe(const char* call) {

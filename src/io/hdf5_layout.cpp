@@ -102,7 +102,7 @@ void apply_hdf5_layout(const std::string& text, Checkpoint& model) {
          parse_safetensors_header(shard.header, what + ": " + shard.name).tensors) {
       const auto at = by_name.find(declared.name);
       if (at == by_name.end() || at->second.dtype != declared.dtype || at->second.shape != declared.shape) {
-        fail(ExitCode::bad_input, "{}: tells of tensor {}, but no dataset in /tensors is like that", what,
+        fail(ExitCode::bad_input, "{}: names tensor {}, but no dataset in /tensors is like that", what,
              declared.name);
       }
       model.tensors.push_back(std::move(at->second));
@@ -110,7 +110,7 @@ void apply_hdf5_layout(const std::string& text, Checkpoint& model) {
     }
   }
   if (!by_name.empty()) {
-    fail(ExitCode::bad_input, "{}: does not tell of tensor {}", what, by_name.begin()->first);
+    fail(ExitCode::bad_input, "{}: does not name tensor {}", what, by_name.begin()->first);
   }
   if (!layout.made_up) model.shards = std::move(layout.shards);
 }

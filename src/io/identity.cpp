@@ -60,13 +60,16 @@ std::string fingerprint_of(const json& identity) {
 std::string first_difference(const json& now, const json& before, const std::string& at) {
   if (now == before) return "";
   if (now.is_object() && before.is_object()) {
-    for (const auto& [key, value] : now.items()) {
-      std::string inner =
-          first_difference(value, before.value(key, json()), at.empty() ? key : at + "." + key);
+    json all = before;
+    all.update(now);  // what either has
+    for (const auto& [key, ignored] : all.items()) {
+      std::string inner = first_difference(now.value(key, json()), before.value(key, json()),
+                                           at.empty() ? key : at + "." + key);
       if (!inner.empty()) return inner;
     }
   }
   const auto text = [](const json& value) {
+    if (value.is_null()) return std::string("its default");
     return printable(value.dump(-1, ' ', false, json::error_handler_t::replace));
   };
   return fmt::format("{} is {} now, but was {}", at.empty() ? "it" : at, text(now), text(before));

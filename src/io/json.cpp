@@ -29,6 +29,11 @@ class Keys {
     }
     return many_.insert(key).second;
   }
+  /// For another object. A large set goes as a whole: to clear its buckets again and again would take long.
+  void clear() {
+    few_.clear();
+    if (!many_.empty()) many_ = {};
+  }
 
  private:
   std::vector<std::string> few_;
@@ -59,7 +64,7 @@ class Walker {
   bool start_array(std::size_t) { return enter(Kind::begin_array); }
   bool end_array() { return leave(Kind::end_array); }
   bool key(std::string& name) {
-    if (!keys_.back().insert(name)) {
+    if (!keys_[path_.size() - 1].insert(name)) {
       throw JsonError(to_line("the key {} appears twice in one object", name));
     }
     path_.back() = name;
@@ -77,19 +82,19 @@ class Walker {
   bool enter(Kind kind) {
     if (path_.size() == deepest) throw JsonError(fmt::format("JSON nested more than {} deep", deepest));
     report({kind, {}, 0, false});
+    if (keys_.size() == path_.size()) keys_.emplace_back();
+    keys_[path_.size()].clear();
     path_.emplace_back();
-    keys_.emplace_back();
     return true;
   }
   bool leave(Kind kind) {
     path_.pop_back();
-    keys_.pop_back();
     return report({kind, {}, 0, false});
   }
 
   const JsonVisitor& visit_;
   JsonPath path_;
-  std::vector<Keys> keys_;
+  std::vector<Keys> keys_;  ///< by depth; deeper ones than the path's are left over
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 #include <unistd.h>
 #include <unordered_map>
@@ -90,35 +91,45 @@ std::vector<std::string> indexed_shards(const std::map<std::string, std::size_t>
   return names;
 }
 
+[[noreturn]] void fail_duplicate(const Checkpoint& model, const TensorInfo& tensor, int before) {
+  fail(ExitCode::bad_input, "{}: tensor {} is also in {}; remove one of the files",
+       model.files[static_cast<std::size_t>(tensor.extent.file)], tensor.name,
+       model.files[static_cast<std::size_t>(before)].filename());
+}
+
 void check_no_duplicates(const Checkpoint& model) {
-  std::unordered_map<std::string_view, int> seen;
+  std::unordered_map<std::string_view, int> seen(model.tensors.size());
   for (const TensorInfo& tensor : model.tensors) {
     const auto [before, fresh] = seen.emplace(tensor.name, tensor.extent.file);
-    if (fresh) continue;
-    fail(ExitCode::bad_input, "{}: tensor {} is also in {}; remove one of the files",
-         model.files[static_cast<std::size_t>(tensor.extent.file)], tensor.name,
-         model.files[static_cast<std::size_t>(before->second)].filename());
+    if (!fresh) fail_duplicate(model, tensor, before->second);
   }
 }
 
-/// Index and shards must tell of the same tensors: loaders differ in which of the two they believe.
+/// Index and shards must name the same tensors: loaders differ in which of the two they believe.
 void check_index(const Checkpoint& model, const std::vector<std::pair<std::string, std::string>>& map) {
+  struct Named {
+    const std::string* shard = nullptr;
+    std::optional<int> found;  ///< the file that holds it
+  };
   const std::string index = (model.path / index_name).string();
-  std::unordered_map<std::string_view, std::string_view> mapped(map.begin(), map.end());
+  std::unordered_map<std::string_view, Named> mapped(map.size());
+  for (const auto& [tensor, shard] : map) mapped.emplace(tensor, Named{&shard, std::nullopt});
   for (const TensorInfo& tensor : model.tensors) {
     const std::string& shard = model.shards[static_cast<std::size_t>(tensor.extent.file)].name;
-    const auto found = mapped.find(tensor.name);
-    if (found == mapped.end()) {
+    const auto named = mapped.find(tensor.name);
+    if (named == mapped.end()) {
       fail(ExitCode::bad_input, "{}: does not name tensor {}, which is in {}", index, tensor.name, shard);
     }
-    if (found->second != shard) {
+    if (named->second.found) fail_duplicate(model, tensor, *named->second.found);
+    named->second.found = tensor.extent.file;
+    if (*named->second.shard != shard) {
       fail(ExitCode::bad_input, "{}: says tensor {} is in {}, but it is in {}", index, tensor.name,
-           std::string(found->second), shard);
+           *named->second.shard, shard);
     }
-    mapped.erase(found);
   }
+  if (model.tensors.size() == map.size()) return;  // each was found once
   for (const auto& [tensor, shard] : map) {
-    if (!mapped.contains(tensor)) continue;
+    if (mapped.at(tensor).found) continue;
     fail(ExitCode::bad_input, "{}: names tensor {}, but {} does not hold it", index, tensor, shard);
   }
 }
@@ -141,8 +152,7 @@ Checkpoint open_directory(const fs::path& path) {
     names = choose_shards(path, present);
   }
   for (const std::string& name : names) add_shard(path / name, name, model);
-  check_no_duplicates(model);
-  if (!map.empty()) check_index(model, map);
+  map.empty() ? check_no_duplicates(model) : check_index(model, map);
   list_other_files(path, {names.begin(), names.end()}, model);
   return model;
 }

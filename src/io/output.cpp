@@ -14,7 +14,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int journal_version = 3;
+constexpr int journal_version = 4;
 constexpr std::uint64_t largest_sign = std::uint64_t{1} << 30;
 
 /// The partial as it lies on disk, its tensors in the order of `like`.
@@ -81,6 +81,54 @@ Output::Output(const fs::path& path, const OutputRules& rules) : paths_(path) {
   }
 }
 
+/// What an earlier run of the same job has left. `goes_on`: a part of the work is of use, too.
+void Output::look(const OutputRules& rules, const Checkpoint& like, const json& identity, bool goes_on,
+                  const Vouch& vouched) {
+  const bool known = fs::exists(paths_.sign());
+  const bool has_partial = is_there(paths_.partial);
+  sign_ = read_sign(paths_);
+  const std::string changed = known ? difference(identity, sign_) : "";
+  const bool mine = known && changed.empty();
+  const bool whole = mine && sign_.value("whole", json()) == true;
+  const std::string born = birth_of(paths_.output);
+  if (mine && !has_partial && !born.empty() && sign_.value("born", json()) == born) {
+    if (!whole) {
+      fail(ExitCode::bad_input,
+           "{}: was given its name before it was finished; rename it to {} and run this again", paths_.output,
+           paths_.partial);
+    }
+    state_ = State::published;
+    table_ = reopen(paths_.output, like);
+    return;
+  }
+  // The sign goes last: without it, and with nothing to go on with, an earlier run may have come to its end.
+  if (!known && !has_partial && !rules.overwrite && !born.empty() && vouched && vouched()) {
+    state_ = State::published;
+    table_ = reopen(paths_.output, like);
+    return;
+  }
+  check_place(rules);
+  if (mine && has_partial && (whole || goes_on)) {
+    table_ = reopen(paths_.partial, like);
+    partial_.emplace(paths_.partial);
+    state_ = State::resumed;
+  } else if (has_partial && !rules.overwrite) {
+    if (!goes_on) {
+      fail(ExitCode::bad_input, "{}: left by a run that did not finish; remove it, or say --overwrite",
+           paths_.partial);
+    }
+    if (known) {
+      fail(ExitCode::bad_input,
+           "{}: belongs to another job: {}; run that job to its end, or throw it away with --overwrite",
+           paths_.partial, changed.c_str());
+    }
+    if (made_journal_) {
+      fail(ExitCode::bad_input,
+           "{}: exists, but without a journal to go on from; remove it, or use --overwrite", paths_.partial);
+    }
+  }
+}
+
 /// After a crash the old output is brought back first. The output that --overwrite names now is the only one
 /// that it may take away.
 void Output::check_place(const OutputRules& rules) {
@@ -91,16 +139,17 @@ void Output::check_place(const OutputRules& rules) {
 
 void Output::make(const Checkpoint& like, const json& identity, const json& notes, Space space) {
   try {
+    remove_sign();
     clear_journal(paths_);
     remove_tree(paths_.partial);
     table_ = create_checkpoint(like, paths_.partial, format_of(paths_.output), space);
     partial_.emplace(paths_.partial);
     if (!temporary_) copy_other_files(like, table_);
-    const json sign{{"lox_journal", journal_version},
-                    {"identity", identity},
-                    {"notes", notes},
-                    {"born", birth_of(paths_.partial)}};
-    write_text_atomically(paths_.sign(), sign.dump());
+    sign_ = {{"lox_journal", journal_version},
+             {"identity", identity},
+             {"notes", notes},
+             {"born", birth_of(paths_.partial)}};
+    write_text_atomically(paths_.sign(), sign_.dump());
   } catch (...) {
     discard();
     throw;
@@ -108,51 +157,20 @@ void Output::make(const Checkpoint& like, const json& identity, const json& note
 }
 
 Output Output::create(const fs::path& path, const OutputRules& rules, const Checkpoint& like,
-                      const std::string& task, Space space) {
+                      const json& identity, Space space) {
   Output output(path, rules);
-  output.refuse_or([&] {
-    output.check_place(rules);
-    if (is_there(output.paths_.partial) && !rules.overwrite) {
-      fail(ExitCode::bad_input, "{}: left by a run that did not finish; remove it, or say --overwrite",
-           output.paths_.partial);
-    }
-  });
+  output.refuse_or([&] { output.look(rules, like, identity, false, nullptr); });
+  if (output.state_ != State::fresh) return output;
   output.temporary_ = true;
-  output.make(like, {{"task", task}}, {{"task", task}}, space);
+  output.make(like, identity, {{"task", identity.at("task")}}, space);
   return output;
 }
 
 Output Output::open(const fs::path& path, const OutputRules& rules, const Checkpoint& like,
-                    const json& identity, const json& notes) {
+                    const json& identity, const json& notes, const Vouch& vouched) {
   Output output(path, rules);
-  const OutputPaths& paths = output.paths_;
-  output.refuse_or([&] {
-    const bool known = fs::exists(paths.sign());
-    const bool has_partial = is_there(paths.partial);
-    const json sign = read_sign(paths);
-    const std::string changed = known ? difference(identity, sign) : "";
-    const std::string born = birth_of(paths.output);
-    if (known && changed.empty() && !has_partial && !born.empty() && sign.value("born", json()) == born) {
-      output.state_ = State::published;
-      output.table_ = reopen(paths.output, like);
-      return;
-    }
-    output.check_place(rules);
-    if (known && has_partial && changed.empty()) {
-      output.table_ = reopen(paths.partial, like);
-      output.partial_.emplace(paths.partial);
-      output.state_ = State::resumed;
-    } else if (known && has_partial && !rules.overwrite) {
-      fail(ExitCode::bad_input,
-           "{}: belongs to another job: {}; run that job to its end, or throw it away with --overwrite",
-           paths.partial, changed.c_str());
-    } else if (has_partial && output.made_journal_ && !rules.overwrite) {
-      fail(ExitCode::bad_input,
-           "{}: exists, but without a journal to go on from; remove it, or use --overwrite", paths.partial);
-    }
-  });
-  if (output.state_ != State::fresh) return output;
-  output.make(like, identity, notes, Space::reserved);
+  output.refuse_or([&] { output.look(rules, like, identity, true, vouched); });
+  if (output.state_ == State::fresh) output.make(like, identity, notes, Space::reserved);
   return output;
 }
 
@@ -163,6 +181,7 @@ Output::Output(Output&& other) noexcept : paths_(other.paths_) {
 Output& Output::operator=(Output&& other) noexcept {
   std::swap(paths_, other.paths_);
   std::swap(state_, other.state_);
+  std::swap(sign_, other.sign_);
   std::swap(table_, other.table_);
   std::swap(lock_, other.lock_);
   std::swap(partial_, other.partial_);
@@ -180,24 +199,29 @@ Output::~Output() {
   }
 }
 
-/// What `check` refuses leaves no journal that was not there before.
+/// What `check` refuses leaves no journal that was not there before, nor one that is of no use.
 template <class Check>
 void Output::refuse_or(Check check) {
   try {
     check();
   } catch (...) {
-    if (made_journal_) leave();
+    if (made_journal_ || (!is_there(paths_.sign()) && !is_there(paths_.partial))) leave();
     throw;
   }
 }
 
-/// Lets go of the lock, and of the journal if nothing is left in it.
+/// Lets go of the lock, and of the journal if nothing is left in it. Its file must be closed before: on NFS
+/// an open file that is removed stays in its folder under a hidden name.
 void Output::leave() {
   if (!lock_) return;
   lock_->remove();
-  std::error_code ignored;
-  fs::remove(paths_.journal, ignored);
   lock_.reset();
+  remove_file(paths_.journal);
+}
+
+/// On disk before anything else goes: a partial without its sign is never gone on with.
+void Output::remove_sign() {
+  if (remove_file(paths_.sign())) sync_directory(paths_.journal);
 }
 
 /// A crash in the middle of publish() may have left the old output in the journal, and none in its place.
@@ -211,13 +235,17 @@ void Output::publish() {
     fail(ExitCode::io, "{}: it or its journal was taken away while lox ran; the output is not given its name",
          paths_.partial);
   }
+  // From here on the same command has nothing to do but what follows, and what came in between loses nothing.
+  sign_["whole"] = true;
+  write_text_atomically(paths_.sign(), sign_.dump());
+  temporary_ = false;
   if (is_there(paths_.output)) set_aside();
   if (!rename_if_free(paths_.partial, paths_.output)) refuse_what_came();
   sync_directory(paths_.output.parent_path());
-  temporary_ = false;
 }
 
-/// Moves what --overwrite named into the journal, where it stays until the new output stands.
+/// Moves what --overwrite named into the journal, where it stays until the new output stands. Needs no sync:
+/// whatever a loss of power leaves of this step and the next, the new one is on disk and whole.
 void Output::set_aside() {
   if (!named_ || !named_->is_at(paths_.output)) refuse_what_came();
   remove_tree(paths_.replaced());
@@ -226,26 +254,33 @@ void Output::set_aside() {
     rename_if_free(paths_.replaced(), paths_.output);
     refuse_what_came();
   }
-  sync_directory(paths_.journal);
-  sync_directory(paths_.output.parent_path());
 }
 
 void Output::refuse_what_came() {
-  temporary_ = false;
   fail(ExitCode::bad_input,
-       "{}: was put there while lox ran and is left alone; the finished work waits as {}: move one of them "
-       "away and run the same command again",
-       paths_.output, paths_.partial);
+       "{}: was put there while lox ran and is left alone; the finished work waits as {}: move {} away and "
+       "run the same command again, which gives the work its name",
+       paths_.output, paths_.partial, paths_.output);
 }
 
 void Output::close() {
+  named_.reset();  // of a file that is removed now
   clear_journal(paths_);
+  remove_file(paths_.sign());  // last: until then the same command finds the output finished
   leave();
+}
+
+void Output::finish() {
+  if (state_ != State::published) publish();
+  close();
 }
 
 void Output::discard() {
   temporary_ = false;
+  if (!lock_ || !lock_->stands()) return;  // what is there now may be another job's
+  partial_.reset();
   restore_replaced();
+  remove_sign();
   clear_journal(paths_);
   remove_tree(paths_.partial);
   leave();

@@ -2,6 +2,7 @@
 #include "lox/io/output_place.hpp"
 
 #include "lox/base/error.hpp"
+#include "lox/base/fault.hpp"
 #include "lox/base/units.hpp"
 #include "lox/io/checkpoint.hpp"
 
@@ -21,17 +22,20 @@ fs::path with_ending(fs::path path, const char* ending) {
 
 /// Overwriting removes a whole tree: only what looks like a model may go.
 bool may_be_replaced(const fs::path& output) {
-  if (format_of(output) != Format::safetensors_directory) return !fs::is_directory(output);
-  if (!fs::is_directory(output)) return false;
-  const auto entries = fs::directory_iterator(output);
-  return std::any_of(begin(entries), end(entries), [](const fs::directory_entry& entry) {
-    return entry.path().extension() == ".safetensors";
-  });
+  std::error_code error;
+  const bool is_folder = fs::is_directory(output, error);
+  if (format_of(output) != Format::safetensors_directory) return !is_folder;
+  if (!is_folder) return false;
+  for (fs::directory_iterator entry(output, error), end; !error && entry != end; entry.increment(error)) {
+    if (entry->path().extension() == ".safetensors") return true;
+  }
+  return false;
 }
 
 void check_folder(const fs::path& output) {
   const fs::path folder = normal_path(output).parent_path();
-  if (!fs::is_directory(folder)) {
+  std::error_code error;
+  if (!fs::is_directory(folder, error)) {
     fail(ExitCode::bad_input, "{}: its folder {} does not exist; make it first", output, folder);
   }
   if (::access(folder.c_str(), W_OK | X_OK) != 0) {
@@ -62,10 +66,12 @@ void check_journal(const fs::path& journal) {
   const auto refuse = [&](const fs::path& odd) {
     fail(ExitCode::bad_input, "{}: is not a journal of lox; move it away, or choose another --output", odd);
   };
-  if (!fs::is_directory(fs::symlink_status(journal))) refuse(journal);
-  for (const fs::directory_entry& entry : fs::directory_iterator(journal)) {
-    if (!is_of_a_journal(entry.path().filename().string())) refuse(entry.path());
+  std::error_code error;
+  if (!fs::is_directory(fs::symlink_status(journal, error))) refuse(journal);
+  for (fs::directory_iterator entry(journal, error), end; !error && entry != end; entry.increment(error)) {
+    if (!is_of_a_journal(entry->path().filename().string())) refuse(entry->path());
   }
+  if (error) fail(ExitCode::bad_input, "{}: cannot be read: {}", journal, error.message());
 }
 
 }  // namespace
@@ -75,7 +81,14 @@ bool is_there(const fs::path& path) {
   return fs::exists(fs::symlink_status(path, ignored));
 }
 
+bool remove_file(const fs::path& path) {
+  fault_point("remove");
+  std::error_code ignored;
+  return fs::remove(path, ignored);
+}
+
 void remove_tree(const fs::path& path) {
+  fault_point("remove");
   std::error_code error;
   fs::remove_all(path, error);
   if (error) fail(ExitCode::io, "{}: cannot remove: {}", path, error.message());
@@ -83,17 +96,17 @@ void remove_tree(const fs::path& path) {
 
 void clear_journal(const OutputPaths& paths) {
   std::error_code ignored;
-  fs::remove(paths.sign(), ignored);  // first: a partial without it is never gone on with
   std::vector<fs::path> own;
   for (const fs::directory_entry& entry : fs::directory_iterator(paths.journal, ignored)) {
     const std::string name = entry.path().filename().string();
-    if (is_of_a_journal(name) && entry.path() != paths.lock()) own.push_back(entry.path());
+    if (is_of_a_journal(name) && entry.path() != paths.lock() && entry.path() != paths.sign())
+      own.push_back(entry.path());
   }
   for (const fs::path& path : own) {
     if (path == paths.replaced()) {
       remove_tree(path);
     } else {
-      fs::remove(path, ignored);
+      remove_file(path);
     }
   }
 }
@@ -103,11 +116,12 @@ OutputPaths::OutputPaths(const fs::path& path)
       partial(with_ending(output, ".partial")),
       journal(with_ending(output, ".journal")) {}
 
-void check_output(const fs::path& output, const OutputRules& rules) try {
+void check_output(const fs::path& output, const OutputRules& rules) {
   if (output.empty()) fail(ExitCode::bad_input, "the path of the output is empty");
   const OutputPaths paths(output);
   for (const fs::path& input : rules.inputs) check_apart(paths, input);
   check_folder(paths.output);
+  for (const fs::path& path : {paths.partial, paths.journal}) check_name(path);
   check_journal(paths.journal);
   if (!is_there(paths.output)) return;
   if (!rules.overwrite) {
@@ -117,8 +131,6 @@ void check_output(const fs::path& output, const OutputRules& rules) try {
     fail(ExitCode::bad_input,
          "{}: exists and is not such a model; --overwrite does not remove it, do so by hand", paths.output);
   }
-} catch (const fs::filesystem_error& error) {
-  fail(ExitCode::bad_input, "{}", error.what());
 }
 
 void check_space(const fs::path& output, std::uint64_t bytes) {

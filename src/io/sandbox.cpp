@@ -2,6 +2,7 @@
 #include "lox/io/sandbox.hpp"
 
 #include "lox/base/error.hpp"
+#include "lox/base/site.hpp"
 
 #include <algorithm>
 #include <array>
@@ -10,7 +11,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
-#include <fstream>
 #include <new>
 #include <spawn.h>
 #include <string_view>
@@ -127,10 +127,7 @@ pid_t start_this_program(std::vector<std::string> words, int answer) {
 
 /// Closes what the parent left open, sockets of MPI for one.
 void close_inherited_files() {
-  std::vector<int> descriptors;
-  for (const fs::directory_entry& entry : fs::directory_iterator("/proc/self/fd"))
-    descriptors.push_back(std::atoi(entry.path().filename().c_str()));
-  for (const int descriptor : descriptors) {
+  for (const int descriptor : open_descriptors()) {
     if (descriptor > answer_descriptor) ::close(descriptor);
   }
 }
@@ -143,20 +140,13 @@ void set_limit(int resource, rlim_t most) {
   ::setrlimit(static_cast<__rlimit_resource>(resource), &both);
 }
 
-/// Bytes of address space in use.
-[[maybe_unused]] std::uint64_t address_space() {
-  std::uint64_t pages = 0;
-  std::ifstream("/proc/self/statm") >> pages;
-  return pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-}
-
 void limit_this_process(const SandboxLimits& limits) {
   set_limit(RLIMIT_CPU, limits.seconds);
   set_limit(RLIMIT_CORE, 0);
 #ifndef __SANITIZE_ADDRESS__  // whose shadow memory is larger than any limit
   set_limit(RLIMIT_AS, address_space() + limits.bytes);
 #endif
-  // What a crash says (malloc, a sanitizer) is no news: the parent tells of it in one line.
+  // What a crash says (malloc, a sanitizer) is no news: the parent reports it in one line.
   const int nowhere = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
   if (nowhere >= 0) ::dup2(nowhere, STDERR_FILENO);
 }

@@ -115,17 +115,23 @@ struct Outcome {
   std::int64_t settled = 1;
   std::int64_t good = 0;     ///< certified, and proved to be the largest
   std::int64_t stopped = 0;  ///< dropped on a signal
+  double next = 0;           ///< s_k+1, where the exact method knows it
 };
+
+template <class T>
+void share(const Comm& comm, std::vector<T>& all) {
+  const auto* const bytes = reinterpret_cast<const char*>(all.data());
+  const std::string text = comm.broadcast(std::string(bytes, bytes + all.size() * sizeof(T)));
+  all.resize(text.size() / sizeof(T));
+  if (!all.empty()) std::memcpy(all.data(), text.data(), text.size());
+}
 
 void share(const Comm& comm, Outcome& outcome, std::vector<double>& sigma) {
   outcome.rank = static_cast<std::int64_t>(sigma.size());
-  std::string text(sizeof outcome + sigma.size() * sizeof(double), '\0');
-  std::memcpy(text.data(), &outcome, sizeof outcome);
-  if (!sigma.empty()) std::memcpy(text.data() + sizeof outcome, sigma.data(), sigma.size() * sizeof(double));
-  text = comm.broadcast(text);
-  std::memcpy(&outcome, text.data(), sizeof outcome);
-  sigma.resize(static_cast<std::size_t>(outcome.rank));
-  if (!sigma.empty()) std::memcpy(sigma.data(), text.data() + sizeof outcome, sigma.size() * sizeof(double));
+  std::vector<Outcome> one{outcome};
+  share(comm, one);
+  outcome = one.front();
+  share(comm, sigma);
 }
 
 /// A matrix so small that each rank can hold it: rank 0 solves it alone. p?gesvd loses digits of such flat
@@ -145,13 +151,15 @@ void broadcast(const Comm& comm, Small& panel) {
   std::memcpy(panel.data(), bytes.data(), bytes.size());
 }
 
-Factors exact_on_one(const DistMatrix& t, Index k) {
+Factors exact_on_one(const DistMatrix& t, Index k, double* next) {
   const Comm& comm = t.grid().comm();
   const Panel whole = t.gather(t.cols(), false);
   Factors factors;
-  if (comm.is_root()) factors = exact_svd(RowMajorView(whole.data(), t.cols(), t.rows()), k);
+  if (comm.is_root()) factors = exact_svd(RowMajorView(whole.data(), t.cols(), t.rows()), k, next);
   Outcome outcome;
+  if (next != nullptr) outcome.next = *next;
   share(comm, outcome, factors.sigma);
+  if (next != nullptr) *next = outcome.next;
   factors.u.resize(t.cols(), outcome.rank);
   factors.v.resize(t.rows(), outcome.rank);
   broadcast(comm, factors.u);
@@ -160,7 +168,7 @@ Factors exact_on_one(const DistMatrix& t, Index k) {
 }
 
 /// By p?gesvd of the transpose: T = u diag(sigma) vt, so that A's right vectors are u and its left ones vt^T.
-Factors exact_on_grid(const DistMatrix& t, Index k) {
+Factors exact_on_grid(const DistMatrix& t, Index k, double* next) {
   const Index least = std::min(t.rows(), t.cols());
   DistMatrix copy(t.grid(), t.rows(), t.cols(), t.block());
   DistMatrix u(t.grid(), t.rows(), least, t.block());
@@ -179,7 +187,12 @@ Factors exact_on_grid(const DistMatrix& t, Index k) {
     factors.sigma.push_back(static_cast<double>(sigma));
   }
   Outcome outcome;
+  const auto wanted = static_cast<std::size_t>(k);
+  if (next != nullptr && factors.sigma.size() == wanted && all.size() > wanted) {
+    outcome.next = static_cast<double>(all[wanted]);
+  }
   share(t.grid().comm(), outcome, factors.sigma);
+  if (next != nullptr) *next = outcome.next;
   factors.u = vt.gather(outcome.rank, true).cast<double>();
   factors.v = u.gather(outcome.rank, false).cast<double>();
   return factors;
@@ -204,13 +217,10 @@ SvdResult dist_svd(const DistMatrix& t, const SvdOptions& options, GridTimes* ti
     if (t.grid().is_active()) {
       try {
         found = krylov_svd(op, krylov_options(options));
-        outcome = {found.certificate,
-                   found.missed,
-                   found.iterations,
-                   0,
-                   found.settled ? 1 : 0,
-                   found.converged ? 1 : 0,
-                   0};
+        outcome = {found.certificate,     found.missed,           found.iterations, 0,
+                   found.settled ? 1 : 0, found.converged ? 1 : 0};
+        result.residuals = std::move(found.residuals);
+        result.unsettled = std::move(found.unsettled);
       } catch (const Stopped&) {
         outcome.stopped = 1;
       }
@@ -221,21 +231,32 @@ SvdResult dist_svd(const DistMatrix& t, const SvdOptions& options, GridTimes* ti
       result.factors.u = op.whole(Side::left, found.u, outcome.rank);
       result.factors.v = op.whole(Side::right, found.v, outcome.rank);
       result.factors.sigma = std::move(found.sigma);
+      share(comm, result.residuals);
+      share(comm, result.unsettled);
     }
   }
   if (outcome.good == 0) {
     result.method = Method::exact;
     if (before_exact && !is_small(t)) before_exact();
-    result.factors = is_small(t) ? exact_on_one(t, options.k) : exact_on_grid(t, options.k);
+    const bool every = options.every_k != EveryK::ignored;
+    double next = 0;
+    double* const asked = every ? &next : nullptr;
+    result.factors = is_small(t) ? exact_on_one(t, options.k, asked) : exact_on_grid(t, options.k, asked);
     const std::int64_t iterations = outcome.iterations;
     outcome = {};
     if (t.grid().is_active()) {
       outcome.certificate =
           measure_certificate<double>(op, op.local_part(Side::left, result.factors.u), result.factors.sigma,
-                                      op.local_part(Side::right, result.factors.v));
+                                      op.local_part(Side::right, result.factors.v), &result.residuals);
     }
     outcome.iterations = iterations;
     share(comm, outcome, result.factors.sigma);
+    share(comm, result.residuals);
+    if (every) {
+      result.unsettled =
+          unsettled_by_residuals(result.factors.sigma, next, result.residuals, options.delta_error);
+      outcome.settled = result.unsettled.empty() || result.unsettled.back().k != options.k ? 1 : 0;
+    }
   }
   result.certificate = outcome.certificate;
   result.missed = outcome.missed;

@@ -30,34 +30,9 @@ KrylovOptions krylov_options(const SvdOptions& options) {
   krylov.norm_squared = options.norm_squared;
   krylov.proof = options.proof;
   krylov.wide = options.wide;
+  krylov.every_k = options.every_k;
   krylov.key = options.key;
   return krylov;
-}
-
-void ErrorOfDelta::see(const SmallSvd& ritz) {
-  constexpr double slowest = 0.97;  // that is believed, a pass
-  const Index count = std::min(k_, ritz.sigma.size());
-  Small now =
-      ritz.u.leftCols(count) * ritz.sigma.head(count).asDiagonal() * ritz.v.leftCols(count).transpose();
-  if (last_.size() == 0) {  // the first change tells nothing of the rate
-    last_ = std::move(now);
-    return;
-  }
-  Small difference = now;
-  difference.topLeftCorner(last_.rows(), last_.cols()) -= last_;
-  const double change = difference.norm();
-  const double ratio = change_ > 0 ? std::min(change / change_, slowest) : slowest;
-  const double rate = std::max(ratio, rate_);  // of the last two passes the slower one
-  rate_ = ratio;
-  error_ = 2 * change * rate / (1 - rate);  // twice: an estimate, not a bound
-  change_ = change;
-  last_ = std::move(now);
-}
-
-void ErrorOfDelta::restart(const Eigen::VectorXd& sigma) {
-  last_ = Small::Zero(sigma.size(), sigma.size());
-  const Index count = std::min(k_, sigma.size());
-  last_.diagonal().head(count) = sigma.head(count);
 }
 
 KrylovJudge::KrylovJudge(const KrylovOptions& options, Index dimension, const Arithmetic& limits,
@@ -66,7 +41,8 @@ KrylovJudge::KrylovJudge(const KrylovOptions& options, Index dimension, const Ar
       dimension_(static_cast<double>(dimension)),
       limits_(limits),
       is_float_(is_float),
-      error_(options.k) {}
+      error_(options.k),
+      prefixes_(std::max<Index>(options.k - 1, 0)) {}
 
 bool KrylovJudge::is_due(Index columns) {
   if (!probing_ && 16 * (columns - seen_) < columns) return false;
@@ -78,6 +54,7 @@ void KrylovJudge::restarted(const Eigen::VectorXd& sigma) {
   intact_ = false;
   seen_ = sigma.size();
   error_.restart(sigma);
+  if (wants_every_k()) prefixes_.restart(sigma);
 }
 
 void KrylovJudge::probe_begins(const Eigen::VectorXd& sigma) {
@@ -101,6 +78,7 @@ bool KrylovJudge::is_crowded(const KrylovState& state) const {
 
 KrylovJudge::Verdict KrylovJudge::consider(const KrylovState& state) {
   error_.see(state.ritz);
+  if (wants_every_k() && !probing_) prefixes_.see(state.ritz);
   missed_ = missing(state);
   if (beyond_float(state)) return Verdict::needs_wide;
   if (probing_ && found_more(state)) {
@@ -138,31 +116,104 @@ bool KrylovJudge::measured(const KrylovState& state, const std::vector<double>& 
   return !proved();
 }
 
+/// Is the error of Delta_k below what is asked, by its estimate and by what rounding mixes of k and k + 1?
+bool KrylovJudge::is_settled(const KrylovState& state, Index k, double error) const {
+  const Eigen::VectorXd& sigma = state.ritz.sigma;
+  const double least = sigma[k - 1];
+  const double gap = least - (sigma.size() > k ? sigma[k] : 0);
+  const double mixed = 0.1 * limits_.product * sigma[0] * least / std::max(gap, 1e-300);
+  return (state.complete || error <= options_.delta_error) && mixed <= options_.delta_error;
+}
+
+KrylovJudge::Standing KrylovJudge::standing(const KrylovState& state, Index k, const Residuals& residuals,
+                                            bool settled) const {
+  if (settled) return {};
+  const Eigen::VectorXd& sigma = state.ritz.sigma;
+  const bool tie = sigma[k - 1] - (sigma.size() > k ? sigma[k] : 0) < tie_gap * sigma[k - 1];
+  return {false, state.complete || residuals.at_floor || (tie && residuals.worst <= 1e-6),
+          is_float_ && residuals.at_floor && !tie, tie};
+}
+
+/// Are triplets k and k + 1 told apart by more than their residuals? A space that sees a block's width of
+/// many near copies of a value hardly changes any more, as if it were done.
+bool KrylovJudge::is_separated(const KrylovState& state, Index k) const {
+  const Eigen::VectorXd& sigma = state.ritz.sigma;
+  if (state.complete || sigma.size() <= k) return true;
+  return sigma[k - 1] - sigma[k] >= 4 * std::hypot(state.residuals[k - 1], state.residuals[k]);
+}
+
+/// Do the last triplets have as many equal values as a block has columns? Another may be beyond, and no
+/// iteration shows it. (Where one may be missing among the first k, a probe looks for it.)
+bool KrylovJudge::may_have_twin(const KrylovState& state, Index k) const {
+  if (state.complete || k < options_.block || k < options_.k || missed_.epsilon <= options_.tolerance)
+    return false;
+  const Eigen::VectorXd& sigma = state.ritz.sigma;
+  return sigma[k - 1] > sigma[k - options_.block] * (1 - tie_gap);
+}
+
+/// The same where each k' is asked for.
+KrylovJudge::Standing KrylovJudge::prefix_standing(const KrylovState& state, Index k,
+                                                   const Residuals& residuals, double error) const {
+  if (may_have_twin(state, k)) return {false, true, false, true};
+  if (state.exhausted) error = 0;  // its triplets are exact, at the first look as well
+  return standing(state, k, residuals, is_separated(state, k) && is_settled(state, k, error));
+}
+
+void KrylovJudge::name_unsettled(const KrylovState& state, Index k, const Standing& standing) {
+  if (!wants_every_k() || standing.settled) return;
+  const Eigen::VectorXd& sigma = state.ritz.sigma;
+  const double gap = 1 - (sigma.size() > k ? sigma[k] : 0) / sigma[k - 1];
+  const bool finished = standing.enough && !standing.needs_double;
+  unsettled_.push_back({k, gap,
+                        !finished      ? Unsettled::Why::unfinished
+                        : standing.tie ? Unsettled::Why::tie
+                                       : Unsettled::Why::rounding});
+}
+
 /// Are the k largest triplets good enough, as far as one can tell without a product?
 bool KrylovJudge::accurate(const KrylovState& state, double tolerance) {
-  constexpr double tie = 1e-3;
   const Eigen::VectorXd& sigma = state.ritz.sigma;
   const Index k = std::min(options_.k, sigma.size());
   settled_ = false;
+  unsettled_.clear();
   if (k < options_.k && !state.complete) return false;
   if (k == 0) return settled_ = true;
-  double worst = 0;      // relative to the triplet's own singular value
-  bool at_floor = true;  // the arithmetic has no more to give
+  const bool asked = options_.delta_error > 0;
+  Residuals residuals;
+  Standing all;  // of those below k
   for (Index i = 0; i < k && sigma[i] > limits_.value * sigma[0]; ++i) {
-    worst = std::max(worst, state.residuals[i] / sigma[i]);
-    at_floor = at_floor && state.residuals[i] <= 10 * limits_.product * sigma[0];
+    residuals.worst = std::max(residuals.worst, state.residuals[i] / sigma[i]);
+    residuals.at_floor = residuals.at_floor && state.residuals[i] <= 10 * limits_.product * sigma[0];
+    if (!wants_every_k() || !asked || i + 1 == k) continue;
+    const Standing prefix = prefix_standing(state, i + 1, residuals, prefixes_.value(i + 1));
+    name_unsettled(state, i + 1, prefix);
+    all.enough = all.enough && (prefix.settled || prefix.enough);
+    all.needs_double = all.needs_double || prefix.needs_double;
   }
-  if (worst > tolerance) return false;
-  settled_ = true;
-  const double least = sigma[k - 1];
-  if (options_.delta_error <= 0 || k < options_.k || least <= limits_.value * sigma[0]) return true;
-  const double gap = least - (sigma.size() > k ? sigma[k] : 0);
-  // Rounding mixes triplets k and k + 1 as well.
-  const double mixed = 0.1 * limits_.product * sigma[0] * least / std::max(gap, 1e-300);
-  settled_ = (state.complete || error_.value() <= options_.delta_error) && mixed <= options_.delta_error;
-  if (settled_) return true;
-  needs_double_ = is_float_ && at_floor && gap >= tie * least;
-  return at_floor || (gap < tie * least && worst <= 1e-6);
+  if (residuals.worst > tolerance) {
+    // Of a complete space the residuals are better than their estimates.
+    Standing last{false, false, false, false};
+    if (state.complete) last = prefix_standing(state, k, residuals, error_.value());
+    if (asked) name_unsettled(state, k, last);
+    settled_ = wants_every_k() && last.settled;
+    return false;
+  }
+  Standing last;
+  if (asked && k == options_.k && sigma[k - 1] > limits_.value * sigma[0]) {
+    last = standing(state, k, residuals, is_settled(state, k, error_.value()));
+    settled_ = last.settled;
+    if (wants_every_k()) {
+      const Standing strict = prefix_standing(state, k, residuals, error_.value());
+      name_unsettled(state, k, strict);
+      settled_ = strict.settled;
+      if (options_.every_k == EveryK::settled) last = strict;
+    }
+  } else {
+    settled_ = true;
+  }
+  const bool all_count = options_.every_k == EveryK::settled;
+  needs_double_ = last.needs_double || (all_count && all.needs_double);
+  return last.enough && (!all_count || all.enough);
 }
 
 /// Are singular values so different that float loses the smaller ones?

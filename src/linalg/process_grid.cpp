@@ -49,7 +49,10 @@ ProcessGrid::ProcessGrid(const Comm& comm, GridShape shape) : comm_(comm), shape
   if (shape.size() > comm.size()) {
     fail(ExitCode::internal, "a {} x {} grid on {} ranks", shape.rows, shape.cols, comm.size());
   }
-  handle_ = Csys2blacs_handle(comm.get());
+  // BLACS looks at no result of MPI: a call that fails in there must end the program.
+  check_mpi(MPI_Comm_dup(comm.get(), &blacs_comm_), "MPI_Comm_dup");
+  check_mpi(MPI_Comm_set_errhandler(blacs_comm_, MPI_ERRORS_ARE_FATAL), "MPI_Comm_set_errhandler");
+  handle_ = Csys2blacs_handle(blacs_comm_);
   context_ = handle_;
   Cblacs_gridinit(&context_, "Row", shape.rows, shape.cols);
   const bool expected = comm.rank() < shape.size();
@@ -72,11 +75,11 @@ ProcessGrid::~ProcessGrid() {
   int finalized = 0;
   MPI_Finalized(&finalized);
   if (finalized != 0) return;
-  for (MPI_Comm* comm : {&row_comm_, &col_comm_}) {
-    if (*comm != MPI_COMM_NULL) MPI_Comm_free(comm);
-  }
   if (context_ >= 0) Cblacs_gridexit(context_);
   Cfree_blacs_system_handle(handle_);
+  for (MPI_Comm* comm : {&row_comm_, &col_comm_, &blacs_comm_}) {
+    if (*comm != MPI_COMM_NULL) MPI_Comm_free(comm);
+  }
 }
 
 }  // namespace lox

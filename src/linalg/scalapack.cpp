@@ -10,10 +10,6 @@
 extern "C" {
 void Cpsgemr2d(int m, int n, const float* a, int ia, int ja, const int* desca, float* b, int ib, int jb,
                const int* descb, int context);
-void psgemm_(const char* transa, const char* transb, const int* m, const int* n, const int* k,
-             const float* alpha, const float* a, const int* ia, const int* ja, const int* desca,
-             const float* b, const int* ib, const int* jb, const int* descb, const float* beta, float* c,
-             const int* ic, const int* jc, const int* descc);
 void psgesvd_(const char* jobu, const char* jobvt, const int* m, const int* n, float* a, const int* ia,
               const int* ja, const int* desca, float* s, float* u, const int* iu, const int* ju,
               const int* descu, float* vt, const int* ivt, const int* jvt, const int* descvt, float* work,
@@ -52,17 +48,6 @@ void redistribute(Index rows, Index cols, const float* from, const Descriptor& f
                   Index row, Index col, const Descriptor& to_descriptor, int everyone) {
   Cpsgemr2d(to_int(rows, "rows"), to_int(cols, "columns"), from, 1, 1, from_descriptor.data(), to,
             to_int(row + 1, "row"), to_int(col + 1, "column"), to_descriptor.data(), everyone);
-}
-
-void gemm(bool transposed, Index rows, Index cols, Index thin, const float* a, const Descriptor& a_descriptor,
-          const float* b, const Descriptor& b_descriptor, float* c, const Descriptor& c_descriptor) {
-  const int m = to_int(transposed ? cols : rows, "rows");
-  const int k = to_int(transposed ? rows : cols, "columns");
-  const int n = to_int(thin, "columns");
-  const float unit = 1;
-  const float zero = 0;
-  psgemm_(transposed ? "T" : "N", "N", &m, &n, &k, &unit, a, &one, &one, a_descriptor.data(), b, &one, &one,
-          b_descriptor.data(), &zero, c, &one, &one, c_descriptor.data());
 }
 
 void gesvd(Index rows, Index cols, float* a, const Descriptor& a_descriptor, std::vector<float>& sigma,

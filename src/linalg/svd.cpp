@@ -143,12 +143,13 @@ bool prefers_exact(Index rows, Index cols, Index k) {
          exact_effort(m, n, k).seconds < krylov_effort(m, n, k).seconds;
 }
 
-Factors exact_svd(const RowMajorView& delta, Index k) {
+Factors exact_svd(const RowMajorView& delta, Index k, double* next) {
   // A Gram matrix in double knows singular values to 1e-16 s_1^2 / s_i: those below 1e-3 s_1 wait until the
   // larger ones have been taken out.
   constexpr double range = 1e-3;
   Remainder rest(delta);
   std::vector<double> sigma;
+  Index level_count = 0;  // triplets of the last level
   const Index wanted = std::min({k, delta.rows(), delta.cols()});
   while (static_cast<Index>(sigma.size()) < wanted) {
     const Index missing = wanted - static_cast<Index>(sigma.size());
@@ -156,7 +157,8 @@ Factors exact_svd(const RowMajorView& delta, Index k) {
     const TopEigen eigen = top_eigen(rest.gram(), missing);
     const double level = std::sqrt(std::max(eigen.values[0], 0.0));
     if (level == 0 || (!sigma.empty() && level <= arithmetic<double>.value * sigma[0])) break;
-    Index count = 0;
+    Index& count = level_count;
+    count = 0;
     while (count < missing && eigen.values[count] > range * range * eigen.values[0]) ++count;
     Small near = eigen.vectors.leftCols(count);
     if (!sigma.empty()) {  // orthogonal to those before but for rounding, which their values make visible
@@ -170,6 +172,11 @@ Factors exact_svd(const RowMajorView& delta, Index k) {
       far.col(i) /= sigma.back();
     }
     rest.keep(near, far);
+  }
+  if (next != nullptr) {
+    const bool is_there = static_cast<Index>(sigma.size()) == wanted && level_count < rest.least();
+    *next =
+        is_there ? std::sqrt(std::max(top_eigen(rest.gram(), level_count + 1).values[level_count], 0.0)) : 0;
   }
   // The images' lengths are better than the eigenvalues, and may be in another order.
   std::vector<Index> order(sigma.size());
@@ -200,6 +207,8 @@ SvdResult truncated_svd(const RowMajorView& delta, const SvdOptions& options) {
       result.certificate = found.certificate;
       result.missed = found.missed;
       result.settled = found.settled;
+      result.residuals = std::move(found.residuals);
+      result.unsettled = std::move(found.unsettled);
       return result;
     }
     if (!options.fall_back) {
@@ -208,9 +217,16 @@ SvdResult truncated_svd(const RowMajorView& delta, const SvdOptions& options) {
     }
   }
   result.method = Method::exact;
-  result.factors = exact_svd(delta, options.k);
-  result.certificate =
-      measure_certificate<double>(op, result.factors.u, result.factors.sigma, result.factors.v);
+  double next = 0;
+  const bool every = options.every_k != EveryK::ignored;
+  result.factors = exact_svd(delta, options.k, every ? &next : nullptr);
+  result.certificate = measure_certificate<double>(op, result.factors.u, result.factors.sigma,
+                                                   result.factors.v, &result.residuals);
+  if (every) {
+    result.unsettled =
+        unsettled_by_residuals(result.factors.sigma, next, result.residuals, options.delta_error);
+    result.settled = result.unsettled.empty() || result.unsettled.back().k != options.k;
+  }
   return result;
 }
 

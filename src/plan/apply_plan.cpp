@@ -7,8 +7,9 @@
 #include "lox/linalg/extrapolate.hpp"
 
 #include <algorithm>
+#include <array>
 #include <set>
-#include <string_view>
+#include <utility>
 
 namespace lox {
 namespace {
@@ -22,35 +23,11 @@ std::vector<std::int64_t> shape_of(const TensorInfo& tensor, std::int64_t rows, 
   return shape;
 }
 
-/// The factors must be of such a tensor.
-void check_factors(const Checkpoint& aligned, const TensorInfo& tensor, const Checkpoint& store,
-                   const FactorIndices& parts) {
-  if (tensor.shape.size() < 2 || !is_editable(tensor.dtype)) {
-    fail(ExitCode::bad_input, "{}: has factors of tensor '{}', which in {} is no matrix", store.path,
-         tensor.name, aligned.path);
-  }
-  const auto part = [&](FactorPart which) { return parts[static_cast<std::size_t>(which)]; };
-  const std::int64_t m = tensor.shape[tensor.shape.size() - 2];
-  const std::int64_t n = tensor.shape.back();
-  const std::int64_t k = store.tensors[static_cast<std::size_t>(part(FactorPart::u))].shape.back();
-  const std::array<std::int64_t, 3> rows{m, 0, n};
-  for (std::size_t which = 0; which < factor_parts; ++which) {
-    const bool is_delta = static_cast<FactorPart>(which) == FactorPart::delta;
-    const bool wanted = is_delta ? std::min(m, n) <= k : which < 3 || dtype_bits(tensor.dtype) > 16;
-    if (parts[which] < 0 && !wanted) continue;
-    const std::string name = factor_name(tensor.name, static_cast<FactorPart>(which));
-    if (parts[which] < 0) fail(ExitCode::bad_input, "{}: lacks tensor '{}'", store.path, name);
-    const TensorInfo& found = store.tensors[static_cast<std::size_t>(parts[which])];
-    const std::vector<std::int64_t> shape =
-        is_delta ? tensor.shape : shape_of(tensor, rows[which % rows.size()], k);
-    if (found.shape != shape || found.dtype != DType::F32) {
-      fail(ExitCode::bad_input,
-           "{}: tensor '{}' is {} {}, but the factors of '{}' {} in {} would be F32 {}: they are of another "
-           "model",
-           store.path, name, dtype_name(found.dtype), shape_text(found.shape), tensor.name,
-           shape_text(tensor.shape), aligned.path, shape_text(shape));
-    }
-  }
+/// The matrix must be one that has factors.
+void check_matrix(const Checkpoint& aligned, const TensorInfo& tensor, const Checkpoint& store) {
+  if (tensor.shape.size() >= 2 && is_editable(tensor.dtype)) return;
+  fail(ExitCode::bad_input, "{}: has factors of tensor '{}', which in {} is no matrix", store.path,
+       tensor.name, aligned.path);
 }
 
 /// Every tensor of the store must have been found with one of the aligned model.
@@ -71,8 +48,8 @@ Item copy_of(int tensor, const TensorInfo& info) {
 }
 
 /// Appends the stretches of all matrices of a tensor.
-void add_stretches(int index, const TensorInfo& tensor, const FactorIndices& parts, Index k,
-                   std::vector<Item>& items) {
+void add_stretches(int index, const TensorInfo& tensor, const FactorIndices& parts,
+                   std::pair<std::int64_t, Index> ranks, std::vector<Item>& items) {
   Item item;
   item.action = Action::edit;
   item.matrix.tensors = {index};
@@ -81,7 +58,8 @@ void add_stretches(int index, const TensorInfo& tensor, const FactorIndices& par
   item.matrix.cols = tensor.shape.back();
   if (item.matrix.rows * item.matrix.cols == 0) return;
   item.dtype = item.base_dtype = tensor.dtype;
-  item.k = k;
+  item.stored_k = ranks.first;
+  item.k = ranks.second;
   const std::uint64_t row_bytes = static_cast<std::uint64_t>(item.matrix.cols) * element_bytes(tensor.dtype);
   const Index block = extrapolation_block(tensor.dtype, item.matrix.cols);
   const Index at_once = std::max<Index>(1, static_cast<Index>(stretch_bytes / row_bytes) / block) * block;
@@ -97,6 +75,31 @@ void add_stretches(int index, const TensorInfo& tensor, const FactorIndices& par
 
 }  // namespace
 
+void check_factors(const Checkpoint& store, std::int64_t k, const TensorInfo& tensor,
+                   const FactorIndices& parts) {
+  const std::int64_t m = tensor.shape[tensor.shape.size() - 2];
+  const std::int64_t n = tensor.shape.back();
+  const std::array<std::int64_t, 3> rows{m, 0, n};
+  for (std::size_t which = 0; which < factor_parts; ++which) {
+    const bool is_delta = static_cast<FactorPart>(which) == FactorPart::delta;
+    const bool wanted = is_delta ? std::min(m, n) <= k : which < rows.size() || dtype_bits(tensor.dtype) > 16;
+    if (parts[which] < 0 && !wanted) continue;
+    const std::string name = factor_name(tensor.name, static_cast<FactorPart>(which));
+    if (parts[which] < 0) fail(ExitCode::bad_input, "{}: lacks tensor '{}'", store.path, name);
+    const TensorInfo& found = store.tensors[static_cast<std::size_t>(parts[which])];
+    const std::vector<std::int64_t> shape =
+        is_delta ? tensor.shape : shape_of(tensor, rows[which % rows.size()], k);
+    if (found.shape != shape || found.dtype != DType::F32) {
+      fail(ExitCode::bad_input,
+           "{}: tensor '{}' is {} {}, but {} factors of '{}' {} would be F32 {}: the store is damaged or of "
+           "another "
+           "model",
+           store.path, name, dtype_name(found.dtype), shape_text(found.shape), k, tensor.name,
+           shape_text(tensor.shape), shape_text(shape));
+    }
+  }
+}
+
 Cost apply_cost(const Item& item, std::size_t targets) {
   constexpr double flops_per_second = 9.8e10;
   Cost cost;
@@ -111,14 +114,17 @@ Cost apply_cost(const Item& item, std::size_t targets) {
   cost.flops = 2 * rows * cols * k * static_cast<double>(targets);
   cost.seconds = std::max(cost.seconds, cost.flops / flops_per_second);
   const bool whole = std::min(item.matrix.rows, item.matrix.cols) <= item.k;
-  // Rows for every target; factors as they are read, in double, and as weights; what a block adds.
-  const double factors = 28 * (rows + cols) * k + (whole ? 4 * rows * cols : 0) + (16 << 20);
+  // Rows for every target; factors in double and as weights; all columns of a part as it is read, twice where
+  // it has a low one; what a block adds.
+  const double factors = 28 * (rows + cols) * k +
+                         8 * std::max(rows, cols) * static_cast<double>(item.stored_k) +
+                         (whole ? 4 * rows * cols : 0) + (16 << 20);
   cost.memory = targets * item.bytes + File::direct_piece + static_cast<std::uint64_t>(factors);
   return cost;
 }
 
-Plan plan_apply(const Checkpoint& aligned, const Checkpoint& store, Index k, std::size_t targets,
-                const Resources& resources) {
+Plan plan_apply(const Checkpoint& aligned, const Checkpoint& store, std::int64_t stored_k, Index k,
+                std::size_t targets, const Resources& resources) {
   Plan plan;
   const FactorTable table(store);
   std::set<int> used;
@@ -130,9 +136,10 @@ Plan plan_apply(const Checkpoint& aligned, const Checkpoint& store, Index k, std
       plan.items.push_back(copy_of(static_cast<int>(t), tensor));
       continue;
     }
-    check_factors(aligned, tensor, store, parts);
+    check_matrix(aligned, tensor, store);
+    check_factors(store, stored_k, tensor, parts);
     used.insert(parts.begin(), parts.end());
-    add_stretches(static_cast<int>(t), tensor, parts, k, plan.items);
+    add_stretches(static_cast<int>(t), tensor, parts, {stored_k, k}, plan.items);
   }
   check_nothing_left(aligned, store, used);
   plan.book_keeping += plan.items.size() * (4096 + 256 * static_cast<std::uint64_t>(k));

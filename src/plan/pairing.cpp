@@ -36,17 +36,21 @@ void check_pair(const NamedModel& first, const TensorInfo& ours, const NamedMode
 
 /// Adds the index of each tensor in one more model.
 void add_model(const NamedModel& first, const NamedModel& other, Pairing& pairing) {
-  std::unordered_map<std::string_view, int> by_name;
   const std::vector<TensorInfo>& theirs = other.table->tensors;
-  for (std::size_t i = 0; i < theirs.size(); ++i) by_name.emplace(theirs[i].name, static_cast<int>(i));
+  std::unordered_map<std::string_view, std::size_t> by_name;  // made when it is needed
+  const auto index_of = [&](const std::string& name, std::size_t likely) {
+    if (likely < theirs.size() && theirs[likely].name == name) return likely;
+    for (std::size_t i = by_name.size(); i < theirs.size(); ++i) by_name.emplace(theirs[i].name, i);
+    const auto found = by_name.find(name);
+    if (found == by_name.end()) fail_lacking(first, name, other);
+    return found->second;
+  };
   std::vector<bool> used(theirs.size());
   for (std::size_t i = 0; i < pairing.size(); ++i) {
     const TensorInfo& tensor = first.table->tensors[i];
-    const auto found = by_name.find(tensor.name);
-    if (found == by_name.end()) fail_lacking(first, tensor.name, other);
-    const auto index = static_cast<std::size_t>(found->second);
+    const std::size_t index = index_of(tensor.name, i);
     check_pair(first, tensor, other, theirs[index]);
-    pairing[i].push_back(found->second);
+    pairing[i].push_back(static_cast<int>(index));
     used[index] = true;
   }
   const auto unused = std::find(used.begin(), used.end(), false);
@@ -59,7 +63,10 @@ void add_model(const NamedModel& first, const NamedModel& other, Pairing& pairin
 
 Pairing pair_models(const std::vector<NamedModel>& models) {
   Pairing pairing(models.front().table->tensors.size());
-  for (std::size_t i = 0; i < pairing.size(); ++i) pairing[i] = {static_cast<int>(i)};
+  for (std::size_t i = 0; i < pairing.size(); ++i) {
+    pairing[i].reserve(models.size());
+    pairing[i].push_back(static_cast<int>(i));
+  }
   for (std::size_t other = 1; other < models.size(); ++other) add_model(models[0], models[other], pairing);
   return pairing;
 }

@@ -22,7 +22,7 @@ bool is_matrix(const TensorInfo& tensor) {
 }
 
 /// The time when the last rank has done its local items, dealt longest first to the least loaded one.
-/// `assign` is told each item's rank.
+/// `assign` gets each item's rank.
 template <class Assign>
 double deal_items(const std::vector<Item>& items, int ranks, Assign assign) {
   using Load = std::pair<double, int>;  // seconds, rank: equal loads go to the lower rank

@@ -175,4 +175,13 @@ Report report_from_json(const json& from) {
   return report;
 }
 
+Report read_report(const fs::path& path) try {
+  constexpr std::uint64_t longest = std::uint64_t{4} << 30;
+  return report_from_json(json::parse(read_text(path, longest)));
+} catch (const nlohmann::json::exception&) {
+  return {};
+} catch (const Error&) {
+  return {};
+}
+
 }  // namespace lox

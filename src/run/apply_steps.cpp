@@ -6,7 +6,9 @@
 #include "lox/linalg/delta.hpp"
 #include "lox/plan/apply_plan.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 
 namespace lox {
 
@@ -53,13 +55,25 @@ Small FactorReader::columns(const Item& item, FactorPart part, RowRange rows, In
   return values;
 }
 
+std::vector<double> FactorReader::read_sigma(const Item& item) const {
+  const Small sigma = columns(item, FactorPart::s, {0, 1}, 1);
+  const double* const end = sigma.data() + sigma.size();
+  const double* const wrong = std::adjacent_find(sigma.data(), end, std::less<>());
+  if (wrong != end || (sigma.size() > 0 && sigma.minCoeff() < 0)) {
+    const int index = item.matrix.tensors[first_factor + static_cast<std::size_t>(FactorPart::s)];
+    fail(ExitCode::bad_input,
+         "{}: tensor '{}' matrix {} holds no singular values, which fall and are not below 0; the store is "
+         "damaged",
+         store_.path, store_.tensors[static_cast<std::size_t>(index)].name, item.matrix.number);
+  }
+  return {sigma.data(), std::find_if_not(sigma.data(), end, [](double s) { return s > 0; })};
+}
+
 Solved FactorReader::read(const Item& item) const {
   const MatrixRef& matrix = item.matrix;
   Solved solved;
-  const Small sigma = columns(item, FactorPart::s, {0, 1}, 1);
-  Index count = 0;
-  while (count < sigma.size() && sigma(0, count) > 0) ++count;
-  solved.factors.sigma.assign(sigma.data(), sigma.data() + count);
+  solved.factors.sigma = read_sigma(item);
+  const auto count = static_cast<Index>(solved.factors.sigma.size());
   solved.factors.u = columns(item, FactorPart::u, item.rows, matrix.rows).leftCols(count);
   solved.factors.v = columns(item, FactorPart::v, {0, matrix.cols}, matrix.cols).leftCols(count);
   solved.spectrum.k = std::min({item.k, matrix.rows, matrix.cols});

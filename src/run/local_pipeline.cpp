@@ -14,9 +14,24 @@
 #include <chrono>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 namespace lox {
+namespace {
+
+template <class Loop>
+std::jthread start(Loop loop) {
+  try {
+    return std::jthread(loop);
+  } catch (const std::system_error& error) {
+    fail(ExitCode::internal, "cannot start a thread: {}; raise the limit of processes (ulimit -u)",
+         error.what());
+  }
+}
+
+}  // namespace
+
 /// One run: the queues between the three threads and what they count.
 struct LocalPipeline::Run {
   Run(LocalPipeline& owner, const std::vector<Item>& mine)
@@ -162,9 +177,11 @@ std::vector<Record> LocalPipeline::run_once(const std::vector<Item>& items, std:
     counts.items = before.items + run.items_done;
     progress.update(counts);
   };
-  std::thread reader([&] { run.guarded([&] { run.read_all(); }); });
-  std::thread writer([&] { run.guarded([&] { run.write_all(); }); });
+  std::jthread reader;
+  std::jthread writer;
   run.guarded([&] {
+    reader = start([&] { run.guarded([&] { run.read_all(); }); });
+    writer = start([&] { run.guarded([&] { run.write_all(); }); });
     while (!run.read_queue.finished()) {
       report();
       if (progress.stop_urgency() > 0) {
@@ -198,8 +215,9 @@ std::vector<Record> LocalPipeline::run_once(const std::vector<Item>& items, std:
   });
   const Timer waiting;
   run.write_queue.close();
-  reader.join();
-  writer.join();
+  for (std::jthread* thread : {&reader, &writer}) {
+    if (thread->joinable()) thread->join();
+  }
   times.waiting += waiting.seconds();
   times.reading += run.seconds_reading;
   times.writing += run.seconds_writing;

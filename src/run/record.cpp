@@ -25,6 +25,8 @@ Value from_name(const std::array<Value, n>& values, std::string_view (*name)(Val
 }
 
 json spectrum_to_json(const Spectrum& s) {
+  json open = json::array();
+  for (const Unsettled& one : s.open) open.push_back({one.k, one.gap, unsettled_name(one.why)});
   return {{"where", where_name(s.where)},
           {"method", method_name(s.method)},
           {"k", s.k},
@@ -35,7 +37,7 @@ json spectrum_to_json(const Spectrum& s) {
           {"iterations", s.iterations},
           {"delta_norm", s.delta_norm},
           {"residuals", s.residuals},
-          {"open", s.open}};
+          {"open", std::move(open)}};
 }
 
 Spectrum spectrum_from_json(const json& from) {
@@ -51,7 +53,12 @@ Spectrum spectrum_from_json(const json& from) {
   s.iterations = from.at("iterations").get<int>();
   s.delta_norm = from.at("delta_norm").get<double>();
   s.residuals = from.at("residuals").get<std::vector<double>>();
-  s.open = from.at("open").get<std::vector<std::int64_t>>();
+  using Why = Unsettled::Why;
+  for (const json& one : from.at("open")) {
+    s.open.push_back(
+        {one.at(0).get<std::int64_t>(), one.at(1).get<double>(),
+         from_name(std::array{Why::tie, Why::rounding, Why::unfinished}, unsettled_name, one.at(2))});
+  }
   return s;
 }
 

@@ -61,6 +61,7 @@ SvdOptions svd_options(const Item& item, const SolveOptions& asked, const DeltaS
   options.norm_squared = summary.norm_squared / scale / scale;
   options.proof = asked.proof;
   options.wide = dtype_bits(item.dtype) > 16;
+  options.every_k = asked.every_k ? EveryK::named : EveryK::ignored;
   // By what the matrices hold, so that nobody knows the start before the delta is fixed; not by their name:
   // equal ones (tied embeddings stored twice) get equal edits.
   options.key = asked.seed;
@@ -80,6 +81,10 @@ void take_svd(Solved& solved, const Item& item, const std::string& tensor, SvdRe
   spectrum.settled = svd.settled;
   spectrum.iterations = svd.iterations;
   spectrum.sigma = svd.factors.sigma;
+  spectrum.residuals = std::move(svd.residuals);
+  for (const Unsettled& open : svd.unsettled) {
+    if (open.k < spectrum.k) spectrum.open.push_back(open);
+  }
   spectrum.sigma.resize(static_cast<std::size_t>(spectrum.k), 0.0);
   if (!svd.certificate.holds(tolerance)) {
     fail(ExitCode::not_certified,
@@ -90,6 +95,11 @@ void take_svd(Solved& solved, const Item& item, const std::string& tensor, SvdRe
   }
   solved.factors = std::move(svd.factors);
   round_factors(solved.factors, dtype_bits(item.dtype) > 16);
+  if (!std::all_of(solved.factors.sigma.begin(), solved.factors.sigma.end(),
+                   [](double sigma) { return std::isfinite(sigma); })) {
+    fail(ExitCode::bad_input, "tensor '{}': the singular values of its Delta are beyond float; --exclude it",
+         tensor);
+  }
 }
 
 std::string no_memory_for_exact(const std::string& tensor, std::uint64_t needed, std::uint64_t there) {

@@ -6,6 +6,7 @@
 #include "lox/io/factors.hpp"
 #include "lox/plan/apply_plan.hpp"
 #include "lox/run/apply_steps.hpp"
+#include "lox/task/factor_choice.hpp"
 #include "lox/task/journaled.hpp"
 #include "lox/task/pair.hpp"
 #include "lox/task/session.hpp"
@@ -25,13 +26,6 @@ struct ApplyTarget {
   JournaledOutputs::Place place;
   Blend blend;
 };
-
-std::string replaced(std::string text, const std::string& word, const std::string& by) {
-  for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + by.size())) {
-    text.replace(at, word.size(), by);
-  }
-  return text;
-}
 
 std::vector<ApplyTarget> targets_of(const ApplyJob& job, std::int64_t stored_k) {
   std::vector<Index> ranks = job.k;
@@ -65,27 +59,8 @@ std::vector<ApplyTarget> targets_of(const ApplyJob& job, std::int64_t stored_k) 
 void check_ranks(const ApplyJob& job, const FactorsInfo& info, const std::vector<ApplyTarget>& targets,
                  const Log& log) {
   for (const ApplyTarget& target : targets) {
-    const Index k = target.blend.k;
-    if (k > info.k) {
-      fail(ExitCode::bad_input,
-           "{}: holds {} triplets of every matrix, fewer than --k {}; factor with a larger --k", job.factors,
-           info.k, k);
-    }
-    const auto is_open = [&](const FactorEntry& entry) {
-      return k == info.k ? !entry.settled : std::ranges::find(entry.open, k) != entry.open.end();
-    };
-    const auto open = std::ranges::find_if(info.matrices, is_open);
-    if (open == info.matrices.end()) continue;
-    const auto count = std::ranges::count_if(info.matrices, is_open);
-    if (k < info.k && !job.accept_open) {
-      fail(ExitCode::bad_input,
-           "{}: of {} matrices, tensor '{}' the first, k = {} is not settled: s_{} and s_{} are equal, as "
-           "far as was "
-           "solved; take another --k, factor with --k {}, or say --accept-open",
-           job.factors, count, open->tensor, k, k, k + 1, k);
-    }
-    log.warn("k = {}: {} matrices, tensor '{}' the first, have s_{} = s_{} as far as was solved", k, count,
-             open->tensor, k, k + 1);
+    const std::string warning = check_rank(job.factors, info, target.blend.k, job.accept_open);
+    if (!warning.empty()) log.warn("{}", warning);
   }
 }
 
@@ -106,19 +81,6 @@ struct Prepared {
   Plan plan;
 };
 
-/// Hands the fingerprints of the aligned matrices to all ranks. Collective.
-ExpectedContents share_contents(const Comm& comm, const FactorsInfo& info) {
-  nlohmann::json list = nlohmann::json::array();
-  for (const FactorEntry& entry : info.matrices)
-    list.push_back({entry.tensor, entry.matrix, entry.aligned.sums});
-  ExpectedContents contents;
-  for (const nlohmann::json& one : nlohmann::json::parse(comm.broadcast(list.dump()))) {
-    contents[{one.at(0).get<std::string>(), one.at(1).get<std::int64_t>()}].sums =
-        one.at(2).get<std::array<std::uint64_t, 2>>();
-  }
-  return contents;
-}
-
 /// Reads the headers and decides what is to be done. Collective.
 Prepared prepare(const Comm& comm, const ApplyJob& job, const Log& log) {
   Prepared prepared;
@@ -135,9 +97,10 @@ Prepared prepare(const Comm& comm, const ApplyJob& job, const Log& log) {
   broadcast(comm, prepared.store);
   prepared.contents = share_contents(comm, prepared.info);
   together(comm, [&] {
-    prepared.plan = plan_apply(prepared.aligned, prepared.store, largest_rank(prepared.targets),
-                               prepared.targets.size(), prepared.resources);
+    prepared.plan = plan_apply(prepared.aligned, prepared.store, prepared.info.k,
+                               largest_rank(prepared.targets), prepared.targets.size(), prepared.resources);
   });
+  on_root(comm, [&] { check_entries(job.factors, prepared.info, prepared.aligned, prepared.plan.items); });
   return prepared;
 }
 
@@ -146,7 +109,9 @@ JournaledOutputs outputs_of(const Comm& comm, const ApplyJob& job, const Prepare
   outputs.task = "apply";
   outputs.parameters = nlohmann::json::array();
   for (const ApplyTarget& target : prepared.targets) {
-    outputs.parameters.push_back({{"k", target.blend.k}, {"coef", target.blend.coef}});
+    outputs.parameters.push_back({{"k", target.blend.k},
+                                  {"coef", target.blend.coef},
+                                  {"name", printable(target.place.output.filename().native(), SIZE_MAX)}});
     outputs.places.push_back(target.place);
   }
   outputs.inputs = {{"aligned", &prepared.aligned}, {"factors", &prepared.store}};
@@ -204,7 +169,7 @@ void describe(const FactorEntry& entry, Index k, bool all, Spectrum& spectrum) {
   spectrum.delta_norm = entry.delta_norm;
   spectrum.certificate = {entry.certificate, entry.orthogonality};
   spectrum.missed = {entry.missed_epsilon, entry.missed_probability};
-  spectrum.settled = all ? entry.settled : std::ranges::find(entry.open, k) == entry.open.end();
+  spectrum.settled = all ? entry.settled : std::ranges::find(entry.open, k, &OpenRank::k) == entry.open.end();
 }
 
 nlohmann::ordered_json reported_job(const ApplyJob& job, const FactorsInfo& info, const ApplyTarget& target) {
@@ -271,7 +236,7 @@ Forecast plan_apply_job(const ApplyJob& job, const Resources& resources) {
   for (const ApplyTarget& target : targets) {
     check_output(target.place.output, {job.overwrite, {job.aligned, job.factors}});
   }
-  const Plan plan = plan_apply(aligned, store, largest_rank(targets), targets.size(), resources);
+  const Plan plan = plan_apply(aligned, store, info.k, largest_rank(targets), targets.size(), resources);
   return forecast_apply(plan, aligned, targets.size(), resources.ranks);
 }
 

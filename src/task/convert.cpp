@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include "lox/task/convert.hpp"
 
+#include "lox/io/identity.hpp"
 #include "lox/io/output.hpp"
 #include "lox/io/pages.hpp"
 #include "lox/task/session.hpp"
 
 #include <algorithm>
-#include <optional>
+#include <utility>
+
+#include <nlohmann/json.hpp>
 
 namespace lox {
 namespace {
@@ -89,17 +92,21 @@ Forecast plan_convert(const fs::path& source, const fs::path& target, bool overw
   return forecast_copy(bytes, bytes, ranks);
 }
 
-std::uint64_t convert(const Comm& comm, const fs::path& source, const fs::path& target, bool overwrite) {
+std::optional<std::uint64_t> convert(const Comm& comm, const fs::path& source, const fs::path& target,
+                                     bool overwrite) {
   Checkpoint from;
   Checkpoint to;
   std::optional<Output> output;
+  bool done = false;
   on_root(comm, [&] {
-    const OutputRules rules{overwrite, {source}};
-    check_output(target, rules);
     from = open_checkpoint(source);
-    output = Output::create(target, rules, from, "convert");
+    output = Output::create(target, {overwrite, {source}}, from,
+                            {{"task", "convert"}, {"source", identity_of(from)}});
     to = output->table();
+    done = output->state() != Output::State::fresh;
+    if (done) output->finish();
   });
+  if (comm.sum(std::int64_t{done ? 1 : 0}) > 0) return std::nullopt;
   broadcast(comm, from);
   broadcast(comm, to);
   const std::uint64_t total = bytes_to_copy(to);
@@ -108,16 +115,14 @@ std::uint64_t convert(const Comm& comm, const fs::path& source, const fs::path& 
     const auto size = static_cast<std::uint64_t>(comm.size());
     return total / size * r + total % size * r / size;
   };
-  const std::optional<OutputLock> lock = Output::join(comm, target, output ? &*output : nullptr);
-  std::optional<Copier> copier;
-  together(comm, [&] {
-    copier.emplace(from, to);
-    copier->copy_share(border(comm.rank()), border(comm.rank() + 1));
+  std::optional<OutputLock> lock = Output::join(comm, target, output ? &*output : nullptr);
+  together(comm, [&] {  // what it has opened is closed at its end: rank 0 may have to remove it
+    const std::optional<OutputLock> held = std::exchange(lock, std::nullopt);
+    Copier(from, to).copy_share(border(comm.rank()), border(comm.rank() + 1));
   });
   on_root(comm, [&] {
-    copier->copy_edges();
-    output->publish();
-    output->close();
+    Copier(from, to).copy_edges();
+    output->finish();
   });
   return total;
 }

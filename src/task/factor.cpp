@@ -66,6 +66,7 @@ FactorsInfo info_without_numbers(const Prepared& prepared) {
 Prepared prepare(const Comm& comm, const Job& asked, const Log& log) {
   Prepared prepared;
   prepared.job = with_drawn_seed(comm, asked);
+  prepared.job.solve.every_k = true;
   prepared.resources = {comm.size(), rank_memory(comm, asked.run)};
   on_root(comm, [&] { prepared.pair = open_pair(prepared.job, log); });
   broadcast(comm, prepared.pair.base);
@@ -133,7 +134,9 @@ FactorEntry entry_of(const Record& record) {
   entry.missed_probability = s.missed.probability;
   entry.settled = s.settled;
   entry.residuals = s.residuals;
-  entry.open = s.open;
+  for (const Unsettled& open : s.open) {
+    entry.open.push_back({open.k, open.gap, std::string(unsettled_name(open.why))});
+  }
   return entry;
 }
 

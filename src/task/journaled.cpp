@@ -11,6 +11,7 @@
 #include "lox/report/text.hpp"
 #include "lox/run/grid_pipeline.hpp"
 #include "lox/run/local_pipeline.hpp"
+#include "lox/task/job_identity.hpp"
 #include "lox/task/report_place.hpp"
 #include "lox/task/resume.hpp"
 #include "lox/task/session.hpp"
@@ -51,41 +52,51 @@ JournaledTask::JournaledTask(const Comm& comm, const Log& log, JournaledOutputs 
       resources_(resources),
       run_options_(run) {}
 
-/// What makes two jobs the same: parameters that decide the numbers, and the inputs.
-nlohmann::json JournaledTask::identity() const {
-  nlohmann::json identity{{"task", asked_.task}, {"job", asked_.parameters}};
-  for (const auto& input : asked_.inputs) identity[input.name] = identity_of(*input.table);
-  return identity;
+/// Whether the report of an output tells that what stands there is this job's.
+bool JournaledTask::is_vouched_for(const JournaledOutputs::Place& place) const {
+  if (!fs::exists(place.output)) return false;
+  const Report report = read_report(place.report);
+  return report.proof.fingerprint == fingerprint_of(identity_) &&
+         is_of(report, open_checkpoint(place.output));
 }
 
-/// An output that got its name by somebody's hand may lack matrices.
-void JournaledTask::check_all_finished() const {
-  std::vector<Item> left = plan_.items;
-  const OutputPaths& paths = outputs_.front().paths();
-  drop_finished(left, *asked_.leading, Journal::load(paths.journal));
-  if (left.empty()) return;
+/// Of outputs that get their names together somebody may have taken one away.
+void JournaledTask::refuse_half_of_them() const {
+  const Output* named = nullptr;
+  const Output* gone = nullptr;
+  for (const Output& output : outputs_) {
+    if (output.state() == Output::State::published) named = &output;
+    if (output.state() == Output::State::fresh) gone = &output;
+  }
+  if (named == nullptr || gone == nullptr) return;
   fail(ExitCode::bad_input,
-       "{}: was given its name before it was finished; rename it to {} and run this again", paths.output,
-       paths.partial);
+       "{}: was finished together with {}, which is gone; move it away and run this again, or ask for what "
+       "is gone "
+       "alone",
+       named->paths().output, gone->paths().output);
 }
 
 /// Outputs get their names in reverse, the first one last: where it has its name, all have.
 void JournaledTask::open_on_root() {
   OutputRules rules{asked_.overwrite, {}};
   for (const auto& input : asked_.inputs) rules.inputs.push_back(input.table->path);
-  bool any_partial = false;
-  for (const auto& place : asked_.places)
-    any_partial = any_partial || fs::exists(OutputPaths(place.output).partial);
-  if (!any_partial) check_space(asked_.places.front().output, asked_.disk);
-  identity_ = identity();
+  bool any = false;
+  for (const auto& place : asked_.places) {
+    const OutputPaths paths(place.output);
+    any = any || is_there(paths.partial) || is_there(paths.sign());
+  }
+  if (!any) check_space(asked_.places.front().output, asked_.disk);
+  identity_ = identity_of_job(asked_.task, asked_.parameters, asked_.inputs);
   for (const auto& place : asked_.places) check_report(place.report, OutputPaths(place.output), rules.inputs);
   const nlohmann::json notes{{"items", plan_.items.size()}};
   try {
     for (const auto& place : asked_.places) {
       const bool all_have_names = !outputs_.empty() && outputs_.front().state() == Output::State::published;
-      if (all_have_names && !fs::exists(OutputPaths(place.output).journal)) continue;
-      outputs_.push_back(Output::open(place.output, rules, *asked_.like, identity_, notes));
+      if (all_have_names && !is_there(OutputPaths(place.output).journal) && is_vouched_for(place)) continue;
+      outputs_.push_back(Output::open(place.output, rules, *asked_.like, identity_, notes,
+                                      [&] { return is_vouched_for(place); }));
     }
+    refuse_half_of_them();
     for (const auto& place : asked_.places) check_report_folder(place.report);
   } catch (...) {
     for (Output& output : outputs_) {
@@ -104,9 +115,8 @@ bool JournaledTask::open() {
     const fs::path journal = outputs_.front().paths().journal;
     published = outputs_.front().state() == Output::State::published;
     if (published) {
-      check_all_finished();
       for (const auto& place : asked_.places) remove_half_written(place.report);
-      for (Output& output : std::views::reverse(outputs_)) output.close();
+      for (Output& output : std::views::reverse(outputs_)) output.finish();
       for (const auto& place : asked_.places) log_.info("{} was finished already", place.output);
       return;
     }
@@ -160,7 +170,6 @@ void JournaledTask::throw_away() {
 
 void JournaledTask::work(LocalSteps& alone, GridSteps* together) {
   RankProgress progress(comm_, log_, total_, earlier_);
-  std::optional<Error> failure;
   try {
     if (together != nullptr) {
       records_ = run_on_grid(comm_, *together, *journal_, plan_.items, progress, counts_);
@@ -175,22 +184,24 @@ void JournaledTask::work(LocalSteps& alone, GridSteps* together) {
       records_.push_back(std::move(record));
   } catch (const Error& error) {
     if (!is_fault_of_data(error)) throw;
-    failure = error;
+    failure_ = error;
     request_stop(2);
   } catch (const Stopped&) {  // a second signal: the item in hand was dropped
   }
   const Timer finishing;
   progress.finish(counts_);
   times_.idle = finishing.seconds();
+}
+
+ExitCode JournaledTask::conclude(const Finish& finish) {
+  journal_.reset();
+  locks_.clear();
   try {
-    agree(comm_, failure);
+    agree(comm_, failure_);
   } catch (...) {
     throw_away();
     throw;
   }
-}
-
-ExitCode JournaledTask::conclude(const Finish& finish) {
   RunTotals totals;
   totals.peak_rss_bytes = static_cast<std::uint64_t>(comm_.max(static_cast<double>(peak_memory())));
   totals.ranks = comm_.size();
@@ -202,7 +213,8 @@ ExitCode JournaledTask::conclude(const Finish& finish) {
     return ExitCode::stopped;
   }
   on_root(comm_, [&] {
-    for (const auto& input : asked_.inputs) check_unchanged(input.name, *input.table, identity_[input.name]);
+    for (const auto& input : asked_.inputs)
+      check_unchanged(std::string(input.name), *input.table, identity_[std::string(input.name)]);
     all.insert(all.begin(), finished_.begin(), finished_.end());
     all = latest(std::move(all));
     std::vector<const Checkpoint*> targets;

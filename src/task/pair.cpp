@@ -12,7 +12,7 @@ namespace {
 void drop_foreign_weights(Checkpoint& aligned, const Log& log) {
   std::erase_if(aligned.other_files, [&](const OtherFile& file) {
     const bool drop = is_foreign_weights(file.name);
-    if (drop) log.warn("{} is not carried over: it holds weights that are not hardened", file.name);
+    if (drop) log.warn("{} is not copied: it holds weights that are not hardened", file.name);
     return drop;
   });
 }

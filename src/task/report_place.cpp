@@ -82,7 +82,7 @@ void check_apart(const fs::path& report, const fs::path& file, const OutputPaths
   for (const fs::path& input : inputs) {
     const fs::path place = with_real_folder(input);
     const fs::path hit = file_of_model(file, place);
-    // Where the output itself lies in an input, that is what is wrong, and told by check_output.
+    // Where the output itself lies in an input, that is what is wrong, and check_output says so.
     const bool inside = lies_in(file, place) && !lies_in(with_real_folder(output.output), place);
     if (hit.empty() && !inside) continue;
     fail(ExitCode::bad_input, "{}: the report would lie in the input {}{}; choose another --report", report,
@@ -93,6 +93,7 @@ void check_apart(const fs::path& report, const fs::path& file, const OutputPaths
 }  // namespace
 
 void check_report(const fs::path& report, const OutputPaths& output, const std::vector<fs::path>& inputs) {
+  check_name(half_written(report));
   for (const fs::path& written : {report, half_written(report)}) {
     for (const fs::path& file : with_its_links(written)) check_apart(report, file, output, inputs);
   }

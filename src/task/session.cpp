@@ -7,6 +7,7 @@
 #include "lox/base/version.hpp"
 #include "lox/io/output.hpp"
 #include "lox/linalg/libraries.hpp"
+#include "lox/task/job_identity.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -22,11 +23,11 @@ std::optional<std::uint64_t> unfinished_seed(const Job& job) {
   if (!identity || !identity->is_object()) return std::nullopt;
   const nlohmann::json theirs = identity->value("job", nlohmann::json());
   if (!theirs.is_object()) return std::nullopt;
-  const nlohmann::json seed = theirs.value("seed", nlohmann::json());
+  const nlohmann::json seed = theirs.value("seed", parameters_by_default()["seed"]);
   if (!seed.is_number_unsigned()) return std::nullopt;
   Job same = job;
   same.solve.seed = seed.get<std::uint64_t>();
-  return job_parameters(same) == theirs ? std::optional(same.solve.seed) : std::nullopt;
+  return changed_parameters(job_parameters(same)) == theirs ? std::optional(same.solve.seed) : std::nullopt;
 }
 
 }  // namespace
@@ -44,7 +45,7 @@ Job with_drawn_seed(const Comm& comm, const Job& asked) {
 }
 
 std::uint64_t rank_memory(const Comm& comm, const RunOptions& run) {
-  const int ranks = ranks_of_node(comm);
+  const int ranks = node_spread(comm).ranks_here;
   const std::uint64_t mine = run.memory ? *run.memory : memory_share(ranks);
   return static_cast<std::uint64_t>(-comm.max(-static_cast<double>(mine)));
 }
@@ -54,8 +55,8 @@ void set_time_limit(const RunOptions& run) {
       std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   if (run.time_limit) {
     set_deadline(now + *run.time_limit);
-  } else if (const double end = slurm().end_time; end > 0) {
-    set_deadline(end);
+  } else if (const std::optional<double> end = slurm().end_time) {
+    set_deadline(*end);
   }
 }
 
@@ -66,7 +67,7 @@ void refuse_if_stopped() {
 }
 
 void log_header(const Comm& comm, const Log& log, const Resources& resources) {
-  const int nodes = std::max(1, comm.size() / std::max(1, ranks_of_node(comm)));
+  const int nodes = node_spread(comm).nodes;
   const Slurm job = slurm();
   std::string where = fmt::format("{} ranks x {} threads", comm.size(), max_threads());
   if (!job.node_list.empty()) {

@@ -17,6 +17,9 @@
 #include <cstring>
 #include <optional>
 #include <string_view>
+#include <utility>
+
+#include <nlohmann/json.hpp>
 
 namespace lox {
 namespace {
@@ -117,6 +120,12 @@ void put_edges(std::string_view edges, const Checkpoint& table) {
   storage.sync_written();
 }
 
+/// What makes a half of a pair this one.
+nlohmann::json identity_of_half(const SynthOptions& options) {
+  return {{"task", "synth"},      {"shape", options.shape},     {"layers", options.layers},
+          {"seed", options.seed}, {"aligned", options.aligned}, {"headers_only", options.headers_only}};
+}
+
 }  // namespace
 
 Forecast plan_synth(const SynthOptions& options, int ranks) {
@@ -128,10 +137,11 @@ Forecast plan_synth(const SynthOptions& options, int ranks) {
   return forecast_copy(0, options.headers_only ? 0 : bytes, ranks);
 }
 
-std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
+std::optional<std::uint64_t> synthesise(const Comm& comm, const SynthOptions& options) {
   const ModelShape& shape = model_shape(options.shape);
   std::optional<Output> output;
   Checkpoint table;
+  bool done = false;
   on_root(comm, [&] {
     Checkpoint like;
     like.format = Format::safetensors_directory;
@@ -145,9 +155,14 @@ std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
       files.emplace_back("model.safetensors.index.json", make_safetensors_index(like.shards));
     }
     for (const auto& [name, text] : files) like.other_files.push_back({name, {0, 0, text.size()}});
-    output = Output::create(options.target, {options.overwrite, {}}, like, "synth",
+    output = Output::create(options.target, {options.overwrite, {}}, like, identity_of_half(options),
                             options.headers_only ? Space::sparse : Space::reserved);
     table = output->table();
+    done = output->state() != Output::State::fresh;
+    if (done) {
+      output->finish();
+      return;
+    }
     FileStorage storage(table, FileStorage::Access::write);
     for (const OtherFile& file : table.other_files) {
       for (const auto& [name, text] : files) {
@@ -156,12 +171,14 @@ std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
     }
     storage.sync_written();
   });
+  if (comm.sum(std::int64_t{done ? 1 : 0}) > 0) return std::nullopt;
   broadcast(comm, table);
-  const std::optional<OutputLock> lock = Output::join(comm, options.target, output ? &*output : nullptr);
+  std::optional<OutputLock> lock = Output::join(comm, options.target, output ? &*output : nullptr);
   const Generator generator(options);
   const std::uint64_t total = table.bytes();
   std::string edges;
-  together(comm, [&] {
+  together(comm, [&] {  // what it has opened is closed at its end: rank 0 may have to remove it
+    const std::optional<OutputLock> held = std::exchange(lock, std::nullopt);
     FileStorage storage(table, FileStorage::Access::write);
     std::uint64_t given = 0;  // tensors go to ranks by bytes, in order
     for (std::size_t t = 0; t < table.tensors.size(); ++t) {
@@ -183,8 +200,7 @@ std::uint64_t synthesise(const Comm& comm, const SynthOptions& options) {
   const std::vector<std::string> all_edges = comm.gather(edges);
   on_root(comm, [&] {
     for (const std::string& one : all_edges) put_edges(one, table);
-    output->publish();
-    output->close();
+    output->finish();
   });
   return total;
 }

@@ -7,6 +7,7 @@
 #include "lox/base/stop.hpp"
 #include "lox/io/storage.hpp"
 #include "lox/plan/apply_plan.hpp"
+#include "lox/task/factor_choice.hpp"
 #include "lox/task/reference_edit.hpp"
 #include "lox/task/reference_factors.hpp"
 #include "lox/task/verify_counts.hpp"
@@ -62,7 +63,7 @@ void pair_tables(const VerifyJob& asked, Opened& opened) {
                  store ? Selection() : asked.job.selection, asked.job.solve, {})
           .items;
   if (!store) return;
-  (void)plan_apply(opened.aligned, opened.store, 1, 1, {});  // refuses what apply would refuse
+  (void)plan_apply(opened.aligned, opened.store, opened.info.k, 1, 1, {});  // refuses what apply would refuse
   const FactorTable table(opened.store);
   std::erase_if(opened.items, [&](Item& item) {
     const TensorInfo& tensor = opened.tensor(item, aligned_model);
@@ -109,9 +110,10 @@ std::vector<OtherFile> files_to_compare(const Opened& opened) {
 
 class Verifier {
  public:
-  Verifier(const VerifyJob& asked, const Opened& opened)
+  Verifier(const VerifyJob& asked, const Opened& opened, const ExpectedContents& contents)
       : asked_(asked),
         opened_(opened),
+        contents_(contents),
         base_(opened.base, FileStorage::Access::read),
         aligned_(opened.aligned, FileStorage::Access::read),
         hardened_(opened.hardened, FileStorage::Access::read) {
@@ -161,6 +163,13 @@ class Verifier {
   Judgement judge(const EditedMatrix& matrix, const std::string& tensor, std::int64_t number) {
     const Job& job = asked_.job;
     if (!store_) return judge_edit(matrix, job.solve.k, job.coef);
+    Content content;
+    content.add(matrix.aligned, element_bytes(matrix.dtype), static_cast<std::size_t>(matrix.cols), 0);
+    if (contents_.at({tensor, number}) != content) {
+      Judgement judgement;
+      judgement.fault = "the aligned matrix is not the one that the factors are of";
+      return judgement;
+    }
     const StoredFactors factors = store_->read(tensor, number, matrix.rows, matrix.cols);
     if (!asked_.of_store()) return judge_blend(matrix, factors, job.solve.k, job.coef);
     Judgement judgement;
@@ -191,6 +200,7 @@ class Verifier {
   }
   const VerifyJob& asked_;
   const Opened& opened_;
+  const ExpectedContents& contents_;
   FileStorage base_;
   FileStorage aligned_;
   FileStorage hardened_;
@@ -199,10 +209,12 @@ class Verifier {
 };
 
 /// The tolerance that the store was made with, and its k where none was asked for. Collective.
-void take_job_of_store(const Comm& comm, const FactorsInfo& info, Job& job) {
-  const nlohmann::json mine{info.k, info.job.value("tolerance", job.solve.tolerance)};
+void take_job_of_store(const Comm& comm, FactorsInfo& info, Job& job) {
+  nlohmann::json mine;
+  on_root(comm, [&] { mine = {info.k, info.job.value("tolerance", job.solve.tolerance)}; });
   const nlohmann::json said = nlohmann::json::parse(comm.broadcast(mine.dump()));
-  if (job.solve.k == full_rank) job.solve.k = said.at(0).get<Index>();
+  info.k = said.at(0).get<Index>();
+  if (job.solve.k == full_rank) job.solve.k = info.k;
   job.solve.tolerance = said.at(1).get<double>();
 }
 
@@ -255,13 +267,20 @@ ExitCode verify(const Comm& comm, const VerifyJob& words, const Log& log) {
   for (Checkpoint* table : {&opened.base, &opened.aligned, &opened.hardened, &opened.store}) {
     broadcast(comm, *table);
   }
-  if (asked.has_store()) take_job_of_store(comm, opened.info, asked.job);
+  ExpectedContents contents;
+  if (asked.has_store()) {
+    take_job_of_store(comm, opened.info, asked.job);
+    contents = share_contents(comm, opened.info);
+  }
   together(comm, [&] { pair_tables(asked, opened); });
+  if (asked.has_store()) {
+    on_root(comm, [&] { check_entries(asked.factors, opened.info, opened.aligned, opened.items); });
+  }
 
   VerifyCounts counts;
   std::string failures = comm.is_root() && !asked.of_store() ? stray_files(opened) : "";
   together(comm, [&] {
-    Verifier verifier(asked, opened);
+    Verifier verifier(asked, opened, contents);
     int turn = 0;
     const auto mine = [&] {
       if (stop_urgency() > 0)

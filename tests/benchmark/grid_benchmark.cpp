@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "support/pgemm.hpp"
 #include <fmt/core.h>
 
 namespace lox {
@@ -66,8 +67,8 @@ void run(Index rows, Index cols) {
     if (!grid.is_active()) return;
     DistMatrix& from = adjoint ? left : right;
     DistMatrix& to = adjoint ? right : left;
-    scalapack::gemm(!adjoint, cols, rows, thin, t.data(), t.descriptor(), from.data(), from.descriptor(),
-                    to.data(), to.descriptor());
+    testing::pgemm(!adjoint, cols, rows, thin, t.data(), t.descriptor(), from.data(), from.descriptor(),
+                   to.data(), to.descriptor());
   };
   const double seconds[] = {
       median_seconds(comm, [&] { own(false); }), median_seconds(comm, [&] { own(true); }),

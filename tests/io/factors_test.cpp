@@ -22,7 +22,7 @@ FactorsInfo longest_info(std::int64_t k) {
   FactorsInfo info;
   info.lox = "0.1.0";
   info.k = k;
-  info.job = {{"k", k}, {"include", {"\\.weight\"$"}}};
+  info.job = {{"k", k}, {"include", {"\\.weight\"$"}}, {"seed", 0U}, {"tolerance", 1e-4}};
   info.base = {{"path", "/b"}};
   info.aligned = {{"path", "/a"}};
   for (const auto& [tensor, matrix] : {std::pair("up", 0), std::pair("experts", 0), std::pair("experts", 1),
@@ -31,7 +31,7 @@ FactorsInfo longest_info(std::int64_t k) {
                       -1.23e-105, long_number, long_number, false,       {},       {}};
     entry.aligned.sums = {0x0123456789abcdefULL, std::numeric_limits<std::uint64_t>::max()};
     entry.residuals.assign(static_cast<std::size_t>(k), -1.23e-105);
-    for (std::int64_t i = 1; i < k; ++i) entry.open.push_back(i);
+    for (std::int64_t i = 1; i < k; ++i) entry.open.push_back({i, 1.23e-105, "unfinished"});
     info.matrices.push_back(std::move(entry));
   }
   return info;

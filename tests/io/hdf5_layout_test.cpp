@@ -48,9 +48,9 @@ TEST(Hdf5Layout, MustFitTheDatasets) {
         ExitCode::bad_input, [&] { open_with_layout(path, text); }, parts);
   };
   refuse("{", {"/layout", "JSON"});
-  refuse(R"({"shards":[]})", {"does not tell of tensor t"});
-  refuse(layout(R"({\"u\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}})"), {"tells of tensor u"});
-  refuse(layout(R"({\"t\":{\"dtype\":\"I8\",\"shape\":[1],\"data_offsets\":[0,1]}})"), {"tells of tensor t"});
+  refuse(R"({"shards":[]})", {"does not name tensor t"});
+  refuse(layout(R"({\"u\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}})"), {"names tensor u"});
+  refuse(layout(R"({\"t\":{\"dtype\":\"I8\",\"shape\":[1],\"data_offsets\":[0,1]}})"), {"names tensor t"});
   refuse(layout(R"({\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}})"), {"hole"});
   for (const char* const name : {"../x", "a/b", "", "/x"}) refuse(layout(good, name), {"x.h5"});
   expect_error(ExitCode::bad_input, [&] { open_with_layout(path, layout(good), 2); },

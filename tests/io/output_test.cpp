@@ -45,6 +45,7 @@ class OutputTest : public ::testing::Test {
   fs::path out_ = scratch_ / "out.safetensors";
   OutputPaths paths_{out_};
   Checkpoint like_;
+  json test_{{"task", "test"}};
   json identity_{{"job", {{"k", 6}, {"words", {"a", "b"}}}}, {"model", "m"}};
 };
 
@@ -102,7 +103,7 @@ TEST_F(OutputTest, OtherVersionOfTheJournalIsNamed) {
   json sign = json::parse(testing::get(paths_.sign()));
   sign["lox_journal"] = 99;
   testing::put(paths_.sign(), sign.dump());
-  expect_refused({"lox_journal is 3 now, but was 99"});
+  expect_refused({"lox_journal is 4 now, but was 99"});
 }
 
 TEST_F(OutputTest, SignThatIsNoneIsRefused) {
@@ -166,7 +167,7 @@ TEST_F(OutputTest, PublishesAndLeavesNothingElse) {
 /// A crash after the rename: the same job finds it finished, another one finds an output in its way.
 TEST_F(OutputTest, PublishedButNotClosed) {
   leave_unfinished();
-  fs::rename(paths_.partial, out_);
+  open().publish();
   EXPECT_EQ(output_status(out_).state, OutputStatus::State::there);
   const json mine = identity_;
   identity_["job"]["k"] = 2;
@@ -174,8 +175,36 @@ TEST_F(OutputTest, PublishedButNotClosed) {
   identity_ = mine;
   Output output = open();
   EXPECT_EQ(output.state(), State::published);
-  output.close();
+  output.finish();
   EXPECT_FALSE(fs::exists(paths_.journal));
+}
+
+TEST_F(OutputTest, NamedByHandBeforeItWasWhole) {
+  leave_unfinished();
+  fs::rename(paths_.partial, out_);
+  testing::expect_error(ExitCode::bad_input, [&] { open(); },
+                        {"before it was finished", paths_.partial.string()});
+  fs::rename(out_, paths_.partial);
+  EXPECT_EQ(open().state(), State::resumed);
+}
+
+/// A crash in the last steps of close(): what is left of the journal says nothing, but something else may.
+TEST_F(OutputTest, EmptyJournalBesideAnOutput) {
+  { open().publish(); }
+  for (const bool has_lock : {true, false}) {
+    fs::remove_all(paths_.journal);
+    fs::create_directory(paths_.journal);
+    if (has_lock) testing::put(paths_.lock(), R"({"pid": 1})");
+    const auto vouched = [] { return true; };
+    Output output = Output::open(out_, {false, {in_}}, like_, identity_, {}, vouched);
+    EXPECT_EQ(output.state(), State::published);
+    output.finish();
+    EXPECT_FALSE(fs::exists(paths_.journal));
+    EXPECT_TRUE(fs::exists(out_));
+  }
+  fs::create_directory(paths_.journal);
+  testing::expect_error(ExitCode::bad_input, [&] { open(); }, {"exists already"});
+  EXPECT_FALSE(fs::exists(paths_.journal)) << "it was of no use";
 }
 
 TEST_F(OutputTest, DiscardLeavesNothing) {
@@ -187,11 +216,11 @@ TEST_F(OutputTest, DiscardLeavesNothing) {
 
 /// Without a journal there is nothing to go on with: what is not published goes.
 TEST_F(OutputTest, CreatedOneGoesUnlessItIsPublished) {
-  { const Output output = Output::create(out_, {}, like_, "test"); }
+  { const Output output = Output::create(out_, {}, like_, test_); }
   EXPECT_FALSE(fs::exists(paths_.partial));
   EXPECT_FALSE(fs::exists(out_));
   {
-    Output output = Output::create(out_, {}, like_, "test");
+    Output output = Output::create(out_, {}, like_, test_);
     Output moved = std::move(output);
     moved.publish();
     moved.close();
@@ -203,8 +232,42 @@ TEST_F(OutputTest, CreatedOneGoesUnlessItIsPublished) {
 
 TEST_F(OutputTest, CreateTouchesNoPartialOfAnother) {
   leave_unfinished();
-  testing::expect_error(ExitCode::bad_input, [&] { Output::create(out_, {}, like_, "test"); },
+  testing::expect_error(ExitCode::bad_input, [&] { Output::create(out_, {}, like_, test_); },
                         {"did not finish"});
+  EXPECT_EQ(open().state(), State::resumed);
+}
+
+/// What was whole, but could not be given its name, gets it by the same command.
+TEST_F(OutputTest, CreatedOneThatIsWholeWaits) {
+  for (const bool published : {false, true}) {
+    {
+      Output output = Output::create(out_, {}, like_, test_);
+      testing::put(out_, "somebody's");
+      testing::expect_error(ExitCode::bad_input, [&] { output.publish(); }, {"was put there while lox ran"});
+    }
+    EXPECT_EQ(testing::get(out_), "somebody's");
+    fs::remove(out_);
+    testing::expect_error(ExitCode::bad_input,
+                          [&] {
+                            Output::create(out_, {}, like_, {{"task", "another"}});
+                          },
+                          {"did not finish"});
+    if (published) Output::create(out_, {}, like_, test_).publish();
+    Output output = Output::create(out_, {}, like_, test_);
+    EXPECT_EQ(output.state(), published ? State::published : State::resumed);
+    output.finish();
+    EXPECT_EQ(fs::file_size(out_), fs::file_size(in_));
+    EXPECT_FALSE(fs::exists(paths_.partial) || fs::exists(paths_.journal));
+    fs::remove(out_);
+  }
+}
+
+/// Whose journal was taken away knows no longer whose the partial is.
+TEST_F(OutputTest, WithoutItsLockNothingIsRemoved) {
+  Output output = Output::create(out_, {}, like_, test_);
+  fs::remove_all(paths_.journal);
+  leave_unfinished(true);
+  output.discard();
   EXPECT_EQ(open().state(), State::resumed);
 }
 
@@ -267,7 +330,7 @@ TEST_F(OutputTest, OldOneMetByAnotherTask) {
   testing::put(out_, "old");
   { const Output output = open(true); }
   fs::rename(out_, paths_.replaced());
-  Output other = Output::create(out_, {true, {in_}}, like_, "convert");
+  Output other = Output::create(out_, {true, {in_}}, like_, test_);
   EXPECT_EQ(testing::get(out_), "old");
   other.publish();
   other.close();
@@ -291,6 +354,15 @@ TEST_F(OutputTest, FoldersOfOthersAreLeftAlone) {
     output.close();
   }
   EXPECT_EQ(testing::get(paths_.journal / "diary.txt"), "mine");
+}
+
+TEST_F(OutputTest, NamesThatLeaveNoRoomAreRefused) {
+  const std::size_t room = 255 - std::string(".partial").size();
+  EXPECT_NO_THROW(check_output(scratch_ / std::string(room, 'n'), {}));
+  for (const std::size_t bytes : {room + 1, std::size_t{255}, std::size_t{300}}) {
+    testing::expect_error(ExitCode::bad_input, [&] { check_output(scratch_ / std::string(bytes, 'n'), {}); },
+                          {fmt::format("a name of {} bytes", bytes + 8), "255"});
+  }
 }
 
 TEST_F(OutputTest, InputInThePlaceOfTheJournalIsRefused) {

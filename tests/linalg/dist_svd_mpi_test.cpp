@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "lox/linalg/dist_svd.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "linalg/spectra.hpp"
+#include "support/pgemm.hpp"
 #include <gtest/gtest.h>
 
 namespace lox {
@@ -22,12 +24,6 @@ DistMatrix deal(const RowMajorMatrix& a, const ProcessGrid& grid, const ProcessG
     t.insert_columns(first, count, width, a.data() + (first + mine) * a.cols(), everyone);
   }
   return t;
-}
-
-std::vector<double> power_law(std::size_t count, double exponent) {
-  std::vector<double> sigma(count);
-  for (std::size_t i = 0; i < count; ++i) sigma[i] = std::pow(static_cast<double>(i + 1), -exponent);
-  return sigma;
 }
 
 TEST(DistMatrix, DealsEveryEntryToItsPlace) {
@@ -127,6 +123,40 @@ TEST(DistSvd, AgreesWithTheLocalSolver) {
   }
 }
 
+TEST(DistSvd, SettlesOrNamesEveryK) {
+  const Comm comm = Comm::world();
+  const ProcessGrid everyone(comm, {1, comm.size()});
+  const Planted p = planted(400, 300, {8, 8, 6, 5, 5, 3, 2.5, 2, 1.5, 1, 0.5, 0.2, 0.1});
+  const RowMajorMatrix a = p.matrix().cast<float>();
+  const ProcessGrid grid(comm, choose_grid(comm.size(), a.cols(), a.rows()));
+  const DistMatrix t = deal(a, grid, everyone, 128, choose_block(grid.shape(), a.cols(), a.rows()));
+  for (const Method method : {Method::krylov, Method::exact}) {
+    SCOPED_TRACE(method_name(method));
+    SvdOptions options;
+    options.k = 9;
+    options.method = method;
+    options.delta_error = 1e-3;
+    options.norm_squared = p.sigma.squaredNorm();
+    options.every_k = EveryK::settled;
+    const SvdResult result = dist_svd(t, options);
+    EXPECT_EQ(result.method, method);
+    ASSERT_EQ(result.residuals.size(), 9U);
+    EXPECT_EQ(*std::max_element(result.residuals.begin(), result.residuals.end()),
+              result.certificate.residual);
+    std::vector<Index> ties;
+    for (const Unsettled& one : result.unsettled) ties.push_back(one.k);
+    EXPECT_EQ(ties, (std::vector<Index>{1, 4}));  // on every rank
+    EXPECT_TRUE(result.settled);
+    for (const Index k : {2, 3, 5, 6, 7, 8, 9}) {
+      const Factors first{result.factors.u.leftCols(k),
+                          {result.factors.sigma.begin(), result.factors.sigma.begin() + k},
+                          result.factors.v.leftCols(k)};
+      const Small exact = p.u.leftCols(k) * p.sigma.head(k).asDiagonal() * p.v.leftCols(k).transpose();
+      EXPECT_LE((product(first) - exact).norm(), options.delta_error) << k;
+    }
+  }
+}
+
 TEST(Scalapack, GemmMultipliesOnTheGrid) {
   const Comm comm = Comm::world();
   const ProcessGrid everyone(comm, {1, comm.size()});
@@ -137,8 +167,8 @@ TEST(Scalapack, GemmMultipliesOnTheGrid) {
   const DistMatrix right = deal(x, grid, everyone, 1000, 8);
   DistMatrix left(grid, 150, 4, 8);
   if (grid.is_active()) {
-    scalapack::gemm(true, 110, 150, 4, t.data(), t.descriptor(), right.data(), right.descriptor(),
-                    left.data(), left.descriptor());
+    testing::pgemm(true, 110, 150, 4, t.data(), t.descriptor(), right.data(), right.descriptor(), left.data(),
+                   left.descriptor());
   }
   EXPECT_LE((left.gather(4, false) - Panel(a * x.transpose())).cwiseAbs().maxCoeff(), 1e-4);
 }

@@ -4,6 +4,7 @@
 #include "lox/linalg/matrix.hpp"
 #include "lox/linalg/svd.hpp"
 
+#include <cmath>
 #include <vector>
 
 #include <Eigen/QR>
@@ -34,6 +35,13 @@ inline Planted planted(Index m, Index n, const std::vector<double>& sigma, std::
   const auto k = static_cast<Index>(sigma.size());
   return {random_orthonormal(m, k, mix64(key)), random_orthonormal(n, k, mix64(key + 1)),
           Eigen::Map<const Eigen::VectorXd>(sigma.data(), k)};
+}
+
+/// 1, 2^-exponent, 3^-exponent ...
+inline std::vector<double> power_law(std::size_t count, double exponent) {
+  std::vector<double> sigma(count);
+  for (std::size_t i = 0; i < count; ++i) sigma[i] = std::pow(static_cast<double>(i + 1), -exponent);
+  return sigma;
 }
 
 inline RowMajorMatrix noise(Index m, Index n, double deviation, std::uint64_t key = 9) {

@@ -40,12 +40,6 @@ struct Case {
   Index k = 6;
 };
 
-std::vector<double> power_law(std::size_t count, double exponent) {
-  std::vector<double> sigma(count);
-  for (std::size_t i = 0; i < count; ++i) sigma[i] = std::pow(static_cast<double>(i + 1), -exponent);
-  return sigma;
-}
-
 std::vector<Case> cases() {
   const auto of = [](Index m, Index n, std::vector<double> sigma) {
     return [=] { return RowMajorMatrix(planted(m, n, sigma).matrix().cast<float>()); };

@@ -33,7 +33,7 @@ Checkpoint store_of(const Checkpoint& aligned) {
 
 TEST(ApplyPlan, EveryRowOnceInStretchesThatBeginWithABlock) {
   const Checkpoint aligned = model();
-  const Plan plan = plan_apply(aligned, store_of(aligned), 40, 2, {4, std::nullopt});
+  const Plan plan = plan_apply(aligned, store_of(aligned), 40, 40, 2, {4, std::nullopt});
   std::map<std::pair<int, std::int64_t>, Index> rows;
   std::vector<std::uint64_t> load(4);
   std::uint64_t largest = 0;
@@ -59,7 +59,7 @@ TEST(ApplyPlan, MemoryIsWhatTheTargetsNeed) {
   const Checkpoint aligned = model();
   const Checkpoint store = store_of(aligned);
   const auto plan = [&](std::size_t targets, std::uint64_t memory) {
-    return plan_apply(aligned, store, 40, targets, {1, memory});
+    return plan_apply(aligned, store, 40, 40, targets, {1, memory});
   };
   EXPECT_NO_THROW(plan(1, std::uint64_t{1} << 30));
   testing::expect_error(ExitCode::bad_input, [&] { plan(9, std::uint64_t{1} << 30); },
@@ -78,7 +78,7 @@ TEST(ApplyPlan, FactorsOfAnotherModelAreRefused) {
     testing::expect_error(
         ExitCode::bad_input,
         [&] {
-          plan_apply(aligned, store, 4, 1, {1, {}});
+          plan_apply(aligned, store, 40, 4, 1, {1, {}});
         },
         words);
   };
@@ -89,6 +89,12 @@ TEST(ApplyPlan, FactorsOfAnotherModelAreRefused) {
       },
       {"store", "'embed.u'", "[99999, 40]", "[100000, 40]"});
   refused([](Tensors& t) { t[1].shape = {39}; }, {"'embed.s'"});
+  refused([](Tensors& t) { t[0].shape = {}; }, {"'embed.u'", "[]"});
+  refused(
+      [](Tensors& t) {
+        t[0].shape = {100000, 3}, t[1].shape = {3}, t[2].shape = {8192, 3};
+      },
+      {"'embed.u'"});
   refused([](Tensors& t) { t[2].dtype = DType::BF16; }, {"'embed.v'", "BF16"});
   refused([](Tensors& t) { t.erase(t.begin() + 2); }, {"lacks", "'embed.v'"});
   refused([](Tensors& t) { t[3].name = "other.u"; }, {"'other.u'"});

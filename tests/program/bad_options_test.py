@@ -77,6 +77,16 @@ def output_in_no_directory(_):
     pass
 
 
+@case("shorter", arguments=harden_with(output="n" * 245))
+def output_whose_report_has_too_long_a_name(_):
+    pass
+
+
+@case("shorter", arguments=harden_with(output="n" * 300), more=("--report", "r.json"))
+def output_with_too_long_a_name(_):
+    pass
+
+
 # ---- options
 
 @case("--bogus", code=USAGE, more=("--bogus",))

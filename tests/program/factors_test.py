@@ -204,6 +204,65 @@ class Store(FactorsTest):
                     self.assertAlmostEqual(found[key], expected[key], delta=1e-5 * abs(expected[key]) + 1e-12, msg=key)
 
 
+class Verified(FactorsTest):
+    def verify(self, *options, code=0, ranks=0):
+        return self.lox("verify", "--aligned", self.models / "aligned", "--sample", 0, *options, code=code, ranks=ranks)
+
+    def changed_store(self, name, change):
+        tensors, metadata = checkpoint.decode((self.models / "store.safetensors").read_bytes())
+        stored = tensors[name].stored.copy()
+        change(stored)
+        tensors[name] = Tensor("F32", stored)
+        (self.directory / "changed.safetensors").write_bytes(checkpoint.encode(tensors, metadata))
+        return "changed.safetensors"
+
+    def test_stores(self):
+        for store in STORES:
+            said = self.verify("--base", self.models / "base", "--factors", self.models / store, ranks=2)
+            self.assertIn("the triplets of 14 of 14 matrices", said.err)
+            self.assertIn("verified", said.err)
+        said = self.verify("--base", self.models / "aligned", "--factors", self.models / "store", code=4)
+        self.assertIn("layers.0.q.weight", said.out)
+
+    def test_changed_stores(self):
+        def scaled(stored):
+            stored[..., 2] *= 1.001
+
+        def swapped(stored):
+            stored[..., [0, 1]] = stored[..., [1, 0]]
+
+        def one_entry(stored):
+            stored.reshape(-1)[7] += 1e-3
+
+        for name, change, words in (("layers.0.up.weight.s", scaled, "singular value 3"),
+                                    ("layers.0.up.weight.s", swapped, "singular value 1"),
+                                    ("layers.0.up.weight.u", swapped, "residual"),
+                                    ("experts.weight.v", one_entry, "residual"),
+                                    ("layers.0.up.weight.u", scaled, "residual")):
+            with self.subTest(name=name, change=change.__name__):
+                store = self.changed_store(name, change)
+                said = self.verify("--base", self.models / "base", "--factors", store, code=4)
+                self.assertIn(name[:-2], said.out)
+                self.assertIn(words, said.out)
+
+    def test_applied_models(self):
+        for k, coef in ((K, 1.25), (2, 0.5)):
+            self.apply("store.h5", "--k", k, "--coef", coef, output=f"out-{k}")
+            said = self.verify("--factors", self.models / "store", "--hardened", f"out-{k}", "--k", k, "--coef", coef,
+                               ranks=2)
+            self.assertIn("14 of 14 edited matrices", said.err)
+        self.verify("--factors", self.models / "store", "--hardened", f"out-{K}")
+        self.verify("--base", self.models / "base", "--hardened", f"out-{K}")
+        for wrong in (("--coef", 1.26), ("--k", K - 1)):
+            said = self.verify("--factors", self.models / "store", "--hardened", f"out-{K}", *wrong, code=4)
+            self.assertIn("layers.0.up.weight", said.out)
+        shutil.copytree(self.directory / f"out-{K}", self.directory / "touched")
+        (self.directory / "touched/config.json").write_bytes(b"{}")
+        said = self.verify("--factors", self.models / "store", "--hardened", "touched", code=4)
+        self.assertIn("config.json", said.out)
+        self.verify("--factors", self.models / "store", "--hardened", f"out-{K}", "--base", "x", code=2)
+
+
 class Refused(FactorsTest):
     def refused(self, result, *words):
         errors = [line for line in result.lines if "error" in line]
@@ -256,6 +315,25 @@ class Refused(FactorsTest):
         file.unlink()
         self.refused(self.apply(self.directory / "broken", code=3), "factors.json")
 
+    def test_what_factors_json_tells(self):
+        shutil.copytree(self.models / "store", self.directory / "broken")
+        file = self.directory / "broken/factors.json"
+        right = json.loads(file.read_text())
+        for change in (lambda j: j.update(k=0), lambda j: j.update(k=7), lambda j: j.update(k=2**62),
+                       lambda j: j.update(k=-1), lambda j: j.update(k=1.5), lambda j: j.update(k=2**63),
+                       lambda j: j.update(job=[1]), lambda j: j["job"].update(tolerance="no"),
+                       lambda j: j.update(aligned=5), lambda j: j["matrices"].pop(),
+                       lambda j: j["matrices"].append(j["matrices"][0]),
+                       lambda j: j["matrices"][0].update(tensor="other"),
+                       lambda j: j["matrices"][0].update(aligned="0" * 32)):
+            told = json.loads(json.dumps(right))
+            change(told)
+            file.write_text(json.dumps(told))
+            self.refused(self.apply(self.directory / "broken", code=3))
+            said = self.lox("verify", "--base", self.models / "base", "--aligned", self.models / "aligned", "--sample", 0,
+                            "--factors", "broken", code=None)
+            self.assertIn(said.code, (3, 4))
+
     def test_nan_and_other_damage(self):
         for bad, words in ((np.nan, ("NaN", "index 5")), (np.inf, ("Inf", "index 5"))):
             path = self.directory / "damaged.safetensors"
@@ -284,9 +362,12 @@ class Refused(FactorsTest):
         self.refused(result, "--k 0", "harden")
 
     def test_the_output_is_apart(self):
+        before = checkpoint.tree(self.models)
         self.apply("store", output=self.models / "aligned", code=3)
         self.apply("store", output=self.models / "store", code=3)
-        self.assertEqual(checkpoint.tree(self.models / "store"), checkpoint.tree(self.models / "store"))
+        self.apply("store", "--overwrite", output=self.models / "store", code=3)
+        self.apply("store", "--report", self.models / "store/factors.json", code=3)
+        self.assertEqual(checkpoint.tree(self.models), before)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,15 @@ class Help(unittest.TestCase):
                        "exclude", "seed", "report", "overwrite", "config", "quiet"):
             self.assertRegex(text, rf"(?m)^  --{option}\b")
 
+    def test_plans_take_the_options_of_their_commands(self):
+        for command in ("convert", "synth"):
+            with self.subTest(command=command):
+                options = [set(re.findall(r"(?m)^  (?:-h \[ )?(--[a-z-]+)", run(*words, "--help").out))
+                           for words in ((command,), ("plan", command))]
+                self.assertGreater(len(options[0]), 1)
+                self.assertEqual(options[1] - options[0], {"--ranks", "--json"})
+                self.assertEqual(options[0] - options[1], set())
+
     def test_help_under_mpirun_is_printed_once(self):
         result = run("harden", "--help", ranks=2)
         self.assertEqual(result.code, 0)

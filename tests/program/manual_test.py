@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Options and exit codes are told once, by the program: docs/usage.md and jobs/harden.ini are what it prints, and that is whole.
+"""Options and exit codes are described once, by the program: docs/usage.md and jobs/harden.ini are what it prints, and that is whole.
 
     LOX=build/release/src/lox PYTHONPATH=tests/support python3 tests/program/manual_test.py --write
 

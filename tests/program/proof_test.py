@@ -179,7 +179,7 @@ class Outliers(ProofTest):
     def test_f32(self):
         self.check("F32", WAYS)
 
-    # Fails where Krylov stops at wanted_delta_error() (run/edit.cpp): the rms weight and |Delta|_F, of which it is
+    # Fails where Krylov stops at wanted_delta_error() (run/solve.cpp): the rms weight and |Delta|_F, of which it is
     # made, are the outlier's, so that it is far above an ulp of all other weights.
     def test_much_noise(self):
         """The error that is allowed of Delta_k must not be a share of the outlier."""

@@ -162,10 +162,14 @@ class Sbatch(LoxTest):
         plan = json.loads(self.lox("plan", "--json", "--ranks", 6, *common).out)
         printed = self.lox("plan", "--sbatch", "--ranks", 6, "--ranks-per-node", 4, "--cpus-per-rank", 2, *common).out
         asked = dict(word[2:].split("=") for word in self.submit(printed)[0])
-        self.assertEqual((asked["nodes"], asked["ntasks-per-node"], asked["cpus-per-task"]), ("2", "3", "2"))
+        self.assertEqual((asked["nodes"], asked["ntasks"], asked["ntasks-per-node"], asked["cpus-per-task"]),
+                         ("2", "6", "3", "2"))
         (self.directory / "harden.ini").unlink()
         many = self.lox("plan", "--sbatch", "--ranks", 6, "--ranks-per-node", 2**31 - 1, *common).out
-        self.assertEqual(self.submit(many)[0][:2], ["--nodes=1", "--ntasks-per-node=6"])
+        self.assertEqual(self.submit(many)[0][:2], ["--nodes=1", "--ntasks=6"])
+        (self.directory / "harden.ini").unlink()
+        odd = self.lox("plan", "--sbatch", "--ranks", 5, *common).out
+        self.assertEqual(self.submit(odd)[0][:3], ["--nodes=2", "--ntasks=5", "--ntasks-per-node=3"])
         memory = max(rank["memory"] for rank in plan["per_rank"]) * 3 * 1.2 / 2**30
         self.assertTrue(0 <= int(asked["mem"].removesuffix("G")) - memory < 1, asked)
         self.assertTrue(0 <= int(asked["time"]) - 10 - 2 * plan["totals"]["seconds"] / 60 + 1 <= 1.01, asked)

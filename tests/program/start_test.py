@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import tempfile
-import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 
 import checkpoint
 import reference
-from program import LOX, MPIEXEC, LoxTest, Result
+from program import LOX, MPIEXEC, LoxTest, Result, wait_for
 
 USAGE, BAD_INPUT, STOPPED = 2, 3, 75
 SECONDS = 15  # in which a job that cannot start must be over, on a busy machine
@@ -27,16 +26,6 @@ def open_files(pid):
             with contextlib.suppress(FileNotFoundError):
                 names.append(os.readlink(link))
     return names
-
-
-def wait_for(condition, seconds=60):
-    """What `condition` returns, once that is true."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        if time.monotonic() > end:
-            raise TimeoutError
-        time.sleep(0.02)
-    return found
 
 
 class StartTest(LoxTest):
@@ -222,7 +211,7 @@ class Signals(StartTest):
             environment = dict(os.environ, OMPI_MCA_orte_tmpdir_base=session)
             job = subprocess.Popen(command, cwd=self.directory, env=environment, text=True, stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE)
-            pids = wait_for(lambda: self.pids_at_work(job, ranks or 1, begun))
+            pids = wait_for(lambda: self.pids_at_work(job, ranks or 1, begun), "all ranks at work")
             for pid in pids:
                 os.kill(pid, signal.SIGTERM)
             out, err = job.communicate(timeout=60)

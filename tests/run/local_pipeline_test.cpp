@@ -8,12 +8,29 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <dlfcn.h>
 #include <functional>
 #include <mutex>
+#include <pthread.h>
 #include <thread>
 
 #include "support/expect_error.hpp"
 #include <gtest/gtest.h>
+
+namespace {
+
+std::atomic<int> threads_left{-1};  ///< how many may still be started; negative: any number
+
+}  // namespace
+
+/// In place of the C library's: fails when no more threads may be started.
+extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*),
+                              void* argument) noexcept {
+  if (threads_left == 0) return EAGAIN;
+  if (threads_left > 0) --threads_left;
+  static const auto real = reinterpret_cast<decltype(&pthread_create)>(dlsym(RTLD_NEXT, "pthread_create"));
+  return real(thread, attributes, start, argument);
+}
 
 namespace lox {
 namespace {
@@ -220,6 +237,19 @@ TEST_F(LocalPipelineTest, StoppedDropsTheItemInHandAndKeepsTheOthers) {
 }
 
 /// A failure in any step ends all threads at once and is thrown; nothing is vouched for that was not written.
+TEST_F(LocalPipelineTest, AThreadThatCannotStartIsAnError) {
+  for (const int possible : {0, 1}) {
+    threads_left = possible;
+    testing::expect_error(ExitCode::internal,
+                          [&] {
+                            run({matrix(0), matrix(1), matrix(2), matrix(3)});
+                          },
+                          {"cannot start a thread", "ulimit -u"});
+    threads_left = -1;
+    EXPECT_TRUE(steps_.of("solve").empty());
+  }
+}
+
 TEST_F(LocalPipelineTest, AFailureInAnyStepIsThrown) {
   const auto fails = [](const Parcel& parcel, const char* where) {
     if (parcel.item.matrix.tensors[0] == 3) fail(ExitCode::io, "no {}", where);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Another fault_point, which makes something go wrong where and when it is told to:
+// Another fault_point, which makes something go wrong where and when LOX_FAULT says:
 //   LOX_FAULT=place:rank:count:action[,...]
 // at the count-th time (from 1) that this rank passes the place; `*` is any rank, every time. Actions: throw
 // (an internal error), eio and enospc (as a failing system call would say), kill (SIGKILL to this process),

@@ -11,7 +11,7 @@
 namespace lox::testing {
 
 /// A checkpoint's bytes in memory, by the number of the file. Writes down what is done to it, in order, and
-/// fails when it is told to.
+/// fails when it is asked to.
 class MemoryStorage final : public Storage {
  public:
   explicit MemoryStorage(std::vector<std::string>* log = nullptr, std::string name = "")

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// MPI calls that fail when they are told to, in place of those that the program makes:
+// MPI calls that fail when LOX_MPI_FAULT says so, in place of those that the program makes:
 //   LOX_MPI_FAULT=function:rank:n
 // makes the n-th call (from 1) of the function on that rank return MPI_ERR_OTHER, with garbage for what it
 // should have received. The true call is made first: the other ranks go on as if nothing had happened. With
@@ -163,6 +163,11 @@ int MPI_Comm_rank(MPI_Comm comm, int* rank) {
 int MPI_Comm_size(MPI_Comm comm, int* size) {
   const int result = PMPI_Comm_size(comm, size);
   END_CALL(MPI_Comm_size, result, spoil(size));
+}
+
+int MPI_Comm_dup(MPI_Comm comm, MPI_Comm* made) {
+  const int result = PMPI_Comm_dup(comm, made);
+  END_CALL(MPI_Comm_dup, result, *made = MPI_COMM_NULL);
 }
 
 int MPI_Comm_split(MPI_Comm comm, int color, int key, MPI_Comm* made) {

@@ -55,6 +55,11 @@ TEST_F(ReportPlace, GoodOnes) {
   EXPECT_NO_THROW(check(root_ / "round", root_ / "out"));
 }
 
+TEST_F(ReportPlace, ALongName) {
+  EXPECT_NO_THROW(check(root_ / std::string(251, 'n'), root_ / "out"));  // with .tmp while it is written
+  refuse(root_ / std::string(252, 'n'), "a name of 256 bytes");
+}
+
 TEST_F(ReportPlace, AnInput) {
   refuse(root_ / "aligned.h5", "input");
   refuse(root_ / "base/model.safetensors", "input");

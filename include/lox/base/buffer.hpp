@@ -22,6 +22,9 @@ class Buffer {
   std::span<std::byte> bytes() { return {data_, size_}; }
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   std::span<float> floats() { return {reinterpret_cast<float*>(data_), size_ / sizeof(float)}; }
+  std::span<const float> floats() const {
+    return {reinterpret_cast<const float*>(data_), size_ / sizeof(float)};
+  }
 
  private:
   std::byte* data_ = nullptr;

@@ -87,6 +87,8 @@ void sync_directory(const fs::path& directory);
 void rename_durably(const fs::path& from, const fs::path& to);
 /// Bytes that a user without privileges may still write in the file system of `path` (or its nearest parent).
 std::uint64_t free_space(const fs::path& path);
+/// Throws Error(bad_input) if the last part of `path` is a longer name than its folder's file system takes.
+void check_name(const fs::path& path);
 /// `path` without a slash at its end.
 fs::path without_slash(const fs::path& path);
 /// Whether `inner` is `outer` or below it. Both normal.

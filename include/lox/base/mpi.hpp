@@ -41,15 +41,17 @@ class Comm {
   int size() const { return size_; }
   bool is_root() const { return rank_ == 0; }
 
-  void barrier() const;  ///< Collective.
-  std::string broadcast(std::string text,
-                        int from = 0) const;  ///< Collective: one rank's text, on all ranks.
-  std::vector<std::string> gather(
-      const std::string& text) const;               ///< Collective: texts by rank, on rank 0 only.
-  void sum(std::span<double> values) const;         ///< Collective: sums over ranks, in place.
-  void sum(std::span<std::uint64_t> values) const;  ///< The same, modulo 2^64.
-  double max(double value) const;                   ///< Collective.
-  std::int64_t sum(std::int64_t value) const;       ///< Collective.
+  // All of these are collective.
+  void barrier() const;
+  /// One rank's text, on all ranks.
+  std::string broadcast(std::string text, int from = 0) const;
+  /// Texts by rank, on rank 0 only. Throws Error(internal), on all ranks, if they are longer than 2 GiB.
+  std::vector<std::string> gather(const std::string& text) const;
+  /// Sums over ranks, in place; of integers modulo 2^64.
+  void sum(std::span<double> values) const;
+  void sum(std::span<std::uint64_t> values) const;
+  std::int64_t sum(std::int64_t value) const;
+  double max(double value) const;
 
  private:
   MPI_Comm handle_;
@@ -76,8 +78,13 @@ void on_root(const Comm& comm, const std::function<void()>& action);
 /// main ends the others with MPI_Abort: they may be waiting for it. Collective.
 void together(const Comm& comm, const std::function<void()>& action);
 
-/// How many ranks of `comm` share this node. Collective.
-int ranks_of_node(const Comm& comm);
+/// How the ranks of a communicator are spread over nodes.
+struct NodeSpread {
+  int nodes = 1;
+  int ranks_here = 1;  ///< of this rank's node
+};
+/// Collective.
+NodeSpread node_spread(const Comm& comm);
 
 /// How the parts of the world are called: "Open MPI v4.1.4, ...".
 std::string mpi_library_version();

@@ -2,17 +2,20 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
+#include <optional>
 #include <string>
+#include <vector>
 
 namespace lox {
 
-/// What Slurm's variables say of the job around this process. Empty or 0: not said.
+/// What Slurm's variables say of the job around this process; nothing outside of one.
 struct Slurm {
-  std::string job;        ///< its number
-  std::string node_list;  ///< its nodes, as Slurm abbreviates them
-  int restarts = 0;       ///< how often it was requeued
-  int step_tasks = 0;     ///< processes that srun started
-  double end_time = 0;    ///< when it will be killed, in seconds since the epoch
+  std::string job;                 ///< its number; empty outside of a job
+  std::string node_list;           ///< its nodes, as Slurm abbreviates them
+  int restarts = 0;                ///< how often it was requeued
+  std::optional<int> step_tasks;   ///< processes that srun started
+  std::optional<double> end_time;  ///< when it will be killed, in seconds since the epoch
 };
 Slurm slurm();
 
@@ -28,6 +31,15 @@ std::uint64_t memory_share(int ranks);
 
 /// This process's peak resident memory so far.
 std::uint64_t peak_memory();
+
+/// Bytes of address space that this process uses.
+std::uint64_t address_space();
+
+/// The file that this process runs; empty if it is not known.
+std::filesystem::path program_file();
+
+/// The descriptors that this process has open.
+std::vector<int> open_descriptors();
 
 /// How many files this process may have open.
 std::size_t open_file_limit();

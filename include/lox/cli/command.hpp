@@ -36,6 +36,7 @@ ExitCode run_plan(const Arguments& arguments);
 Request read_harden(const Arguments& arguments);
 Request read_factor(const Arguments& arguments);
 Request read_apply(const Arguments& arguments);
+Request read_adapter(const Arguments& arguments);
 ExitCode run_status(const Arguments& arguments);
 ExitCode run_report(const Arguments& arguments);
 Request read_verify(const Arguments& arguments);

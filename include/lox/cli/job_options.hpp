@@ -31,6 +31,7 @@ struct JobOptions {
   std::string svd = "krylov";
   std::string grid = "auto";
   std::string seed = "0";
+  bool as_adapter = false;
   RunWords run;
   void add_to(Options& options);
   void finish();

@@ -68,7 +68,8 @@ class Options {
   const std::string& synopsis() const { return synopsis_; }
   const std::string& text() const { return text_; }
   const std::string& example() const { return example_; }
-  /// The options of harden that this command has, too.
+  std::span<const Option> listed() const { return listed_; }
+  /// Of these, the ones that may stand in a job file.
   std::span<const Option> of_job() const { return std::span(listed_).first(of_job_); }
   std::span<const Option> of_its_own() const { return std::span(listed_).subspan(of_job_); }
   /// The job's options that stood on the command line, as name and value in their order.

@@ -10,7 +10,8 @@ namespace lox {
 /// What a batch job asks Slurm for.
 struct BatchNeeds {
   int nodes = 1;
-  int ranks_per_node = 1;
+  int ranks = 1;
+  int ranks_per_node = 1;  ///< at most: the last node may get fewer
   int cpus_per_rank = 1;
   std::uint64_t gibibytes = 1;  ///< of memory, a node
   long minutes = 1;

@@ -29,14 +29,14 @@ struct TensorInfo {
   std::int64_t elements() const;
 };
 
-/// Another file of the model directory (config.json, tokenizer ...), carried byte for byte.
+/// Another file of the model directory (config.json, tokenizer ...), copied byte for byte.
 struct OtherFile {
   std::string name;  ///< relative path, '/' between folders
   Extent extent;     ///< of file -1, in a model to be made: its bytes are written later
 };
 
-/// Whether a other file holds weights in another form (*.bin, *.gguf, original/ ...): `convert` carries it,
-/// but an edited model must not, since it would hand on the weights without the edit.
+/// Whether another file holds weights in another form (*.bin, *.gguf, original/ ...): `convert` copies it,
+/// but an edited model must not have it, since it would hand on the weights without the edit.
 bool is_foreign_weights(const std::string& name);
 
 /// A safetensors file as it must be written again: its name and its header, every byte of it (without the
@@ -79,9 +79,8 @@ Checkpoint open_checkpoint(const fs::path& path);
 
 /// Makes a checkpoint of the tensors and other files of `like` at `path`, as `format`, at its final size
 /// but for the bytes of tensors and other files; everything else is complete and on disk when it returns.
-/// The result's tensors are in the order of `like.tensors`, its other files in that of `like.other_files`;
-/// one
-/// *.safetensors file has no place for other files, so there the result has none.
+/// The result's tensors are in the order of `like.tensors`, its other files in that of `like.other_files`. A
+/// single file *.safetensors has no place for other files, so there the result has none.
 /// `path` must not exist. What was made is removed again if making it fails.
 Checkpoint create_checkpoint(const Checkpoint& like, const fs::path& path, Format format,
                              Space space = Space::reserved);

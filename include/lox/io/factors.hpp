@@ -43,6 +43,15 @@ class FactorTable {
   std::unordered_map<std::string, int> by_name_;
 };
 
+/// A k' < K for which the first k' triplets are not known to make Delta_k', and why: "tie" (s_k' = s_k'+1),
+/// "rounding", "unfinished".
+struct OpenRank {
+  std::int64_t k = 0;
+  double gap = 0;  ///< (s_k' - s_k'+1) / s_k'
+  std::string why;
+  bool operator==(const OpenRank&) const = default;
+};
+
 /// What a store says of one matrix.
 struct FactorEntry {
   std::string tensor;       ///< of the aligned model
@@ -54,9 +63,9 @@ struct FactorEntry {
   double orthogonality = 0;
   double missed_epsilon = 0;
   double missed_probability = 0;
-  bool settled = true;             ///< Delta_K is exact enough; it is not where s_K = s_K+1
-  std::vector<double> residuals;   ///< of each triplet, over its singular value
-  std::vector<std::int64_t> open;  ///< k' < K for which Delta_k' is not settled
+  bool settled = true;            ///< Delta_K is exact enough; it is not where s_K = s_K+1
+  std::vector<double> residuals;  ///< of each triplet, over its singular value
+  std::vector<OpenRank> open;
 };
 
 /// What a store says of itself, in factors.json.

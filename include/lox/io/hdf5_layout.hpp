@@ -19,7 +19,7 @@ std::vector<std::string> hdf5_link_names(const std::vector<std::string>& names);
 std::string hdf5_layout_text(const std::vector<Shard>& shards, bool made_up);
 
 /// Gives a table read from HDF5 the shards of its /layout, and its tensors their order there. Throws
-/// Error(bad_input) unless both tell of the same tensors.
+/// Error(bad_input) unless both name the same tensors.
 void apply_hdf5_layout(const std::string& text, Checkpoint& model);
 
 }  // namespace lox

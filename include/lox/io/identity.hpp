@@ -22,8 +22,8 @@ std::uint64_t table_checksum(const Checkpoint& model);
 /// A checksum of all that makes a job this one.
 std::string fingerprint_of(const nlohmann::json& identity);
 
-/// The first place where two values differ, as a sentence; empty if they are equal. `at` is how the value is
-/// called.
+/// The first place where two values differ, as a sentence; empty if they are equal. What an object lacks is
+/// at its default. `at` is how the value is called.
 std::string first_difference(const nlohmann::json& now, const nlohmann::json& before, const std::string& at);
 
 /// Throws Error(io) if the model called `name` is no longer the one that `identity` was taken of.

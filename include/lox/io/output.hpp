@@ -5,6 +5,7 @@
 #include "lox/io/lock.hpp"
 #include "lox/io/output_place.hpp"
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,21 +21,30 @@ namespace lox {
 ///     create ----------------> publish -> close   a run that was killed is done again from the start
 ///     open -> (killed, open) -> publish -> close   its journal says what is finished
 ///        \____________________\-> discard
+///
+/// publish() writes down first that all is there ("whole"), and close() removes that last: what a run leaves
+/// that ends in between, the next one of the same job only gives its name.
 class Output {
  public:
   enum class State { fresh, resumed, published };
 
-  /// A new one with the tensors and other files of `like`, whose bytes are still to be written. If it is
-  /// not published, it goes when this object does. `task`: for people who find it unfinished.
+  /// Whether something else than the sign tells that the output which stands there is this job's.
+  using Vouch = std::function<bool()>;
+
+  /// A new one with the tensors and other files of `like`, whose bytes are still to be written; if it is
+  /// not published, it goes when this object does. Or, `resumed`, a whole one that an earlier run of the same
+  /// `identity` could not give its name: only finish() is left to do. `identity` names its "task".
   static Output create(const fs::path& path, const OutputRules& rules, const Checkpoint& like,
-                       const std::string& task, Space space = Space::reserved);
+                       const nlohmann::json& identity, Space space = Space::reserved);
 
   /// One with a journal: goes on with an unfinished output of the same `identity`, or makes a new
   /// one, its other files copied from `like`. `notes` lie beside the identity, for `lox status`. Throws
   /// Error(bad_input) if another job is at work on it, or if the unfinished one has another identity, naming
-  /// the difference. What is unfinished stays when this object goes.
+  /// the difference. What is unfinished stays when this object goes. `vouched` is asked of an output without
+  /// a journal, which may be this job's.
   static Output open(const fs::path& path, const OutputRules& rules, const Checkpoint& like,
-                     const nlohmann::json& identity, const nlohmann::json& notes);
+                     const nlohmann::json& identity, const nlohmann::json& notes,
+                     const Vouch& vouched = nullptr);
 
   /// The lock for the ranks that have no Output: as long as one of them lives, no other job gets at the
   /// output. On rank 0 `output` is given and nothing is returned. Collective.
@@ -44,7 +54,7 @@ class Output {
   Output& operator=(Output&& other) noexcept;
   ~Output();
 
-  /// `published`: an earlier run got as far as the name; only close() is left to do.
+  /// `published`: an earlier run got as far as the name; only finish() is left to do.
   State state() const { return state_; }
   const OutputPaths& paths() const { return paths_; }
   /// The partial; tensors and other files in the order of `like`.
@@ -54,24 +64,30 @@ class Output {
   /// was opened. Throws Error(bad_input) if something else has come in between: that stays, and so does the
   /// partial.
   void publish();
-  /// Removes the journal: there is nothing to go on with.
+  /// Removes the journal: there is nothing to go on with. No other rank may have a file of it open.
   void close();
-  /// Removes the partial and the journal.
+  /// What is left to do of publish() and close().
+  void finish();
+  /// Removes the partial and the journal, of which no other rank may have a file open.
   void discard();
 
  private:
   Output(const fs::path& path, const OutputRules& rules);
+  void look(const OutputRules& rules, const Checkpoint& like, const nlohmann::json& identity, bool goes_on,
+            const Vouch& vouched);
   void check_place(const OutputRules& rules);
   void make(const Checkpoint& like, const nlohmann::json& identity, const nlohmann::json& notes, Space space);
   template <class Check>
   void refuse_or(Check check);
   void leave();
+  void remove_sign();
   void restore_replaced();
   void set_aside();
   [[noreturn]] void refuse_what_came();
 
   OutputPaths paths_;
   State state_ = State::fresh;
+  nlohmann::json sign_;
   Checkpoint table_;
   std::unique_ptr<OutputLock> lock_;
   std::optional<Anchor> partial_;

@@ -34,16 +34,19 @@ struct OutputRules {
 /// Whether something has this name, be it a link that leads nowhere.
 bool is_there(const fs::path& path);
 
-/// Throws Error(bad_input) unless `output` may be written: its folder exists and is writable, it does not
-/// exist itself (or may be replaced and looks like a model), it and its journal are apart from the inputs,
-/// and what has the journal's name is a journal.
+/// Throws Error(bad_input) unless `output` may be written: its folder exists and is writable, the names of
+/// what belongs to it are not too long, it does not exist itself (or may be replaced and looks like a model),
+/// it and its journal are apart from the inputs, and what has the journal's name is a journal.
 void check_output(const fs::path& output, const OutputRules& rules);
 
 /// Throws Error(io) if the file system of `output` has not the room that `bytes` more need.
 void check_space(const fs::path& output, std::uint64_t bytes);
 
-/// Removes what lox has put into a journal but for its lock, and nothing else.
+/// Removes what lox has put into a journal but for its lock and its sign, and nothing else.
 void clear_journal(const OutputPaths& paths);
+
+/// Removes a file or an empty folder, if it is there. Returns whether it was.
+bool remove_file(const fs::path& path);
 
 /// Throws Error(io) if it cannot be removed. A link is removed, not what it leads to.
 void remove_tree(const fs::path& path);

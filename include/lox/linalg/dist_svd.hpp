@@ -17,7 +17,7 @@ struct GridTimes {
 /// The top k singular triplets of an m x n matrix held as its transpose (n x m) on a process grid: the Krylov
 /// method with local products and sums along grid rows and columns, or p?gesvd. Same meaning of everything as
 /// truncated_svd(); u (m x r) and v (n x r) are whole on every rank, those outside the grid included. The
-/// matrix is kept. Throws Stopped, on all ranks, if any of them was told to drop its work. Collective over
+/// matrix is kept. Throws Stopped, on all ranks, if any of them was asked to drop its work. Collective over
 /// all ranks of the grid's communicator; grid ranks must be of one kind of processor. `before_exact` is
 /// called on all ranks before p?gesvd starts, which takes hundreds of times longer; it may throw, alike on
 /// all ranks.

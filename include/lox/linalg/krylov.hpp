@@ -22,6 +22,7 @@ struct KrylovOptions {
   double norm_squared = 0;  ///< |A|_F^2; 0: unknown
   double proof = 0.5;       ///< bound on Missed::epsilon
   bool wide = false;        ///< in double from the start
+  EveryK every_k = EveryK::ignored;
   int max_iterations = 100;
   std::uint64_t key = 0;  ///< of the random columns
 };
@@ -34,7 +35,9 @@ struct KrylovResult {
   Small u;
   std::vector<double> sigma;
   Small v;
-  Certificate certificate;  ///< measured
+  Certificate certificate;           ///< measured
+  std::vector<double> residuals;     ///< its parts
+  std::vector<Unsettled> unsettled;  ///< where EveryK asks
   Missed missed;
   int iterations = 0;       ///< each is one product with A and one with A^T
   bool converged = false;   ///< certified, and proved to be the largest
@@ -48,12 +51,14 @@ inline double largest_of(const Small& numbers) {
 }
 
 /// The certificate by its definition: a pass over A for each `krylov_block` triplets, so that it takes no
-/// more memory than the method. Collective.
+/// more memory than the method. `residuals`: of every triplet, if asked for. Collective.
 template <class Scalar, KrylovOperator A>
-Certificate measure_certificate(A& a, const Small& u, const std::vector<double>& sigma, const Small& v) {
+Certificate measure_certificate(A& a, const Small& u, const std::vector<double>& sigma, const Small& v,
+                                std::vector<double>* residuals = nullptr) {
   using Block = PanelOf<Scalar>;
   const auto k = static_cast<Index>(sigma.size());
   Certificate certificate;
+  if (residuals != nullptr) residuals->assign(sigma.size(), 0);
   for (Index first = 0; first < k; first += krylov_block) {
     const Index count = std::min(krylov_block, k - first);
     const Eigen::Map<const Eigen::VectorXd> s(sigma.data() + first, count);
@@ -63,7 +68,12 @@ Certificate measure_certificate(A& a, const Small& u, const std::vector<double>&
       image -= vectors * s.template cast<Scalar>().asDiagonal();
       Eigen::VectorXd squares = image.template cast<double>().colwise().squaredNorm();
       a.sum(side, std::span(squares.data(), static_cast<std::size_t>(count)));
-      certificate.residual = std::max(certificate.residual, largest_of(squares.cwiseSqrt().cwiseQuotient(s)));
+      const Small lengths = squares.cwiseSqrt().cwiseQuotient(s);
+      certificate.residual = std::max(certificate.residual, largest_of(lengths));
+      for (Index i = 0; residuals != nullptr && i < count; ++i) {
+        double& known = (*residuals)[static_cast<std::size_t>(first + i)];
+        known = std::max(known, lengths(i));
+      }
     };
     Block image;
     Block back;
@@ -79,25 +89,6 @@ Certificate measure_certificate(A& a, const Small& u, const std::vector<double>&
   }
   return certificate;
 }
-
-/// Estimates the error of Delta_k from how much it changes from one state to the next, in the coordinates of
-/// the bases, which only grow. The changes shrink about as the error does: it is the sum of those to come.
-class ErrorOfDelta {
- public:
-  explicit ErrorOfDelta(Index k) : k_(k) {}
-  /// The next estimate of Delta_k: the k largest triplets.
-  void see(const SmallSvd& ritz);
-  /// The bases were exchanged for the vectors of triplets with these values.
-  void restart(const Eigen::VectorXd& sigma);
-  double value() const { return error_; }
-
- private:
-  Index k_;
-  Small last_;
-  double change_ = 0;
-  double rate_ = 0;  ///< of two changes
-  double error_ = std::numeric_limits<double>::infinity();
-};
 
 /// The state of the iteration, as the triplets of [B S^T] show it.
 struct KrylovState {
@@ -134,12 +125,31 @@ class KrylovJudge {
 
   const Missed& missed() const { return missed_; }
   bool settled() const { return settled_; }
+  const std::vector<Unsettled>& unsettled() const { return unsettled_; }
 
  private:
   /// What the random columns of the space prove: a start of nothing but random columns finds the k largest
   /// values; random columns beside triplets that were found before find the largest of what these leave.
   enum class Origin { start, probe, none };
 
+  /// How Delta_k' stands for one k': `enough` if no more is to be had for it.
+  struct Standing {
+    bool settled = true;
+    bool enough = true;
+    bool needs_double = false;
+    bool tie = false;
+  };
+  struct Residuals {
+    double worst = 0;      ///< relative to the triplet's own singular value
+    bool at_floor = true;  ///< the arithmetic has no more to give
+  };
+  bool wants_every_k() const { return options_.every_k != EveryK::ignored; }
+  bool is_settled(const KrylovState& state, Index k, double error) const;
+  bool is_separated(const KrylovState& state, Index k) const;
+  bool may_have_twin(const KrylovState& state, Index k) const;
+  Standing standing(const KrylovState& state, Index k, const Residuals& residuals, bool settled) const;
+  Standing prefix_standing(const KrylovState& state, Index k, const Residuals& residuals, double error) const;
+  void name_unsettled(const KrylovState& state, Index k, const Standing& standing);
   bool accurate(const KrylovState& state, double tolerance);
   bool beyond_float(const KrylovState& state) const;
   bool found_more(const KrylovState& state) const;
@@ -156,6 +166,8 @@ class KrylovJudge {
   Arithmetic limits_;
   bool is_float_;
   ErrorOfDelta error_;
+  ErrorsOfPrefixes prefixes_;
+  std::vector<Unsettled> unsettled_;
   Missed missed_;
   Index seen_ = 0;         // columns of U when it was last considered
   double strictness_ = 1;  // of the estimates, where measuring showed them to be too good
@@ -218,9 +230,11 @@ KrylovResult krylov_svd_in(A& a, const KrylovOptions& options) {
         result.u = basis.left_vectors(state.ritz, found);
         result.v = basis.right_vectors(state.ritz, found);
         result.sigma.assign(state.ritz.sigma.data(), state.ritz.sigma.data() + found);
-        result.certificate = measure_certificate<Scalar>(a, result.u, result.sigma, result.v);
+        result.certificate =
+            measure_certificate<Scalar>(a, result.u, result.sigma, result.v, &result.residuals);
         const bool probe = judge.measured(state, result.sigma, result.certificate);
         result.settled = judge.settled();
+        result.unsettled = judge.unsettled();
         if (state.last || judge.proved()) return finish(judge.proved());
         if (probe) judge.probe_begins(basis.restart_at_random(options.k));
       }

@@ -18,7 +18,7 @@ using Small = PanelOf<double>;
 using RowMajorMatrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using RowMajorView = Eigen::Map<const RowMajorMatrix>;
 
-/// What can be told from rounding.
+/// What stands out from rounding.
 struct Arithmetic {
   double product;    ///< error of a long product, relative to |A| |x|
   double direction;  ///< directions that add less than this share of |A| are rounding

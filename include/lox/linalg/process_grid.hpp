@@ -48,6 +48,7 @@ class ProcessGrid {
  private:
   Comm comm_;
   GridShape shape_;
+  MPI_Comm blacs_comm_ = MPI_COMM_NULL;  ///< a copy of comm_ whose failures end the program
   int handle_ = -1;
   int context_ = -1;
   int row_ = -1;

@@ -23,11 +23,6 @@ int to_int(Index value, const char* what);
 void redistribute(Index rows, Index cols, const float* from, const Descriptor& from_descriptor, float* to,
                   Index row, Index col, const Descriptor& to_descriptor, int everyone);
 
-/// c = a^T b if transposed, else a b; all block-cyclic on one grid. a is rows x cols, b and c have `thin`
-/// columns.
-void gemm(bool transposed, Index rows, Index cols, Index thin, const float* a, const Descriptor& a_descriptor,
-          const float* b, const Descriptor& b_descriptor, float* c, const Descriptor& c_descriptor);
-
 /// a = u diag(sigma) vt by p?gesvd; a (rows x cols) is destroyed. Row and column blocks must be equal.
 void gesvd(Index rows, Index cols, float* a, const Descriptor& a_descriptor, std::vector<float>& sigma,
            float* u, const Descriptor& u_descriptor, float* vt, const Descriptor& vt_descriptor);

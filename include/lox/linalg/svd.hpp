@@ -2,6 +2,7 @@
 #pragma once
 #include "lox/linalg/matrix.hpp"
 #include "lox/linalg/missed.hpp"
+#include "lox/linalg/settled.hpp"
 
 #include <cstdint>
 #include <string_view>
@@ -43,6 +44,7 @@ struct SvdOptions {
   bool wide = false;               ///< calculate in double from the start
   bool fall_back = true;           ///< the exact method takes over where the Krylov method fails
   std::uint64_t key = 0;           ///< of the random start
+  EveryK every_k = EveryK::ignored;
 };
 
 struct SvdResult {
@@ -53,17 +55,20 @@ struct SvdResult {
   int iterations = 0;   ///< of the Krylov method
   bool failed = false;  ///< the Krylov method reached no certificate, and the exact one was not to take over
   bool settled = true;  ///< the estimated error of Delta_k is below delta_error; it is not where s_k = s_k+1
+  std::vector<double> residuals;     ///< measured, of every triplet: Certificate::residual is the largest
+  std::vector<Unsettled> unsettled;  ///< each k' <= k whose Delta_k' is not, if options.every_k asks
 };
 
 /// The top k singular triplets of a matrix held by this rank, whose largest entry is between 2^-40 and 2^40
-/// (see rescale()). If the Krylov method does not reach the
-/// tolerance, or cannot prove that they are the largest, the exact one takes over, and `method` says so;
-/// without `fall_back`, `failed` does. The caller compares the certificate with the tolerance.
+/// (see rescale()). If the Krylov method does not reach the tolerance, or cannot prove that they are the
+/// largest, the exact one takes over, and `method` says so; without `fall_back`, `failed` does. The caller
+/// compares the certificate with the tolerance.
 SvdResult truncated_svd(const RowMajorView& delta, const SvdOptions& options);
 
 /// The same by LAPACK in double: eigenvectors of the smaller Gram matrix, level by level where singular
-/// values differ by more than a Gram matrix can tell. Relative error of each sigma about 1e-9.
-Factors exact_svd(const RowMajorView& delta, Index k);
+/// values differ by more than a Gram matrix can tell. Relative error of each sigma about 1e-9. `next`: s_k+1
+/// if asked for, at a further reduction of the Gram matrix; 0 if it is far below s_k.
+Factors exact_svd(const RowMajorView& delta, Index k, double* next = nullptr);
 
 /// Does k leave so little out that the Krylov method would cost more than the exact one?
 bool prefers_exact(Index rows, Index cols, Index k);

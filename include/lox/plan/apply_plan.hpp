@@ -9,10 +9,15 @@ namespace lox {
 
 /// What `lox apply` does: rows of every matrix that the store has factors of, in stretches of some hundred
 /// megabytes that begin where a block of the arithmetic does, and copies of the other tensors. All local.
-/// `k`: the largest rank of the `targets`. Throws Error(bad_input) naming the tensor whose factors have no
-/// matrix in the aligned model, or another shape.
-Plan plan_apply(const Checkpoint& aligned, const Checkpoint& store, Index k, std::size_t targets,
-                const Resources& resources);
+/// `stored_k`: triplets that the store says it has; `k`: the largest rank of the `targets`. Throws
+/// Error(bad_input) naming the tensor whose factors have no matrix in the aligned model, or another shape.
+Plan plan_apply(const Checkpoint& aligned, const Checkpoint& store, std::int64_t stored_k, Index k,
+                std::size_t targets, const Resources& resources);
+
+/// Throws Error(bad_input) unless a store of k triplets holds all parts of this tensor's factors in their
+/// shapes.
+void check_factors(const Checkpoint& store, std::int64_t k, const TensorInfo& tensor,
+                   const FactorIndices& parts);
 
 /// What a stretch or a copy costs, in a model of `targets` outputs.
 Cost apply_cost(const Item& item, std::size_t targets);

@@ -47,6 +47,7 @@ struct Item {
   Index k = 0;                  ///< as asked for; full_rank: all of it
   Method svd = Method::krylov;  ///< as asked for
   double proof = 0.5;           ///< as asked for
+  std::int64_t stored_k = 0;    ///< triplets that the store has, where factors come from one
   int tried = 0;                ///< iterations of the Krylov method that did not reach the tolerance
   // Decided by the plan:
   Where where = Where::local;

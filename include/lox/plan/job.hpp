@@ -22,6 +22,7 @@ struct SolveOptions {
   double tolerance = 1e-4;  ///< for the certificate
   double proof = 0.5;       ///< no singular value above (1 + proof) s_k may be missing
   std::uint64_t seed = 0;
+  bool every_k = false;  ///< tell for which k' < k the first k' triplets do not make Delta_k' (lox factor)
 };
 
 /// Which matrices are edited: regular expressions that match anywhere in a tensor's name.

@@ -14,4 +14,7 @@ nlohmann::ordered_json report_to_json(const Report& report);
 /// Error(bad_input) if it is something else.
 Report report_from_json(const nlohmann::ordered_json& json);
 
+/// The report in a file; an empty one, which is of no output, if none is there.
+Report read_report(const fs::path& path);
+
 }  // namespace lox

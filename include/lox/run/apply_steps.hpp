@@ -29,6 +29,8 @@ class FactorReader {
   /// The first item.k triplets, without those that are zero; of u the item's rows. Throws Error(bad_input)
   /// for NaN and Inf, naming the tensor.
   Solved read(const Item& item) const;
+  /// Their singular values alone.
+  std::vector<double> read_sigma(const Item& item) const;
   /// The item's rows of Delta itself, where it has no more than item.k triplets; else nothing.
   Buffer read_delta(const Item& item) const;
 

@@ -28,8 +28,8 @@ class EdgeReader {
 /// What is finished of an output: files in its journal's folder (io/output_place), two for every rank of
 /// every run.
 ///
-///     rank-00000.jsonl        of the first run: one line a finished item, appended after the item's bytes
-///     were synced rank-00000.edges        the edges of these items (io/pages), one behind the other
+///     rank-00000.jsonl        of the first run: one line a finished item, once the item's bytes are synced
+///     rank-00000.edges        the edges of these items (io/pages), one behind the other
 ///     rank-00000.0002.jsonl   of the second run ...
 ///
 /// An item counts when its line is on disk. Lines may come in any order and from any number of ranks; a line

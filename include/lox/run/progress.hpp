@@ -14,7 +14,7 @@ struct Counts {
   std::int64_t items = 0;
 };
 
-/// Who is told how far a run is, and asked whether it should end early.
+/// Learns how far a run is, and is asked whether it should end early.
 class Progress {
  public:
   virtual ~Progress() = default;

@@ -30,9 +30,9 @@ struct Spectrum {
   Missed missed;
   bool settled = true;  ///< the error of Delta_k is below what rounding shows; it is not where s_k = s_k+1
   int iterations = 0;
-  double delta_norm = 0;           ///< |Delta|_F
-  std::vector<double> residuals;   ///< of each triplet, over its singular value; where they are kept
-  std::vector<std::int64_t> open;  ///< k' < k whose Delta_k' is not settled; where triplets are kept
+  double delta_norm = 0;          ///< |Delta|_F
+  std::vector<double> residuals;  ///< of each triplet, over its singular value; where they are kept
+  std::vector<Unsettled> open;    ///< k' < k whose Delta_k' is not settled; where triplets are kept
 };
 
 /// What became of a matrix in one target.

@@ -21,8 +21,8 @@ struct Solved {
 /// Solves one matrix in this rank's memory; `rows.delta` is given back, unless the method is full. Nothing if
 /// the Krylov method failed and the exact one needs more memory than the item was admitted with: the item,
 /// which remembers the iterations, is to be done again with Method::exact. Throws Error(not_certified) if
-/// even the exact method's certificate is above the tolerance, Error(bad_input) if Delta cannot be told in
-/// float.
+/// even the exact method's certificate is above the tolerance, Error(bad_input) if float is too narrow for
+/// Delta.
 std::optional<Solved> solve(Item& item, const std::string& tensor, RowSlab& rows,
                             const SolveOptions& options);
 

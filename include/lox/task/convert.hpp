@@ -4,11 +4,15 @@
 #include "lox/io/checkpoint.hpp"
 #include "lox/plan/forecast.hpp"
 
+#include <optional>
+
 namespace lox {
 
 /// Writes the model at `source` to `target` in the format of its path, lossless. Work is shared among the
-/// ranks. Collective. Returns bytes of tensors and files copied by all ranks.
-std::uint64_t convert(const Comm& comm, const fs::path& source, const fs::path& target, bool overwrite);
+/// ranks. Collective. Returns bytes of tensors and files copied by all ranks; nothing if an earlier run had
+/// copied them all and only the name, or the end, was missing.
+std::optional<std::uint64_t> convert(const Comm& comm, const fs::path& source, const fs::path& target,
+                                     bool overwrite);
 
 /// What that will cost on so many ranks, from headers only. Refuses what convert would refuse.
 Forecast plan_convert(const fs::path& source, const fs::path& target, bool overwrite, int ranks);

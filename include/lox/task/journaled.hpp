@@ -18,18 +18,13 @@ namespace lox {
 
 /// What a task with a journal writes, and of what.
 struct JournaledOutputs {
-  /// A model that is read: another one, or a changed one, makes another job.
-  struct Input {
-    std::string name;
-    const Checkpoint* table = nullptr;
-  };
   struct Place {
     fs::path output;
     fs::path report;
   };
   std::string task;
-  nlohmann::json parameters;  ///< that make two jobs the same
-  std::vector<Input> inputs;
+  nlohmann::json parameters;            ///< that make two jobs the same
+  std::vector<NamedModel> inputs;       ///< another one, or a changed one, makes another job
   std::vector<Place> places;            ///< one or more outputs, all like the next one:
   const Checkpoint* like = nullptr;     ///< whole on rank 0
   const Checkpoint* leading = nullptr;  ///< model whose tensors give records their names
@@ -56,21 +51,23 @@ class JournaledTask {
   std::uint64_t memory() const { return *resources_.memory; }
 
   /// Does what the plan says: items of all ranks first, if `together` is given, then this rank's own. What is
-  /// wrong with the data ends all ranks in good order: all throw it as SharedError, and outputs that cannot
-  /// be finished are thrown away. Other failures leave them to be resumed. Collective.
+  /// wrong with the data ends all ranks in good order, and is told by conclude(). Collective.
   void work(LocalSteps& alone, GridSteps* together);
 
-  /// Gathers what the ranks did. If that is all, calls `finish` on rank 0, which checks it and makes a report
-  /// for each output, writes the reports, and gives the outputs their names. Collective.
+  /// To be called when this rank has closed all files of the outputs: on NFS an open file that is removed
+  /// stays in its folder. What is wrong with the data is thrown by all as SharedError, and outputs that
+  /// cannot be finished are thrown away; other failures leave them to be resumed. If all is done, calls
+  /// `finish` on rank 0, which checks it and makes a report for each output, writes the reports, and gives
+  /// the outputs their names. Collective.
   using Finish = std::function<std::vector<Report>(std::vector<Record> records, const RunTotals& totals)>;
   ExitCode conclude(const Finish& finish);
 
  private:
   bool open();
   void open_on_root();
-  void check_all_finished() const;
+  void refuse_half_of_them() const;
+  bool is_vouched_for(const JournaledOutputs::Place& place) const;
   void throw_away();
-  nlohmann::json identity() const;
 
   Comm comm_;
   Log log_;
@@ -90,6 +87,7 @@ class JournaledTask {
   Counts total_;
   Counts earlier_;
   std::vector<Record> records_;  ///< of this run and rank
+  std::optional<Error> failure_;
   Counts counts_;
   WorkTimes times_;
 };

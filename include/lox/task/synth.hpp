@@ -4,6 +4,8 @@
 #include "lox/io/checkpoint.hpp"
 #include "lox/plan/forecast.hpp"
 
+#include <optional>
+
 namespace lox {
 
 /// One half of a synthetic pair: weights of deviation 0.02 in the shapes of a real model.
@@ -18,8 +20,9 @@ struct SynthOptions {
 };
 
 /// Makes it; tensors are shared among the ranks. The same seed gives the same bytes on any ranks. Throws
-/// Error(stopped) on a signal, and leaves nothing. Collective. Returns the bytes written by all ranks.
-std::uint64_t synthesise(const Comm& comm, const SynthOptions& options);
+/// Error(stopped) on a signal, and leaves nothing. Collective. Returns the bytes written by all ranks;
+/// nothing if an earlier run had written them all and only the name, or the end, was missing.
+std::optional<std::uint64_t> synthesise(const Comm& comm, const SynthOptions& options);
 
 /// What that will cost on so many ranks.
 Forecast plan_synth(const SynthOptions& options, int ranks);

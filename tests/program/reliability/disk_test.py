@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Full and failing disks, files that change or vanish, two jobs on one output, and crashes around the last rename."""
+import itertools
 import json
 import os
 import shutil
@@ -180,15 +181,17 @@ class Inputs(JobTest):
 
 class TwoJobs(JobTest):
     def test_second_is_refused(self):
-        job = self.start(ranks=2, fault="item:*:*:2000", environment={"SLURM_JOB_ID": "4711"})
+        job = self.start(ranks=2, fault=SLOW, environment={"SLURM_JOB_ID": "4711"})
         pids = job.all_ranks()
         self.wait_for_lines(job, 1)
+        job.signal(signal.SIGSTOP, pids)  # however long the others take
         for ranks in (0, 2):
             said = self.lox(*self.arguments(), ranks=ranks, code=BAD_INPUT).err
             self.assertIn(f"another job is writing this output: process {pids[0]} on {socket.gethostname()}", said)
             self.assertIn("Slurm job 4711", said)
         self.lox(*self.arguments("out", "--overwrite"), code=BAD_INPUT)
         self.assertIn(f"process {pids[0]} on", self.lox("status", "out", code=STOPPED).out)
+        job.signal(signal.SIGCONT, pids)
         self.assert_ended(job, 0)
         self.assert_whole()
 
@@ -237,7 +240,7 @@ class LastSteps(JobTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        # The last sync of a whole run is the report's, just before the rename.
+        # The last sync of a whole run is of the sign that says so, just before the rename.
         cls.last = 0
         code = -signal.SIGKILL
         while code != 0:
@@ -262,26 +265,34 @@ class LastSteps(JobTest):
         after = {path.name: path.stat().st_mtime_ns for path in (self.directory / "out").iterdir()}
         self.assertEqual(before, after, "finished tensors were written again")
 
+    def crash_after_the_rename(self):
+        for count in itertools.count(1):
+            self.assert_ended(self.start(fault=f"remove:0:{count}:kill"), -signal.SIGKILL)
+            if (self.directory / "out").exists():
+                return
+            for path in self.directory.glob("out.*"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
     def test_after_the_rename(self):
         for ranks in (0, 2):
-            self.crash()
-            self.lox(*self.arguments())  # for the report
-            shutil.rmtree(self.directory / "out")
-            (self.directory / "kept.report.json").unlink(missing_ok=True)
-            (self.directory / "out.report.json").rename(self.directory / "kept.report.json")
-            self.crash()
-            (self.directory / "out.partial").rename(self.directory / "out")
-            (self.directory / "kept.report.json").rename(self.directory / "out.report.json")
+            self.crash_after_the_rename()
             self.assertIn("finished already", self.lox(*self.arguments(), ranks=ranks).err)
             self.assert_whole()
             shutil.rmtree(self.directory / "out")
             (self.directory / "out.report.json").unlink()
 
     def test_after_the_rename_another_job(self):
-        self.crash()
-        (self.directory / "out.partial").rename(self.directory / "out")
+        self.crash_after_the_rename()
         self.assertIn("exists already", self.lox(*self.arguments("out", "--k", "5"), code=BAD_INPUT).err)
         self.assertTrue(self.content(self.directory / "out") == self.expected["out"])
+
+    def test_named_by_hand(self):
+        """Rows that wait in the journal may be missing."""
+        self.crash()
+        (self.directory / "out.partial").rename(self.directory / "out")
+        self.assertIn("before it was finished", self.lox(*self.arguments(), code=BAD_INPUT).err)
+        (self.directory / "out").rename(self.directory / "out.partial")
+        self.resume()
 
 
 class Recheck(JobTest):

@@ -3,8 +3,11 @@
 import random
 import unittest
 
+import disk_record
 import disk_states
 import power_loss_test
+from jobs import SLOW, Job
+from program import run
 
 
 class Durable(power_loss_test.PowerLoss):
@@ -44,6 +47,28 @@ class Durable(power_loss_test.PowerLoss):
                     if self.task == "harden":
                         self.assertIn(f"{output}.report.json", tree)
 
+    def test_sign_of_another_job(self):
+        """What is left of a job's journal while another one throws its work away is not gone on with."""
+        self.recorded(("out", 0, False, "small"))
+        expected, _ = self.unbroken("out", 3)
+        self.clear()
+        killed = Job(self.place / self.models, *self.words("out", k=3), fault=f"{SLOW},item:0:6:kill")
+        self.assertNotEqual(killed.wait(), 0)
+        before, entries = self.record(self.words("out", "--overwrite"), 0)
+        made = next(i for i, entry in enumerate(entries) if entry.other and entry.other.endswith("job.json"))
+        rng = random.Random(1)
+        for point in sorted(rng.sample(range(made), min(made, 12))) + [made]:
+            history = disk_states.History(before, self.disk)
+            for entry in entries[:point]:
+                history.apply(entry)
+            for names in ("none", "some", "some"):
+                tree, births = history.state(rng, names, "all", one_log=False)
+                disk_states.build(tree, births, self.disk)
+                again = run(*self.words("out", k=3), directory=self.place / self.models)
+                found = disk_states.freeze(self.disk).get("out")
+                self.assertTrue(found in (None, expected), f"wrong bytes after {point} ({entries[point - 1]})")
+                self.assertEqual(found is None, again.code != 0, again.err)
+
     def test_lines_of_the_journal(self):
         """A line that was synced is there, and the edges of its items are."""
         _, before, entries = self.recorded(("out", 2, False, "small"))
@@ -53,7 +78,7 @@ class Durable(power_loss_test.PowerLoss):
             history.apply(entry)
             node = history.by_inode.get(entry.inode)
             journal = history.now[history.root].get("out.journal")
-            if entry.operation != disk_states.SYNC or node is None or node.is_folder or journal is None:
+            if entry.operation != disk_record.SYNC or node is None or node.is_folder or journal is None:
                 continue
             names = [name for name, inner in history.now[journal].items() if inner is node]
             if names and names[0].endswith((".jsonl", ".edges")):

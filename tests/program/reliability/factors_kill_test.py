@@ -110,6 +110,37 @@ class FactorsKillTest(LoxTest):
                     else:
                         self.end(task, ranks=rng.choice([0, 2]))
 
+    def several(self, *options, output, code=0):
+        return self.lox("apply", "--aligned", "aligned", "--factors", "store", *options, "--output", output, code=code)
+
+    def test_another_template(self):
+        """What was begun under some names is not gone on with under others."""
+        words = ("--k", "1,2", "--coef", "1,2")
+        job = Job(self.directory, "apply", "--aligned", "aligned", "--factors", "store", *words, "--output",
+                  "o{k}-{coef}", fault=f"{SLOW},item:0:3:kill")
+        self.assertNotEqual(job.wait(), 0)
+        self.assertIn("belongs to another job", self.several(*words, output="o{coef}-{k}", code=3).err)
+        self.several(*words, output="o{k}-{coef}")
+        for name in ("o1-2", "o2-1"):
+            self.lox("verify", "--aligned", "aligned", "--factors", "store", "--hardened", name, "--k", name[1],
+                     "--coef", name[3], "--sample", 0)
+
+    def test_one_of_several_taken_away(self):
+        """In each state between the names and the end: what is gone is told, and nothing is called finished."""
+        states = 0
+        for removal in range(1, 12):
+            job = Job(self.directory, *self.tasks["apply"][0], fault=f"remove:0:{removal}:kill")
+            if job.wait() == 0:
+                break
+            if (self.directory / "out-0.5").exists() and (self.directory / "out-1").exists():
+                states += 1
+                shutil.rmtree(self.directory / "out-1")
+                self.assertIn("out-1", self.several("--coef", "0.5,1", output="out-{coef}", code=3).err)
+                self.assertFalse((self.directory / "out-1").exists())
+            for left in self.directory.glob("out-*"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        self.assertGreater(states, 2)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -16,7 +16,7 @@ import numpy as np
 import checkpoint
 import reference
 from checkpoint import Tensor
-from program import LOX, MPIEXEC, LoxTest, journal_lines, run
+from program import LOX, MPIEXEC, PATIENCE, LoxTest, journal_lines, run, wait_for
 
 LOX_WITH_FAULTS = os.environ.get("LOX_WITH_FAULTS", "lox_with_faults")
 USAGE, BAD_INPUT, IO, STOPPED = 2, 3, 5, 75
@@ -38,18 +38,6 @@ def process_table():
 
 def is_alive(pid):
     return process_table().get(pid, (0, "Z"))[1] not in "ZX"
-
-
-def wait_for(condition, what, seconds=60):
-    """Asks again and again until the condition holds; returns its value."""
-    end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise AssertionError(f"waited {seconds} s for {what}")
-        time.sleep(0.005)
 
 
 class Job:
@@ -111,7 +99,7 @@ class Job:
     def has_ended(self):
         return self.process.poll() is not None
 
-    def wait(self, seconds=120):
+    def wait(self, seconds=PATIENCE):
         """The exit code of the whole. No process of the job is left when it returns."""
         try:
             end = time.monotonic() + seconds
@@ -221,7 +209,7 @@ class JobTest(LoxTest):
         """Until the journal holds that many lines, or the job has ended."""
         wait_for(lambda: len(self.journal(output)) >= count or job.has_ended(), f"{count} lines in the journal")
 
-    def assert_ended(self, job, code, seconds=120):
+    def assert_ended(self, job, code, seconds=PATIENCE):
         self.assertEqual(job.wait(seconds), code, job.output())
         return job.output()
 

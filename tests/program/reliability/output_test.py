@@ -34,8 +34,9 @@ class WhoseItIs(JobTest):
     def test_status_knows_what_lox_has_made(self):
         self.lox("status", "/etc", code=BAD_INPUT)
         self.lox("status", "aligned", code=BAD_INPUT)
-        self.lox(*self.arguments("out.h5"))
-        self.assertIn("finished, k 6", self.lox("status", "out.h5").out)
+        for name in ("out", "out.safetensors", "out.h5"):
+            self.lox(*self.arguments(name))
+            self.assertIn("finished, k 6", self.lox("status", name).out)
         shutil.move(self.directory / "out.h5.report.json", self.directory / "kept.json")
         self.lox("status", "out.h5", code=BAD_INPUT)
         self.lox("status", "out.h5", "--report", "kept.json")
@@ -63,6 +64,28 @@ class WhoseItIs(JobTest):
                     self.resume(output=name)
                     for path in self.directory.glob("out*"):
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def test_something_comes_in_the_place_of_a_copy(self):
+        """The work waits, and the same command gives it its name, for convert and synth, too."""
+        for output, words in (("c.h5", ("convert", "aligned")), ("c", ("convert", "aligned")),
+                              ("s", ("synth", "--shape", "tiny", "--layers", "1"))):
+            self.lox(*words, "expected" + Path(output).suffix)
+            expected = self.content(self.directory / ("expected" + Path(output).suffix))
+            for ranks in (0, 2):
+                with self.subTest(output=output, ranks=ranks):
+                    job = Job(self.directory, *words, output, ranks=ranks, fault="rename:0:2:1000")
+                    self.addCleanup(job.end)
+                    wait_for(lambda: (self.directory / f"{output}.journal" / "job.json").exists(), "the start")
+                    (self.directory / output).write_text("mine")
+                    said = self.assert_ended(job, BAD_INPUT)
+                    self.assertIn("was put there while lox ran", said)
+                    self.assertEqual((self.directory / output).read_text(), "mine")
+                    (self.directory / output).unlink()
+                    self.assertIn("finished already", self.lox(*words, output, ranks=2 - ranks).err)
+                    self.assertTrue(self.content(self.directory / output) == expected)
+                    self.assertEqual(self.leftovers(output), [])
+                    (shutil.rmtree if output != "c.h5" else os.unlink)(self.directory / output)
+            (shutil.rmtree if output != "c.h5" else os.unlink)(self.directory / f"expected{Path(output).suffix}")
 
     def test_late_wrong_data_keep_the_work_of_earlier_runs(self):
         job = self.start(fault="item:0:6:kill")
@@ -113,32 +136,42 @@ class OneAtATime(JobTest):
         self.assert_ended(job, 0)
         self.assert_whole()
 
-    def test_many_started_together(self):
-        """Each that says it is done has made a whole output, and never two at once."""
-        right = {}
+    def round(self, turn, right):
+        """Six jobs start on one output, one of them is killed. Each that says it is done has made a whole output."""
+        jobs = [Job(self.directory, *self.arguments("t", "--k", k, "--overwrite"), ranks=ranks)
+                for k, ranks in (("6", 0), ("3", 2), ("6", 2), ("3", 0))]
+        jobs += [Job(self.directory, "convert", "aligned", "t", "--overwrite", ranks=ranks) for ranks in (0, 2)]
+        time.sleep(0.02 * turn % 0.4)
+        jobs[turn % 6].signal(signal.SIGKILL, jobs[turn % 6].ranks()[:1])
+        codes = [job.wait() for job in jobs]
+        with self.subTest(turn=turn, codes=codes):
+            self.assertTrue(0 in codes or turn > 0, codes)
+            found = self.directory / "t"
+            if found.exists():
+                self.assertTrue(self.content(found) in right.values(), "a mixture")
+            self.lox(*self.arguments("t", "--k", "3", "--overwrite"))
+            self.assertTrue(self.content(found) == right["3"])
+            self.assertEqual(self.leftovers("t"), [])
+
+    def right_ones(self):
+        """What these jobs may make."""
+        right = {"convert": self.content(self.directory / "aligned")}
         for k in ("6", "3"):
             self.lox(*self.arguments(f"k{k}", "--k", k))
             right[k] = self.content(self.directory / f"k{k}")
-        right["convert"] = self.content(self.directory / "aligned")
+        return right
+
+    def test_many_started_together(self):
+        right = self.right_ones()
         for turn in range(int(os.environ.get("LOX_ROUNDS", "5"))):
-            jobs = [Job(self.directory, *self.arguments("t", "--k", k, "--overwrite"), ranks=ranks)
-                    for k, ranks in (("6", 0), ("3", 2), ("6", 2), ("3", 0))]
-            jobs += [Job(self.directory, "convert", "aligned", "t", "--overwrite", ranks=ranks) for ranks in (0, 2)]
-            time.sleep(0.02 * turn % 0.4)
-            jobs[turn % 6].signal(signal.SIGKILL, jobs[turn % 6].ranks()[:1])
-            codes = [job.wait() for job in jobs]
-            with self.subTest(turn=turn, codes=codes):
-                self.assertTrue(0 in codes or turn > 0, codes)
-                found = self.directory / "t"
-                if found.exists():
-                    self.assertTrue(self.content(found) in right.values(), "a mixture")
-                self.lox(*self.arguments("t", "--k", "3", "--overwrite"))
-                self.assertTrue(self.content(found) == right["3"])
-                self.assertEqual(self.leftovers("t"), [])
+            self.round(turn, right)
 
 
-class TwoNodes(JobTest):
-    """Two ranks on two mounts of one folder, each with a page cache that knows nothing of the other."""
+class Mounted(JobTest):
+    """Models in a folder that is seen through mounts, each with a page cache of its own; as on NFS, an open file that
+    is removed stays beside the others under a hidden name until it is closed."""
+
+    NODES = 1
 
     def setUp(self):
         super().setUp()
@@ -148,17 +181,15 @@ class TwoNodes(JobTest):
             self.skipTest("FUSE is not to be had (Debian: libfuse3-dev, fuse3)")
         subprocess.run(["cc", "-O1", "-o", program, SUPPORT / "writeback_mount.c", *flags.stdout.split()], check=True)
         self.shared = self.directory / "shared"
-        self.place = self.directory / "place"  # where every node sees the folder
-        self.place.mkdir()
         self.shared.mkdir()
         for name in ("base", "aligned"):
             shutil.move(self.directory / name, self.shared / name)
         self.nodes = []
-        self.daemons = []
-        for node in range(2):
+        for node in range(self.NODES):
             mounted = self.directory / f"node{node}"
             mounted.mkdir()
-            daemon = subprocess.Popen([program, self.shared, mounted, "-f"], stderr=subprocess.PIPE, text=True)
+            # One thread: a file that was closed first is closed first.
+            daemon = subprocess.Popen([program, self.shared, mounted, "-f", "-s"], stderr=subprocess.PIPE, text=True)
             self.addCleanup(self.unmount, mounted, daemon)
             try:
                 wait_for(lambda: (mounted / "base").exists() or daemon.poll() is not None, "the mount")
@@ -166,14 +197,61 @@ class TwoNodes(JobTest):
                 if daemon.poll() is not None:
                     self.skipTest(f"no FUSE mount: {daemon.stderr.read().strip()}")
             self.nodes.append(mounted)
-        if subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0:
-            self.skipTest("no mount namespaces")
 
     @staticmethod
     def unmount(mounted, daemon):
         subprocess.run(["umount", mounted], check=False)
         daemon.wait(timeout=20)
         daemon.stderr.close()
+
+
+class HiddenNames(Mounted):
+    def left(self):
+        """All names in the folder but those of the models and reports."""
+        return sorted(path.name for path in self.shared.iterdir()
+                      if path.name not in ("base", "aligned") and not path.name.endswith(".report.json"))
+
+    def start(self, *words, ranks):
+        job = Job(self.nodes[0], *words, ranks=ranks)
+        self.addCleanup(job.end)
+        return job
+
+    def test_what_is_done_leaves_none(self):
+        jobs = {"out": self.arguments("out"), "o.h5": self.arguments("o.h5"), "c.h5": ("convert", "aligned", "c.h5"),
+                "s": ("synth", "s", "--shape", "tiny", "--layers", "1")}
+        for name, words in jobs.items():
+            for more in ((), ("--overwrite",)):
+                with self.subTest(words=words, more=more):
+                    self.assert_ended(self.start(*words, *more, ranks=3), 0)
+                    self.assertEqual(self.left(), [name])
+            path = self.shared / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def test_what_fails_leaves_none(self):
+        """A number that is none, found when the ranks are at work."""
+        path = next((self.shared / "aligned").glob("model-00002*"))
+        content = bytearray(path.read_bytes())
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8:8 + length])
+        begin = next(entry["data_offsets"][0] for name, entry in header.items() if name.endswith("weight"))
+        content[8 + length + begin:8 + length + begin + 2] = b"\xc0\x7f"
+        path.write_bytes(content)
+        for output in ("out", "out.h5"):
+            self.assertIn("NaN", self.assert_ended(self.start(*self.arguments(output), ranks=3), BAD_INPUT))
+            self.assertEqual(self.left(), [])
+
+
+class TwoNodes(Mounted):
+    """Two ranks on two mounts of one folder: neither cache knows anything of the other."""
+
+    NODES = 2
+
+    def setUp(self):
+        super().setUp()
+        self.place = self.directory / "place"  # where every node sees the folder
+        self.place.mkdir()
+        if subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0:
+            self.skipTest("no mount namespaces")
 
     def on_two_nodes(self, *words):
         command = [MPIEXEC, "--oversubscribe"]
@@ -182,6 +260,7 @@ class TwoNodes(JobTest):
             command += ["-n", "1", "unshare", "-m", "sh", "-c", script, "sh", LOX, *words, ":"]
         ran = subprocess.run(command[:-1], cwd=self.directory, check=False, capture_output=True, text=True, timeout=100)
         self.assertEqual(ran.returncode, 0, ran.stdout + ran.stderr)
+        self.assertEqual(list(self.shared.glob("*.journal")), [])
 
     def test_the_bytes_of_one_node(self):
         for output in ("out", "out.h5"):

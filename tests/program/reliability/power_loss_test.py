@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import checkpoint
+import disk_record
 import disk_states
 import reference
 from checkpoint import Tensor
@@ -122,7 +123,7 @@ class PowerLoss(unittest.TestCase):
     def record(self, words, ranks):
         """Runs. Returns (what was there before, entries), which must account for all that is there then."""
         before = disk_states.scan(self.disk)
-        record = disk_states.Record(self.place / "record")
+        record = disk_record.Record(self.place / "record")
         environment = record.environment(self.library, self.disk, self.without)
         program = self.place / "recorded.sh"
         lines = [f"export {name}='{value}'\n" for name, value in environment.items()]
@@ -158,18 +159,23 @@ class PowerLoss(unittest.TestCase):
 
     def resume(self, output, words, ranks, new, old):
         """Runs the command again. Returns what it did; raises Finding if that must not be."""
+        before = disk_states.freeze(self.disk)
         made = run(*words, ranks=ranks, directory=self.place / self.models)
         if made.code not in (0, 2, 3, 5):
             raise Finding(f"exit {made.code}: {made.err}")
         if made.code != 0:
+            journal = before.get(f"{output}.journal")
+            if before.get(output) == new and journal is not None and (
+                    self.task == "harden" or "job.json" in journal):
+                raise Finding(f"it was finished, but for {sorted(journal)} in its journal: {made.err}")
             told = [line for line in made.lines if "error" in line]
             reason = re.sub(r"^lox: error( on rank \d)?: ", "", told[-1] if told else "?")
             tree = disk_states.freeze(self.disk)
             if old is not None and tree.get(output) == old:
                 outcome = f"the old one, and error {made.code}: {reason}"
             elif output in tree:  # its name was published: then it must be what it should be
-                left = self.check(output, new, f"exit {made.code} ({reason})", may_leave=True)
-                outcome = f"whole, and error {made.code}" + (f", with {', '.join(left)} left" if left else "")
+                self.check(output, new, f"exit {made.code} ({reason})")
+                outcome = f"whole without a journal, and error {made.code}"
             else:
                 outcome = f"error {made.code}: {reason}"
             again = run(*words, *(() if "--overwrite" in words else ("--overwrite",)),
@@ -183,25 +189,24 @@ class PowerLoss(unittest.TestCase):
             return "was finished"
         return "went on" if "going on" in made.err else "began"
 
-    def check(self, output, new, when, may_leave=False):
-        """Raises Finding unless the output and its report are whole and alone. Returns what else is there."""
+    def check(self, output, new, when):
+        """Raises Finding unless the output and its report are whole and alone."""
         tree = disk_states.freeze(self.disk)
         if output not in tree:
             raise Finding(f"{when} and no output")
         if tree[output] != new:
             raise Finding(f"{when} and wrong bytes: {self.difference(tree[output], new)}")
         left = sorted(set(tree) - {output, f"{output}.report.json"})  # an old report of harden is nobody's
-        if left and not may_leave:
+        if left:
             raise Finding(f"{when} and left behind: {left}")
         if self.task != "harden":
-            return left
+            return
         try:
             k = json.loads(tree[f"{output}.report.json"])["job"]["k"]
         except (KeyError, ValueError) as error:
             raise Finding(f"{when} and no whole report: {error!r}") from None
         if k != 6:
             raise Finding(f"{when} and the report is another's: k {k}")
-        return left
 
     @staticmethod
     def difference(found, expected):

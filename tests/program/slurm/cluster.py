@@ -7,7 +7,7 @@
 It needs no root and touches nothing outside its folder. A janitor stops every process of the cluster, by process id, when
 the folder's owner says so or dies.
 
-    python3 cluster.py COMMAND [ARGUMENT]...     runs a command inside such a cluster
+    python3 cluster.py COMMAND [ARGUMENT]...     runs a command inside such a cluster; tests/support on PYTHONPATH
 """
 import os
 import pwd
@@ -18,8 +18,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from program import wait_for
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel")
 NODES = ("n1", "n2")
@@ -83,18 +84,6 @@ def free_ports(count):
     raise OSError("no free ports")
 
 
-def wait_until(condition, seconds, what):
-    """Polls until the condition gives something true, and returns that."""
-    end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise TimeoutError(f"{what} did not happen in {seconds} s")
-        time.sleep(0.05)
-
-
 def processes(folder):
     """Ids of the processes of the cluster in `folder`, each with its environment: all inherited SLURM_CONF."""
     mark = f"SLURM_CONF={folder}/slurm.conf".encode()
@@ -131,7 +120,7 @@ def stop_all(folder):
         for pid in [pid for pid in pids if pid in processes(folder)] + sorted(processes(folder)):
             kill(pid, number)
         try:
-            wait_until(lambda: not processes(folder), patience, "the end of the cluster")
+            wait_for(lambda: not processes(folder), "the end of the cluster", patience)
             return
         except TimeoutError:
             continue
@@ -229,7 +218,7 @@ class Cluster:
             states = re.findall(r"NodeName=(\S+).*? State=(\S+)", self.run("scontrol", "-o", "show", "nodes"))
             return len(states) == len(NODES) and all(re.fullmatch(r"IDLE|MIXED|ALLOCATED", state) for _, state in states)
         try:
-            wait_until(up, 60, "the start of the nodes")
+            wait_for(up, "the start of the nodes", 60)
         except TimeoutError as late:
             raise RuntimeError(f"{late}\n{self.logs()}") from late
 
@@ -297,7 +286,7 @@ class Job:
                 raise AssertionError(f"job {self.number} is {state}:\n{self.log()}\n{self.cluster.logs()}")
             return state in states
         try:
-            wait_until(there, seconds, f"{' or '.join(states)} of job {self.number}")
+            wait_for(there, f"{' or '.join(states)} of job {self.number}", seconds)
         except TimeoutError as late:
             raise AssertionError(f"{late}: {self.facts()}\n{self.log()}\n{self.cluster.logs()}") from late
 

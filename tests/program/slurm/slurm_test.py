@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from checkpoint import Tensor, tree, write_directory
-from cluster import Cluster, kill, missing, wait_until
-from program import LOX, journal_lines, run
+from cluster import Cluster, kill, missing
+from program import LOX, journal_lines, run, wait_for
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "slurm"
 PROGRAM = shutil.which(LOX) or LOX
@@ -96,7 +96,7 @@ class SlurmTest(unittest.TestCase):
                     return [pid for pid in tasks if kill(pid, signal.SIGSTOP)]
                 time.sleep(0.01)
             return None
-        tasks = wait_until(at_work, 90, "some progress")
+        tasks = wait_for(at_work, "some progress", 90)
         self.assertLess(self.finished(), TENSORS)
         return tasks
 
@@ -191,10 +191,10 @@ class Interrupted(SlurmTest):
         # Slurm looks every half minute: the warning may have come before the ranks were up (this is a later start then),
         # or just before they were frozen. Each start gets one.
         restarts = job.restarts
-        wait_until(lambda: job.log().count("asked to stop") > restarts, 75, "the warning before the time limit")
+        wait_for(lambda: job.log().count("asked to stop") > restarts, "the warning before the time limit", 75)
         time.sleep(2)  # if the launcher lost it while the ranks started, the script has said it again
         self.thaw(tasks)
-        wait_until(lambda: job.restarts > restarts, 60, "the requeue")
+        wait_for(lambda: job.restarts > restarts, "the requeue", 60)
         self.assert_unfinished()
         self.assertEqual(after.state, "PENDING")
         job.wait_for("COMPLETED")
@@ -238,9 +238,9 @@ class Interrupted(SlurmTest):
                         f'exec {shutil.which("srun", path=cluster.environment["PATH"])} "$@"\n')
         deaf.chmod(0o755)
         job = self.harden(PATH=f"{programs}:{cluster.environment['PATH']}", LOX_FAULT="item:*:*:2000")
-        wait_until((self.folder / "ready").exists, 60, "the start")
+        wait_for((self.folder / "ready").exists, "the start", 60)
         cluster.run("scancel", "--batch", "--signal=USR1", job.number)
-        wait_until(lambda: job.restarts == 1, 60, "the requeue")
+        wait_for(lambda: job.restarts == 1, "the requeue", 60)
         self.assertEqual(job.log().count("asked to stop"), 1)
         job.wait_for("COMPLETED")
         self.assert_whole(job)
@@ -250,9 +250,9 @@ class Interrupted(SlurmTest):
         job = self.harden(LOX_LAUNCHER="mpirun")
         tasks = self.freeze(job)
         cluster.run("scancel", "--batch", "--signal=TERM", job.number)
-        wait_until(lambda: "asked to stop" in job.log(), 20, "the signal")
+        wait_for(lambda: "asked to stop" in job.log(), "the signal", 20)
         self.thaw(tasks)
-        wait_until(lambda: job.restarts == 1, 60, "the requeue")
+        wait_for(lambda: job.restarts == 1, "the requeue", 60)
         self.assertIn("lox harden ended with 75", job.log())
         job.wait_for("COMPLETED")
         self.assert_went_on(job)
@@ -277,7 +277,7 @@ class Interrupted(SlurmTest):
         cluster.fail_node("n2")
         self.addCleanup(cluster.wait_for_nodes)
         self.thaw(tasks)
-        wait_until(lambda: job.restarts == 1, 60, "the requeue")
+        wait_for(lambda: job.restarts == 1, "the requeue", 60)
         self.assert_unfinished()
         cluster.start_node("n2")  # and comes back by itself
         job.wait_for("COMPLETED")
@@ -289,7 +289,7 @@ class Interrupted(SlurmTest):
         tasks = self.freeze(job)
         kill(tasks[-1], signal.SIGKILL)
         self.thaw(tasks)
-        wait_until(lambda: job.restarts == 1, 60, "the requeue")
+        wait_for(lambda: job.restarts == 1, "the requeue", 60)
         self.assert_unfinished()
         job.wait_for("COMPLETED")
         self.assert_went_on(job)
@@ -335,7 +335,7 @@ class Clean(unittest.TestCase):
         self.assertTrue((folder / "slurmctld.pid").exists())
         os.killpg(owner.pid, signal.SIGKILL)
         owner.communicate()
-        wait_until(lambda: not folder.exists(), 30, "the end of the cluster")
+        wait_for(lambda: not folder.exists(), "the end of the cluster", 30)
 
 
 if __name__ == "__main__":

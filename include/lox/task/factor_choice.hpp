@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+#include "lox/base/file.hpp"
+#include "lox/base/mpi.hpp"
+#include "lox/io/factors.hpp"
+#include "lox/linalg/matrix.hpp"
+#include "lox/plan/item.hpp"
+#include "lox/run/apply_steps.hpp"
+
+#include <string>
+
+namespace lox {
+
+/// `text` with every `word` in it replaced.
+std::string replaced(std::string text, const std::string& word, const std::string& by);
+
+/// Throws Error(bad_input) if the store has fewer than k triplets, or does not vouch for the first k of them:
+/// that only if k is not all of them, and it was not said to be accepted. Returns a warning, if there is one
+/// to be given nevertheless.
+std::string check_rank(const fs::path& store, const FactorsInfo& info, Index k, bool accept_open);
+
+/// Throws Error(bad_input) unless factors.json tells of every matrix that the store has factors of, and of no
+/// other, once. `items`: of which those that are edited.
+void check_entries(const fs::path& store, const FactorsInfo& info, const Checkpoint& aligned,
+                   const std::vector<Item>& items);
+
+/// The fingerprints of the aligned matrices, from rank 0 to all. Collective.
+ExpectedContents share_contents(const Comm& comm, const FactorsInfo& info);
+
+}  // namespace lox
