@@ -12,19 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import grid
-from bench.runs import LOX, copy, harden, make_pair, python, remove, shards, size, stream, timed
+from bench import apply, grid
+from bench.runs import (LOX, copy, harden, make_pair, middle, python, ratio, remove, shards, size, stream,
+                        timed)
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/benchmarks.md"
-
-
-def middle(values):
-    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
-
-
-def ratio(over, under):
-    """Of runs in turn: the median of the ratios of neighbours."""
-    return middle([a / b for a, b in zip(over, under)])
 
 
 def speed(options):
@@ -186,7 +178,8 @@ def machine():
     return f"{os.cpu_count()} cores of {facts.get('model name', 'a processor')} ({level}), {memory:.0f} GB; {system}; " + "; ".join(version)
 
 
-PARTS = {"speed": speed, "kernels": kernels, "blocks": blocks, "grid": grid.measure, "whole": whole, "plan": plan}
+PARTS = {"speed": speed, "kernels": kernels, "blocks": blocks, "grid": grid.measure, "whole": whole, "plan": plan,
+         "apply": apply.measure}
 
 
 def wrapped(section):

@@ -4,6 +4,7 @@ import json
 import mmap
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -98,3 +99,12 @@ def remove(output):
     for path in (output, Path(f"{output}.partial"), Path(f"{output}.journal")):
         shutil.rmtree(path, ignore_errors=True)
     Path(f"{output}.report.json").unlink(missing_ok=True)
+
+
+def middle(values):
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def ratio(over, under):
+    """Of runs in turn: the median of the ratios of neighbours."""
+    return middle([a / b for a, b in zip(over, under)])

@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections import namedtuple
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -18,7 +19,8 @@ COLUMNS = "seed align start k coef attack step asr not_refused new_task benign o
 # A model to attack. `start` is aligned, lox (k 0: full rank), or a control: random, tail, fp32.
 Start = namedtuple("Start", "seed align start k coef")
 
-RANKS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 32, 128)  # of the effective-rank curve
+FULL = model.WIDTH  # the rank of every matrix
+RANKS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 32, FULL)  # of the effective-rank curve
 GRID_K, GRID_COEF = (1, 2, 6, 0), (0.25, 0.5, 1.0, 1.25)
 MAIN = (("aligned", 0, 0.0), ("lox", 6, 0.5), ("lox", 6, 1.0), ("lox", 6, 1.25), ("lox", 0, 0.5), ("random", 6, 0.5), ("tail", 6, 0.5))
 REST = (
@@ -61,15 +63,21 @@ class Study:
 
     def hardened(self, start):
         """Directory of what lox makes of a start."""
-        return self.place(start.seed, f"{start.align}-k{start.k}-c{start.coef:g}")
+        return self.place(start.seed, f"{start.align}-k{start.k or FULL}-c{start.coef:g}")
 
-    def harden(self, start):
-        """Have lox write a hardened model, on two ranks."""
-        if not self.hardened(start).exists():
-            base, aligned = self.place(start.seed, "base"), self.place(start.seed, start.align)
-            what = ["--base", base, "--aligned", aligned, "--output", self.hardened(start)]
-            how = ["--k", start.k, "--coef", start.coef, "--quiet"]
-            subprocess.run(["mpirun", "-n", "2", self.lox, "harden", *map(str, what + how)], check=True)
+    def harden(self, seed, align, starts):
+        """Have lox solve a pair once, on two ranks, and write from that what is missing of its hardened models."""
+        aligned, factors = self.place(seed, align), self.place(seed, f"{align}-factors")
+        missing = [start for start in starts if not self.hardened(start).exists()]
+        if missing and not factors.exists():
+            self.run_lox("factor", "--base", self.place(seed, "base"), "--aligned", aligned, "--output", factors, "--k", FULL)
+        for k in dict.fromkeys(start.k for start in missing):
+            coefs = ",".join(f"{start.coef:g}" for start in missing if start.k == k)
+            names = self.place(seed, f"{align}-k{{k}}-c{{coef}}")
+            self.run_lox("apply", "--aligned", aligned, "--factors", factors, "--output", names, "--k", k or FULL, "--coef", coefs)
+
+    def run_lox(self, *words):
+        subprocess.run(["mpirun", "-n", "2", self.lox, *map(str, words), "--quiet"], check=True)
 
     def weights(self, start):
         """The weights of a start, as an attacker would load them."""
@@ -142,8 +150,8 @@ def main():
         print(f"training base and {', '.join(aligns)} for seeds {seeds}", flush=True)
         for seed, _ in zip(seeds, pool.map(study.train, seeds, [aligns] * len(seeds))):
             print(f"seed {seed}: trained", flush=True)
-        for start in dict.fromkeys(start for start, _ in todo if start.start == "lox"):
-            study.harden(start)
+        for seed, align in product(seeds, aligns):
+            study.harden(seed, align, list(dict.fromkeys(s for s, _ in todo if s[:3] == (seed, align, "lox"))))
         results = []
         for (start, name), rows in zip(todo, pool.map(study.attack, *zip(*todo))):
             results += rows

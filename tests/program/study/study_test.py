@@ -3,6 +3,7 @@
 """The quick study: what must hold on any machine. Takes some minutes; LOX names the program to test."""
 import csv
 import os
+import re
 import subprocess
 import tempfile
 import unittest
@@ -19,6 +20,7 @@ class QuickStudy(unittest.TestCase):
     def setUpClass(cls):
         directory = tempfile.TemporaryDirectory()
         cls.addClassCleanup(directory.cleanup)
+        cls.models = Path(directory.name) / "seed-0"
         environment = os.environ | {"MPLCONFIGDIR": directory.name}  # matplotlib keeps its caches there, not at home
         cls.need_modules(environment)
         study = ["bash", ROOT / "jobs/study.sh", "--quick", "--out", directory.name]
@@ -43,6 +45,19 @@ class QuickStudy(unittest.TestCase):
         self.assertTrue(rows, f"no results for {start}")
         row = (max if after else min)(rows, key=lambda r: int(r["step"]))
         return float(row[column])
+
+    def test_models_are_those_of_harden(self):
+        """From one solution of all triplets, with the bytes of a run of its own for k and coef."""
+        kernels = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # as jobs/study.sh sets them
+        if re.search(r"\bavx2\b", Path("/proc/cpuinfo").read_text()):
+            kernels["OPENBLAS_CORETYPE"] = "Haswell"
+        for coef in ("0.5", "1.25"):
+            own = self.models / f"own-{coef}"
+            subprocess.run([os.environ["LOX"], "harden", "--base", self.models / "base", "--aligned", self.models / "sft",
+                            "--output", own, "--k", "6", "--coef", coef, "--quiet"],
+                           env=os.environ | kernels, check=True)
+            for file in sorted(own.iterdir()):
+                self.assertEqual((self.models / f"sft-k6-c{coef}" / file.name).read_bytes(), file.read_bytes(), file.name)
 
     def test_attack_breaks_the_aligned_model(self):
         before = self.figure("asr", "aligned", 0, after=False)
