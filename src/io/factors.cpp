@@ -21,10 +21,10 @@ constexpr std::array<const char*, factor_parts> endings{".u",     ".s",     ".v"
                                                         ".s_low", ".v_low", ".delta"};
 
 TensorInfo part(const TensorInfo& tensor, FactorPart which, std::vector<std::int64_t> last) {
-  TensorInfo info{factor_name(tensor.name, which), DType::F32, tensor.shape, {}, ""};
+  TensorInfo info{factor_name(tensor.name, which), factor_dtype(which), tensor.shape, {}, ""};
   info.shape.resize(tensor.shape.size() - 2);
   info.shape.insert(info.shape.end(), last.begin(), last.end());
-  info.extent.bytes = checked_bytes(DType::F32, info.shape, "", info.name);
+  info.extent.bytes = checked_bytes(info.dtype, info.shape, "", info.name);
   return info;
 }
 
@@ -150,6 +150,10 @@ std::string factor_name(const std::string& tensor, FactorPart part) {
   return tensor + endings[static_cast<std::size_t>(part)];
 }
 
+DType factor_dtype(FactorPart part) {
+  return part == FactorPart::s_low ? DType::F64 : DType::F32;
+}
+
 FactorTable::FactorTable(const Checkpoint& store) {
   for (std::size_t i = 0; i < store.tensors.size(); ++i) {
     by_name_.emplace(store.tensors[i].name, static_cast<int>(i));
@@ -167,6 +171,9 @@ FactorIndices FactorTable::find(const std::string& tensor) const {
 
 std::vector<TensorInfo> factor_tensors(const std::vector<TensorInfo>& aligned, std::int64_t k) {
   std::vector<TensorInfo> tensors;
+  for (const TensorInfo& tensor : aligned) {  // entries of 8 bytes first: all lie at multiples of their width
+    if (dtype_bits(tensor.dtype) > 16) tensors.push_back(part(tensor, FactorPart::s_low, {k}));
+  }
   for (const TensorInfo& tensor : aligned) {
     const std::int64_t m = tensor.shape[tensor.shape.size() - 2];
     const std::int64_t n = tensor.shape.back();
@@ -175,7 +182,6 @@ std::vector<TensorInfo> factor_tensors(const std::vector<TensorInfo>& aligned, s
     tensors.push_back(part(tensor, FactorPart::v, {n, k}));
     if (dtype_bits(tensor.dtype) > 16) {
       tensors.push_back(part(tensor, FactorPart::u_low, {m, k}));
-      tensors.push_back(part(tensor, FactorPart::s_low, {k}));
       tensors.push_back(part(tensor, FactorPart::v_low, {n, k}));
     }
     if (std::min(m, n) <= k) tensors.push_back(part(tensor, FactorPart::delta, {m, n}));

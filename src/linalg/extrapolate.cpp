@@ -176,7 +176,6 @@ EditSummary add_in_double(DType dtype, std::byte* values, const double* steps, s
 
 EditSummary extrapolate_in_double(DType dtype, std::span<std::byte> rows, const Small& weights,
                                   const Small& v) {
-  using RowMajorDoubles = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   const std::size_t width = element_bytes(dtype);
   const auto cols = static_cast<std::size_t>(v.rows());
   const Index block = extrapolation_block(dtype, v.rows());

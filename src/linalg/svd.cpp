@@ -107,6 +107,7 @@ void round_factors(Factors& factors, bool wide) {
   };
   factors.u = factors.u.unaryExpr(round);
   factors.v = factors.v.unaryExpr(round);
+  if (wide) return;  // a double less what float holds of it is a double
   for (double& sigma : factors.sigma) sigma = round(sigma);
 }
 

@@ -89,13 +89,13 @@ void check_factors(const Checkpoint& store, std::int64_t k, const TensorInfo& te
     const TensorInfo& found = store.tensors[static_cast<std::size_t>(parts[which])];
     const std::vector<std::int64_t> shape =
         is_delta ? tensor.shape : shape_of(tensor, rows[which % rows.size()], k);
-    if (found.shape != shape || found.dtype != DType::F32) {
+    const DType dtype = factor_dtype(static_cast<FactorPart>(which));
+    if (found.shape != shape || found.dtype != dtype) {
       fail(ExitCode::bad_input,
-           "{}: tensor '{}' is {} {}, but {} factors of '{}' {} would be F32 {}: the store is damaged or of "
-           "another "
-           "model",
+           "{}: tensor '{}' is {} {}, but {} factors of '{}' {} would be {} {}: the store is damaged or of "
+           "another model",
            store.path, name, dtype_name(found.dtype), shape_text(found.shape), k, tensor.name,
-           shape_text(tensor.shape), shape_text(shape));
+           shape_text(tensor.shape), dtype_name(dtype), shape_text(shape));
     }
   }
 }

@@ -22,17 +22,20 @@ void check_content(const ExpectedContents& expected, const std::string& tensor, 
        tensor, matrix);
 }
 
-/// Floats [first, first + count) of the matrix' part.
-Buffer FactorReader::floats(const Item& item, FactorPart part, std::uint64_t first,
-                            std::uint64_t count) const {
+/// Entries [first, first + count) of the matrix' part, in its dtype.
+Buffer FactorReader::entries(const Item& item, FactorPart part, std::uint64_t first,
+                             std::uint64_t count) const {
   const int index = item.matrix.tensors[first_factor + static_cast<std::size_t>(part)];
   const TensorInfo& tensor = store_.tensors[static_cast<std::size_t>(index)];
-  Buffer buffer(count * sizeof(float));
-  storage_.read(tensor, first * sizeof(float), buffer.bytes());
-  if (const auto bad = find_non_finite(DType::F32, buffer.data(), count)) {
+  const std::size_t width = element_bytes(tensor.dtype);
+  Buffer buffer(count * width);
+  storage_.read(tensor, first * width, buffer.bytes());
+  if (const auto bad = find_non_finite(tensor.dtype, buffer.data(), count)) {
+    double value = 0;
+    to_double(tensor.dtype, buffer.data() + *bad * width, 1, &value);
     fail(ExitCode::bad_input,
          "{}: tensor '{}' holds {} at index {}; the store is damaged, factor the models again", store_.path,
-         tensor.name, std::isnan(buffer.floats()[*bad]) ? "NaN" : "Inf", first + *bad);
+         tensor.name, std::isnan(value) ? "NaN" : "Inf", first + *bad);
   }
   return buffer;
 }
@@ -44,10 +47,10 @@ Small FactorReader::columns(const Item& item, FactorPart part, RowRange rows, In
   const auto first = static_cast<std::uint64_t>((item.matrix.number * all_rows + rows.first) * all);
   const auto count = static_cast<std::uint64_t>(rows.count * all);
   const auto read = [&](FactorPart which) -> Small {
-    Buffer buffer = floats(item, which, first, count);
-    return Eigen::Map<const RowMajorMatrix>(buffer.floats().data(), rows.count, all)
-        .leftCols(std::min(item.k, all))
-        .cast<double>();
+    const Buffer buffer = entries(item, which, first, count);
+    Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> values(rows.count, all);
+    to_double(factor_dtype(which), buffer.data(), count, values.data());
+    return values.leftCols(std::min(item.k, all));
   };
   Small values = read(part);
   const auto low = static_cast<FactorPart>(static_cast<std::size_t>(part) + 3);
@@ -89,7 +92,7 @@ Buffer FactorReader::read_delta(const Item& item) const {
   if (item.k < std::min(matrix.rows, matrix.cols)) return {};
   const auto first =
       static_cast<std::uint64_t>((matrix.number * matrix.rows + item.rows.first) * matrix.cols);
-  return floats(item, FactorPart::delta, first, static_cast<std::uint64_t>(item.rows.count * matrix.cols));
+  return entries(item, FactorPart::delta, first, static_cast<std::uint64_t>(item.rows.count * matrix.cols));
 }
 
 ApplySteps::ApplySteps(const RowReader& aligned, const FactorReader& factors,

@@ -11,14 +11,15 @@ namespace {
 
 enum class Half { high, low };
 
-/// The columns as rows of k floats: what float holds of them, or what it rounds away.
-Buffer rows_of(const Small& columns, Index k, Half half) {
-  Buffer buffer(static_cast<std::size_t>(columns.rows() * k) * sizeof(float));
-  Eigen::Map<RowMajorMatrix> rows(buffer.floats().data(), columns.rows(), k);
-  rows.setZero();
+/// The columns as rows of k entries of a dtype: what float holds of them, or what it rounds away.
+Buffer rows_of(const Small& columns, Index k, Half half, DType dtype) {
+  RowMajorDoubles rows = RowMajorDoubles::Zero(columns.rows(), k);
   auto filled = rows.leftCols(columns.cols());
-  filled = columns.cast<float>();
-  if (half == Half::low) filled = (columns - filled.cast<double>()).cast<float>().eval();
+  filled = columns.cast<float>().cast<double>();
+  if (half == Half::low) filled = (columns - filled).eval();
+  const auto count = static_cast<std::size_t>(rows.size());
+  Buffer buffer(count * element_bytes(dtype));
+  from_double(dtype, rows.data(), count, buffer.data());
   return buffer;
 }
 
@@ -42,7 +43,8 @@ std::vector<Buffer> FactorTarget::parts(const std::string& tensor, const Solved&
       parts[part] = Buffer(delta.size_bytes());
       std::memcpy(parts[part].data(), delta.data(), delta.size_bytes());
     } else {
-      parts[part] = rows_of(*sides[part % sides.size()], k_, part < sides.size() ? Half::high : Half::low);
+      parts[part] = rows_of(*sides[part % sides.size()], k_, part < sides.size() ? Half::high : Half::low,
+                            factor_dtype(static_cast<FactorPart>(part)));
     }
   }
   return parts;

@@ -24,7 +24,6 @@
 namespace lox {
 namespace {
 
-using RowMajorDoubles = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 RowMajorDoubles read_matrix(FileStorage& storage, const Checkpoint& table, int index) {
   const TensorInfo& tensor = table.tensors[static_cast<std::size_t>(index)];

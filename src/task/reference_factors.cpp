@@ -27,12 +27,13 @@ bool FactorsOfStore::has(const std::string& tensor) const {
   return table_.find(tensor).front() >= 0;
 }
 
-RowMajorMatrix FactorsOfStore::part(const std::string& name, std::int64_t number, Index rows, Index cols) {
+RowMajorDoubles FactorsOfStore::part(const std::string& name, std::int64_t number, Index rows, Index cols) {
   const auto tensor = std::ranges::find(store_.tensors, name, &TensorInfo::name);
-  RowMajorMatrix values(rows, cols);
-  const auto bytes = static_cast<std::uint64_t>(values.size()) * sizeof(float);
-  storage_.read(*tensor, static_cast<std::uint64_t>(number) * bytes,
-                std::as_writable_bytes(std::span(values.data(), static_cast<std::size_t>(values.size()))));
+  RowMajorDoubles values(rows, cols);
+  const auto count = static_cast<std::size_t>(values.size());
+  Buffer stored(count * element_bytes(tensor->dtype));
+  storage_.read(*tensor, static_cast<std::uint64_t>(number) * stored.size(), stored.bytes());
+  to_double(tensor->dtype, stored.data(), count, values.data());
   return values;
 }
 
@@ -41,14 +42,14 @@ StoredFactors FactorsOfStore::read(const std::string& tensor, std::int64_t numbe
   const Index k = store_.tensors[static_cast<std::size_t>(indices.front())].shape.back();
   const auto both = [&](const char* name, Index rows) -> Small {
     const std::string plain = tensor + "." + name;
-    Small values = part(plain, number, rows, k).cast<double>();
+    Small values = part(plain, number, rows, k);
     const bool has_low = indices[static_cast<std::size_t>(FactorPart::u_low)] >= 0;
-    if (has_low) values += part(plain + "_low", number, rows, k).cast<double>();
+    if (has_low) values += part(plain + "_low", number, rows, k);
     return values;
   };
   StoredFactors factors{both("u", m), both("s", 1).transpose(), both("v", n), {}};
   if (indices[static_cast<std::size_t>(FactorPart::delta)] >= 0) {
-    factors.delta = part(tensor + ".delta", number, m, n);
+    factors.delta = part(tensor + ".delta", number, m, n).cast<float>();
   }
   return factors;
 }

@@ -15,7 +15,7 @@ from program import LoxTest, peak_memory
 
 SIZE = 512
 TENSOR = 2 * SIZE * SIZE  # bytes in BF16
-FEW, MANY = 64, 160  # from some fifty tensors on, all memory that a run needs has been in use together
+FEW, MANY = 64, 640  # from some fifty tensors on, all memory that a run needs has been in use together
 
 
 class Memory(LoxTest):
@@ -26,7 +26,7 @@ class Memory(LoxTest):
         pair = reference.random_pair(np.random.default_rng(8), (SIZE, SIZE))
         for side, tensor in zip(("base", "aligned"), pair):
             for count in (FEW, MANY):
-                tensors = {f"layer.{i:02}.{'copied' if i % 2 else 'weight'}": tensor for i in range(count)}
+                tensors = {f"layer.{i:03}.{'copied' if i % 2 else 'weight'}": tensor for i in range(count)}
                 (cls.models / f"{side}-{count}.safetensors").write_bytes(checkpoint.encode(tensors))
 
     def peak(self, count, suffix, ranks):
@@ -40,8 +40,8 @@ class Memory(LoxTest):
         few = self.peak(FEW, suffix, ranks)
         many = self.peak(MANY, suffix, ranks)
         print(f"\n{ranks} ranks, {suffix}: peak of {FEW} tensors {few / 1e6:.1f} MB, of {MANY} {many / 1e6:.1f} MB")
-        # Inputs and output of the larger model are 288 tensors more.
-        self.assertLess(many, few + 20 * TENSOR)
+        # Inputs and output of the larger model are 1728 tensors more. Freed memory that the allocator keeps varies.
+        self.assertLess(many, few + 80 * TENSOR)
 
     def test_does_not_grow_with_the_number_of_tensors(self):
         self.check(".safetensors", 1)

@@ -77,6 +77,15 @@ TEST_F(FactorsInStore, ComeBackAsTheyWere) {
   EXPECT_NE(solved_.factors.u(0, 0), static_cast<double>(static_cast<float>(solved_.factors.u(0, 0))));
 }
 
+TEST_F(FactorsInStore, SingularValuesBelowTheSmallestNormalFloat) {
+  make(DType::F32, k);
+  for (double& sigma : solved_.factors.sigma) sigma *= 1e-43;
+  const std::vector<double> asked = solved_.factors.sigma;
+  round_factors(solved_.factors, true);
+  write();
+  EXPECT_EQ(FactorReader(store_, storage_).read(item_).factors.sigma, asked);
+}
+
 TEST_F(FactorsInStore, RowsAndFewerTriplets) {
   make(DType::BF16, k);
   write();
@@ -91,7 +100,7 @@ TEST_F(FactorsInStore, RowsAndFewerTriplets) {
 TEST_F(FactorsInStore, TripletsThatThereAreNotAreZeroAndNotRead) {
   make(DType::F32, 2);
   write();
-  EXPECT_EQ(pieces_, static_cast<std::uint64_t>((6 + 1 + 9) * k * 4 * 2));
+  EXPECT_EQ(pieces_, static_cast<std::uint64_t>(((6 + 9) * 2 * 4 + 4 + 8) * k));
   EXPECT_EQ(FactorReader(store_, storage_).read(item_).factors.u.cols(), 2);
   make(DType::F32, 0);
   write();

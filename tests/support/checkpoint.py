@@ -61,7 +61,7 @@ def encode(tensors, metadata=None, pad_to=8, data_order=None):
     """The bytes of a safetensors file. The header keeps the order of names; `data_order` may give the data another."""
     header = {} if metadata is None else {"__metadata__": metadata}
     offsets = {}
-    data = b""
+    data = bytearray()
     for name in data_order or tensors:
         raw = tensors[name].tobytes()
         offsets[name] = [len(data), len(data) + len(raw)]
@@ -74,7 +74,7 @@ def encode(tensors, metadata=None, pad_to=8, data_order=None):
 def frame(header, data=b"", pad_to=1):
     """Length, header (padded with spaces) and data, whatever they hold."""
     header += b" " * (-len(header) % pad_to)
-    return struct.pack("<Q", len(header)) + header + data
+    return b"".join((struct.pack("<Q", len(header)), header, data))
 
 
 def split(raw):

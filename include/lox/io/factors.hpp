@@ -18,15 +18,18 @@ namespace lox {
 ///     name.u  [.., m, K]     name.s  [.., K]     name.v  [.., n, K]      Delta_K = u diag(s) v^T
 ///
 /// in F32, triplets that there are not being zero. Of a tensor of more than 16 bits an entry it also holds
-/// what F32 rounds away, name.u_low, .s_low and .v_low, to be added to the others. Where min(m, n) <= K it
-/// holds Delta itself, name.delta [.., m, n], which is what harden adds there.
+/// what F32 rounds away, name.u_low, .s_low (in F64: of singular values below the smallest float all is
+/// rounded away) and .v_low, to be added to the others. Where min(m, n) <= K it holds Delta itself,
+/// name.delta [.., m, n], which is what harden adds there.
 inline constexpr const char* factors_file = "factors.json";
 
 enum class FactorPart : std::size_t { u, s, v, u_low, s_low, v_low, delta };
 inline constexpr std::size_t factor_parts = 7;
 std::string factor_name(const std::string& tensor, FactorPart part);
+DType factor_dtype(FactorPart part);
 
-/// The tensors of a store for these tensors of the aligned model, K triplets each, in their order.
+/// The tensors of a store for these tensors of the aligned model, K triplets each, in their order; those of
+/// F64 first.
 std::vector<TensorInfo> factor_tensors(const std::vector<TensorInfo>& aligned, std::int64_t k);
 
 /// Which tensors of a store hold the parts of a tensor's factors; -1: there is none.

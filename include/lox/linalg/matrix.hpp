@@ -16,6 +16,7 @@ using Panel = PanelOf<float>;
 using Small = PanelOf<double>;
 /// A weight matrix or its delta as files hold it: row major.
 using RowMajorMatrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using RowMajorDoubles = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using RowMajorView = Eigen::Map<const RowMajorMatrix>;
 
 /// What stands out from rounding.

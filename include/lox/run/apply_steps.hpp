@@ -36,7 +36,7 @@ class FactorReader {
 
  private:
   Small columns(const Item& item, FactorPart part, RowRange rows, Index all_rows) const;
-  Buffer floats(const Item& item, FactorPart part, std::uint64_t first, std::uint64_t count) const;
+  Buffer entries(const Item& item, FactorPart part, std::uint64_t first, std::uint64_t count) const;
   const Checkpoint& store_;
   Storage& storage_;
 };

@@ -18,7 +18,7 @@ class FactorsOfStore {
   StoredFactors read(const std::string& tensor, std::int64_t number, Index m, Index n);
 
  private:
-  RowMajorMatrix part(const std::string& name, std::int64_t number, Index rows, Index cols);
+  RowMajorDoubles part(const std::string& name, std::int64_t number, Index rows, Index cols);
   const Checkpoint& store_;
   FileStorage storage_;
   FactorTable table_;
