@@ -6,6 +6,7 @@
 
 #include "linalg/adversary_judge.hpp"
 #include "linalg/adversary_recipe.hpp"
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 namespace lox {
