@@ -24,7 +24,6 @@
 namespace lox {
 namespace {
 
-
 RowMajorDoubles read_matrix(FileStorage& storage, const Checkpoint& table, int index) {
   const TensorInfo& tensor = table.tensors[static_cast<std::size_t>(index)];
   std::vector<std::byte> bytes(tensor.extent.bytes);

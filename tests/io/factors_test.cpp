@@ -55,11 +55,10 @@ TEST(Factors, ThePartsOfATensor) {
     EXPECT_EQ(offset % width, 0U) << "readers map entries where they lie";
     offset += tensor.extent.bytes;
   }
-  EXPECT_EQ(names,
-            (std::vector<std::string>{"experts.s_low", "up.u", "up.s", "up.v", "experts.u", "experts.s",
-                                      "experts.v", "experts.u_low", "experts.v_low", "experts.delta",
-                                      "a \"quoted\"\n name.u", "a \"quoted\"\n name.s",
-                                      "a \"quoted\"\n name.v"}));
+  EXPECT_EQ(names, (std::vector<std::string>{"experts.s_low", "up.u", "up.s", "up.v", "experts.u",
+                                             "experts.s", "experts.v", "experts.u_low", "experts.v_low",
+                                             "experts.delta", "a \"quoted\"\n name.u",
+                                             "a \"quoted\"\n name.s", "a \"quoted\"\n name.v"}));
   EXPECT_EQ(tensors[1].shape, (std::vector<std::int64_t>{7, 4}));
   EXPECT_EQ(tensors[3].shape, (std::vector<std::int64_t>{5, 4}));
   EXPECT_EQ(tensors[5].shape, (std::vector<std::int64_t>{2, 4}));

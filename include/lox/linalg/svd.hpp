@@ -22,9 +22,9 @@ struct Factors {
   Small v;                    ///< n x r
 };
 
-/// Rounds the factors to what a store of them holds (docs/formats.md): to float, or with `wide` u and v to the
-/// sum of two floats; sigma stays as it is. An edit is made of such factors wherever they come from, so its
-/// bytes are the same.
+/// Rounds the factors to what a store of them holds (docs/formats.md): to float, or with `wide` u and v to
+/// the sum of two floats; sigma stays as it is. An edit is made of such factors wherever they come from, so
+/// its bytes are the same.
 void round_factors(Factors& factors, bool wide);
 
 /// Measured on the factors themselves: are they singular triplets of Delta?
