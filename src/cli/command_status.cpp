@@ -74,8 +74,12 @@ ExitCode run_status(const Arguments& arguments) {
                                      {"job", made_by}};
     fmt::print("{}\n", all.dump(1));
   } else if (finished) {
-    print("{}: finished, k {}, coef {}\n", paths.output, made_by.value("k", nlohmann::json()).dump(),
-          made_by.value("coef", nlohmann::json()).dump());
+    std::string text = "finished";
+    for (const char* parameter : {"k", "coef"}) {  // a store of factors has no coef
+      if (made_by.contains(parameter))
+        text += fmt::format(", {} {}", parameter, made_by.at(parameter).dump());
+    }
+    print("{}: {}\n", paths.output, text);
   } else {
     print("{}: unfinished, {} of {} items done ({} written); {}\n", paths.output, done.items, items,
           format_bytes(static_cast<double>(done.bytes)),

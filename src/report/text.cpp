@@ -5,6 +5,7 @@
 #include "lox/base/units.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <string_view>
@@ -57,14 +58,28 @@ std::string bound_text(double epsilon) {
   return epsilon > 0 ? fmt::format("{:.2f} s_k", 1 + epsilon) : "-";
 }
 
-constexpr std::string_view legend =
-    "\nenergy      share of |delta|^2 in its top k singular values\n"
-    "edit/delta  size of the edit against the whole delta\n"
-    "realised    share of the edit that survives rounding to the dtype\n"
-    "changed     share of entries that differ from the aligned model\n"
-    "certificate worst residual of the singular triplets, each relative to its singular value\n"
-    "missed      no singular value above this is missing among the k, but for a probability of 1e-9 a "
-    "matrix\n";
+/// A column of the table, right-aligned, and its line below.
+struct Column {
+  std::string_view name;
+  std::string_view legend;
+  bool of_edits = false;  ///< a store of factors has none
+  std::string (*text)(const Kind& kind, double count);
+};
+
+constexpr std::array<Column, 6> columns{{
+    {"energy", "share of |delta|^2 in its top k singular values", false,
+     [](const Kind& kind, double n) { return fmt::format("{:.1f}%", 100 * kind.energy / n); }},
+    {"edit/delta", "size of the edit against the whole delta", true,
+     [](const Kind& kind, double n) { return fmt::format("{:.2f}", kind.relative / n); }},
+    {"realised", "share of the edit that survives rounding to the dtype", true,
+     [](const Kind& kind, double n) { return fmt::format("{:.1f}%", 100 * kind.realised / n); }},
+    {"changed", "share of entries that differ from the aligned model", true,
+     [](const Kind& kind, double n) { return fmt::format("{:.1f}%", 100 * kind.changed / n); }},
+    {"certificate", "worst residual of the singular triplets, each relative to its singular value", false,
+     [](const Kind& kind, double) { return fmt::format("{:.1e}", kind.certificate); }},
+    {"missed", "no singular value above this is missing among the k, but for a probability of 1e-9 a matrix",
+     false, [](const Kind& kind, double) { return bound_text(kind.missed); }},
+}};
 
 std::string bytes_text(std::uint64_t bytes) {
   return format_bytes(static_cast<double>(bytes));
@@ -83,24 +98,33 @@ std::string report_table(const Report& report) {
     kinds[name].add(tensor.measures);
     width = std::max(width, name.size());
   }
-  std::string text =
-      fmt::format("{:{}}  {:>5}  {:>7}  {:>10}  {:>9}  {:>8}  {:>11}  {:>7}  method\n", "tensor", width,
-                  "count", "energy", "edit/delta", "realised", "changed", "certificate", "missed");
+  const bool factors = report.factored > 0;
+  std::string text = fmt::format("{:{}}  count", "tensor", width);
+  std::string legend;
+  std::vector<const Column*> shown;
+  for (const Column& column : columns) {
+    if (factors && column.of_edits) continue;
+    shown.push_back(&column);
+    text += fmt::format("  {:>{}}", column.name, std::max<std::size_t>(column.name.size(), 7));
+    legend += fmt::format("\n{:11} {}", column.name, column.legend);
+  }
+  text += "  method\n";
   for (const std::string& name : order) {
     const Kind& kind = kinds[name];
-    const auto n = static_cast<double>(kind.count);
-    text += fmt::format("{:{}}  {:5}  {:6.1f}%  {:10.2f}  {:8.1f}%  {:7.1f}%  {:11.1e}  {:>7}  {}\n", name,
-                        width, kind.count, 100 * kind.energy / n, kind.relative / n, 100 * kind.realised / n,
-                        100 * kind.changed / n, kind.certificate, bound_text(kind.missed), kind.methods);
+    text += fmt::format("{:{}}  {:5}", name, width, kind.count);
+    for (const Column* column : shown) {
+      text += fmt::format("  {:>{}}", column->text(kind, static_cast<double>(kind.count)),
+                          std::max<std::size_t>(column->name.size(), 7));
+    }
+    text += "  " + kind.methods + "\n";
   }
-  const bool factors = report.factored > 0;
   const std::string coef = factors ? "" : ", coef = " + report.job.at("coef").dump();
   text += fmt::format(
       "\nk = {}{}: {} tensors {}, {} copied, {} in {} on {} ranks, peak memory of a rank {}\n",
       report.job.at("k").dump(), coef, factors ? report.factored : report.edited,
       factors ? "factored" : "edited", report.copied, bytes_text(report.bytes_written),
       format_seconds(report.run.seconds), report.run.ranks, bytes_text(report.run.peak_rss_bytes));
-  return text.append(legend);
+  return text + legend + "\n";
 }
 
 void log_efficiency(const Log& log, const Report& report, std::uint64_t memory) {

@@ -189,8 +189,12 @@ class Store(FactorsTest):
         self.assertEqual(report["totals"]["edited"], 0)
         self.assertGreater(report["totals"]["factored"], 5)
         self.assertNotIn("coef", report["job"])
-        self.assertIn("factored", self.lox("report", self.models / "store.report.json").out)
-        self.lox("status", self.models / "store")
+        table = self.lox("report", self.models / "store.report.json").out
+        self.assertIn("factored", table)
+        self.assertIn("certificate", table)
+        for of_edits in ("edit/delta", "realised", "changed"):
+            self.assertNotIn(of_edits, table)
+        self.assertRegex(self.lox("status", self.models / "store").out, r": finished, k \d+$")
         self.apply("store", "--coef", "0.5")
         mine = json.loads((self.directory / "out.report.json").read_text())
         self.hardened(K, 0.5)

@@ -119,6 +119,9 @@ TEST(Report, TableShowsKindsInTheOrderOfTheModel) {
   const std::string table = report_table(report_from_json(report_of(records_of_a_run())));
   EXPECT_LT(table.find("\na "), table.find("\nexperts "));
   EXPECT_NE(table.find("k = 6, coef = 1.25: 2 tensors edited, 2 copied"), std::string::npos) << table;
+  for (const char* column : {"energy", "edit/delta", "realised", "changed", "certificate", "missed"}) {
+    EXPECT_NE(table.find(column), table.rfind(column)) << column << ": in the head and in the legend";
+  }
 }
 
 TEST(Report, PeakMemoryIsSomething) {
