@@ -19,8 +19,10 @@ void check_pair(const NamedModel& first, const TensorInfo& ours, const NamedMode
                            std::equal(ours.shape.begin() + 1, ours.shape.end(), theirs.shape.begin() + 1);
     fail(ExitCode::bad_input, "{}: tensor '{}' has shape {}, but {} in the {} model {}{}", first.table->path,
          ours.name, shape_text(ours.shape), shape_text(theirs.shape), other.name, other.table->path,
-         more_rows ? " (was the vocabulary extended? resize the base model's embeddings the same way first)"
-                   : "");
+         more_rows
+             ? " (was the vocabulary extended? resize the base model's embeddings the same way first, or "
+               "--exclude the tensor)"
+             : "");
   }
   if (ours.dtype != theirs.dtype && !(is_editable(ours.dtype) && is_editable(theirs.dtype))) {
     fail(ExitCode::bad_input, "{}: tensor '{}' has dtype {}, but {} in the {} model {}", first.table->path,
@@ -30,44 +32,50 @@ void check_pair(const NamedModel& first, const TensorInfo& ours, const NamedMode
 
 [[noreturn]] void fail_lacking(const NamedModel& has, const std::string& tensor, const NamedModel& lacks) {
   fail(ExitCode::bad_input,
-       "{}: tensor '{}' is not in the {} model {}; both must be checkpoints of one model", has.table->path,
-       tensor, lacks.name, lacks.table->path);
+       "{}: tensor '{}' is not in the {} model {}; both must be checkpoints of one model (what --exclude "
+       "names is "
+       "copied from the aligned one)",
+       has.table->path, tensor, lacks.name, lacks.table->path);
 }
 
 /// Adds the index of each tensor in one more model.
-void add_model(const NamedModel& first, const NamedModel& other, Pairing& pairing) {
+void add_model(const NamedModel& first, const NamedModel& other,
+               const std::function<bool(const std::string&)>& selected, Pairing& pairing) {
   const std::vector<TensorInfo>& theirs = other.table->tensors;
   std::unordered_map<std::string_view, std::size_t> by_name;  // made when it is needed
   const auto index_of = [&](const std::string& name, std::size_t likely) {
-    if (likely < theirs.size() && theirs[likely].name == name) return likely;
+    if (likely < theirs.size() && theirs[likely].name == name) return static_cast<int>(likely);
     for (std::size_t i = by_name.size(); i < theirs.size(); ++i) by_name.emplace(theirs[i].name, i);
     const auto found = by_name.find(name);
-    if (found == by_name.end()) fail_lacking(first, name, other);
-    return found->second;
+    return found == by_name.end() ? -1 : static_cast<int>(found->second);
   };
   std::vector<bool> used(theirs.size());
   for (std::size_t i = 0; i < pairing.size(); ++i) {
     const TensorInfo& tensor = first.table->tensors[i];
-    const std::size_t index = index_of(tensor.name, i);
-    check_pair(first, tensor, other, theirs[index]);
-    pairing[i].push_back(static_cast<int>(index));
-    used[index] = true;
+    const int index = index_of(tensor.name, i);
+    pairing[i].push_back(index);
+    if (index >= 0) used[static_cast<std::size_t>(index)] = true;
+    if (!other.is_output && !selected(tensor.name)) continue;
+    if (index < 0) fail_lacking(first, tensor.name, other);
+    check_pair(first, tensor, other, theirs[static_cast<std::size_t>(index)]);
   }
-  const auto unused = std::find(used.begin(), used.end(), false);
-  if (unused != used.end()) {
-    fail_lacking(other, theirs[static_cast<std::size_t>(unused - used.begin())].name, first);
+  for (std::size_t i = 0; i < theirs.size(); ++i) {
+    if (!used[i] && (other.is_output || selected(theirs[i].name))) fail_lacking(other, theirs[i].name, first);
   }
 }
 
 }  // namespace
 
-Pairing pair_models(const std::vector<NamedModel>& models) {
+Pairing pair_models(const std::vector<NamedModel>& models,
+                    const std::function<bool(const std::string&)>& selected) {
   Pairing pairing(models.front().table->tensors.size());
   for (std::size_t i = 0; i < pairing.size(); ++i) {
     pairing[i].reserve(models.size());
     pairing[i].push_back(static_cast<int>(i));
   }
-  for (std::size_t other = 1; other < models.size(); ++other) add_model(models[0], models[other], pairing);
+  for (std::size_t other = 1; other < models.size(); ++other) {
+    add_model(models[0], models[other], selected, pairing);
+  }
   return pairing;
 }
 

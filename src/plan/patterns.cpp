@@ -46,4 +46,21 @@ bool Patterns::takes(const std::string& name) const {
          std::ranges::none_of(exclude_, matches);
 }
 
+void Patterns::refuse_idle(const std::vector<NamedModel>& models) const {
+  const auto check = [&](const auto& patterns, const char* option) {
+    for (const auto& pattern : patterns) {
+      const auto in_model = [&](const NamedModel& model) {
+        return std::ranges::any_of(model.table->tensors, [&](const TensorInfo& tensor) {
+          return re2::RE2::PartialMatch(tensor.name, *pattern);
+        });
+      };
+      if (std::ranges::any_of(models, in_model)) continue;
+      fail(ExitCode::bad_input, "{}: {} '{}' matches no tensor; 'lox inspect' lists the names",
+           models.front().table->path, option, pattern->pattern());
+    }
+  };
+  check(include_, "--include");
+  check(exclude_, "--exclude");
+}
+
 }  // namespace lox

@@ -177,9 +177,10 @@ void choose_grid_items(std::vector<Item>& items, GridUse use, const Resources& r
 
 Plan make_items(const std::vector<NamedModel>& models, const Selection& selection, const SolveOptions& solve,
                 const std::optional<std::uint64_t>& memory) {
-  const Pairing pairing = pair_models(models);
   const Patterns patterns(selection);
   const Checkpoint& first = *models.front().table;
+  const Pairing pairing = pair_models(models, [&](const std::string& name) { return patterns.takes(name); });
+  patterns.refuse_idle(models);
   Plan plan;
   Estimates estimates;
   bool any = false;

@@ -156,6 +156,7 @@ ExitCode factor(const Comm& comm, const Job& job, const Log& log) {
     write_factors_info(task.tables().front(), info);
     nlohmann::ordered_json reported = reported_job(prepared.job);
     reported.erase("coef");
+    refuse_equal_models(prepared.pair, records);
     return {make_report(std::move(reported), prepared.pair.aligned, records, totals)};
   });
 }

@@ -75,6 +75,7 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
   if (!task.begin()) return ExitCode::done;
   work(comm, prepared, task, log);
   return task.conclude([&](std::vector<Record> records, const RunTotals& totals) -> std::vector<Report> {
+    refuse_equal_models(prepared.pair, records);
     return {make_report(reported_job(prepared.job), prepared.pair.aligned, records, totals)};
   });
 }

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "lox/task/pair.hpp"
 
+#include "lox/base/error.hpp"
 #include "lox/io/model_config.hpp"
 
+#include <algorithm>
 #include <exception>
 #include <future>
+
+#include <re2/re2.h>
 
 namespace lox {
 namespace {
@@ -17,7 +21,32 @@ void drop_foreign_weights(Checkpoint& aligned, const Log& log) {
   });
 }
 
+/// By its files, or by what its folder is called.
+bool looks_aligned(const Checkpoint& model) {
+  const auto is_template = [](const OtherFile& file) { return file.name.starts_with("chat_template."); };
+  if (std::ranges::any_of(model.other_files, is_template)) return true;
+  static const re2::RE2 words("(?i)(^|[^a-z])(instruct|chat|dpo|sft|rlhf|it)([^a-z]|$)");
+  return re2::RE2::PartialMatch(fs::absolute(model.path).lexically_normal().filename().string(), words);
+}
+
+void warn_of_swapped_models(const Pair& pair, const Log& log) {
+  if (!looks_aligned(pair.base) || looks_aligned(pair.aligned)) return;
+  log.warn(
+      "{} looks like the aligned model (its name, or a chat template), and {} does not: are --base and "
+      "--aligned swapped? The edit would weaken the alignment",
+      pair.base.path, pair.aligned.path);
+}
+
 }  // namespace
+
+void refuse_equal_models(const Pair& pair, const std::vector<Record>& records) {
+  const auto differs = [](const Record& record) { return record.spectrum.delta_norm > 0; };
+  if (std::ranges::any_of(records, differs)) return;
+  fail(ExitCode::bad_input,
+       "{}: no matrix to be edited differs from that of {}; name the model before its alignment "
+       "as --base",
+       pair.aligned.path, pair.base.path);
+}
 
 Pair open_pair(const Job& job, const Log& log) {
   // Of a model of many tensors the headers take a while: one is read beside the other.
@@ -34,6 +63,7 @@ Pair open_pair(const Job& job, const Log& log) {
   refuse_quantised(pair.base);
   refuse_quantised(pair.aligned);
   drop_foreign_weights(pair.aligned, log);
+  warn_of_swapped_models(pair, log);
   return pair;
 }
 

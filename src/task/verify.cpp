@@ -59,7 +59,7 @@ void open_tables(const VerifyJob& asked, Opened& opened) {
 void pair_tables(const VerifyJob& asked, Opened& opened) {
   const bool store = asked.has_store();
   opened.items =
-      make_items({{"aligned", &opened.aligned}, {"base", &opened.base}, {"hardened", &opened.hardened}},
+      make_items({{"aligned", &opened.aligned}, {"base", &opened.base}, {"hardened", &opened.hardened, true}},
                  store ? Selection() : asked.job.selection, asked.job.solve, {})
           .items;
   if (!store) return;

@@ -105,8 +105,13 @@ def edit_overflows(directory):
     put(directory, "aligned", "a.weight", 3, 0x7F7F)
 
 
-@case("no tensor is left", more=("--include", "^nothing$"))
+@case("no tensor is left", more=("--exclude", "."))
 def nothing_to_edit(_):
+    pass
+
+
+@case("--include '^nothing$' matches no tensor", more=("--include", "^nothing$"))
+def pattern_that_matches_nothing(_):
     pass
 
 

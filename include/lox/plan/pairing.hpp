@@ -2,6 +2,8 @@
 #pragma once
 #include "lox/io/checkpoint.hpp"
 
+#include <functional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -11,14 +13,17 @@ namespace lox {
 struct NamedModel {
   std::string_view name;
   const Checkpoint* table;
+  bool is_output = false;  ///< holds every tensor of the first model, also those that are only copied
 };
 
 /// The tensors of several checkpoints of one model, matched by name: for each tensor of the first model, in
-/// its order, the tensor's index in every model.
+/// its order, the tensor's index in every model, -1 where there is none and none is needed.
 using Pairing = std::vector<std::vector<int>>;
 
 /// Throws Error(bad_input) naming the tensor that a model lacks or has too many, or whose shape, or dtype
-/// where it cannot be edited, is another.
-Pairing pair_models(const std::vector<NamedModel>& models);
+/// where it cannot be edited, is another. Nothing is asked of tensors that are not `selected`: they are
+/// copied from the first model.
+Pairing pair_models(const std::vector<NamedModel>& models,
+                    const std::function<bool(const std::string&)>& selected);
 
 }  // namespace lox

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 #include "lox/plan/job.hpp"
+#include "lox/plan/pairing.hpp"
 
 #include <memory>
 #include <string>
@@ -25,6 +26,8 @@ class Patterns {
 
   /// Whether the tensor of this name is to be edited.
   bool takes(const std::string& name) const;
+  /// Throws Error(bad_input) if one of them matches no tensor of any model: a typing error would go unseen.
+  void refuse_idle(const std::vector<NamedModel>& models) const;
 
  private:
   std::vector<std::unique_ptr<re2::RE2>> include_;
