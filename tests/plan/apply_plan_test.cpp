@@ -85,19 +85,20 @@ TEST(ApplyPlan, FactorsOfAnotherModelAreRefused) {
   using Tensors = std::vector<TensorInfo>;
   refused(
       [](Tensors& t) {
-        t[0].shape = {99999, 40};
+        t[1].shape = {99999, 40};
       },
       {"store", "'embed.u'", "[99999, 40]", "[100000, 40]"});
-  refused([](Tensors& t) { t[1].shape = {39}; }, {"'embed.s'"});
-  refused([](Tensors& t) { t[0].shape = {}; }, {"'embed.u'", "[]"});
+  refused([](Tensors& t) { t[2].shape = {39}; }, {"'embed.s'"});
+  refused([](Tensors& t) { t[1].shape = {}; }, {"'embed.u'", "[]"});
   refused(
       [](Tensors& t) {
-        t[0].shape = {100000, 3}, t[1].shape = {3}, t[2].shape = {8192, 3};
+        t[1].shape = {100000, 3}, t[2].shape = {3}, t[3].shape = {8192, 3};
       },
       {"'embed.u'"});
-  refused([](Tensors& t) { t[2].dtype = DType::BF16; }, {"'embed.v'", "BF16"});
-  refused([](Tensors& t) { t.erase(t.begin() + 2); }, {"lacks", "'embed.v'"});
-  refused([](Tensors& t) { t[3].name = "other.u"; }, {"'other.u'"});
+  refused([](Tensors& t) { t[3].dtype = DType::BF16; }, {"'embed.v'", "BF16"});
+  refused([](Tensors& t) { t.erase(t.begin() + 3); }, {"lacks", "'embed.v'"});
+  refused([](Tensors& t) { t[0].dtype = DType::F32; }, {"'experts.s_low'", "F32", "F64"});
+  refused([](Tensors& t) { t[4].name = "other.u"; }, {"'experts.s_low'", "no part"});
   refused(
       [](Tensors& t) {
         t.push_back({"norm.u", DType::F32, {8192, 40}, {}, ""});
