@@ -13,12 +13,13 @@ place=build/clients
 if ! cmp -s tests/clients/requirements.txt "$place/requirements.txt"; then
   rm -rf "$place"
   mkdir -p "$place"
-  if ! python3 -m venv "$place/venv" || ! "$place/venv/bin/pip" install -q -r tests/clients/requirements.txt 2>"$place/log"; then
-    echo "clients: skipped, the packages of tests/clients/requirements.txt cannot be had here:"
+  if ! python3 -m venv "$place/venv" ||
+    ! timeout 600 "$place/venv/bin/pip" install -q -r tests/clients/requirements.txt 2>"$place/log"; then
+    echo "clients: skipped, the packages of tests/clients/requirements.txt cannot be had here, not in ten minutes:"
     tail -n 2 "$place/log" || true
     exit 0
   fi
   cp tests/clients/requirements.txt "$place/requirements.txt"
 fi
 export LOX OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
-"$place/venv/bin/python" -B tests/clients/adapters_test.py -v
+timeout 900 "$place/venv/bin/python" -B tests/clients/adapters_test.py -v
