@@ -143,7 +143,7 @@ class Inputs(JobTest):
     def test_other_parameters_before_resuming(self):
         self.stopped()
         for option, value, name in (("--k", "5", "job.k is 5 now, but was its default"), ("--coef", "2", "job.coef is 2.0 now"),
-                                    ("--exclude", "q", "job.exclude"), ("--seed", "9", "job.seed is 9 now, but was its default")):
+                                    ("--exclude", "experts", "job.exclude"), ("--seed", "9", "job.seed is 9 now, but was its default")):
             self.assertIn(name, self.lox(*self.arguments("out", option, value), code=BAD_INPUT).err)
         shutil.copytree(self.directory / "base", self.directory / "other")
         said = self.lox("harden", "--base", "other", "--aligned", "aligned", "--output", "out", code=BAD_INPUT).err
