@@ -64,6 +64,7 @@ struct Column {
   std::string_view legend;
   bool of_edits = false;  ///< a store of factors has none
   std::string (*text)(const Kind& kind, double count);
+  std::size_t width() const { return std::max<std::size_t>(name.size(), 7); }
 };
 
 constexpr std::array<Column, 6> columns{{
@@ -105,7 +106,7 @@ std::string report_table(const Report& report) {
   for (const Column& column : columns) {
     if (factors && column.of_edits) continue;
     shown.push_back(&column);
-    text += fmt::format("  {:>{}}", column.name, std::max<std::size_t>(column.name.size(), 7));
+    text += fmt::format("  {:>{}}", column.name, column.width());
     legend += fmt::format("\n{:11} {}", column.name, column.legend);
   }
   text += "  method\n";
@@ -113,8 +114,7 @@ std::string report_table(const Report& report) {
     const Kind& kind = kinds[name];
     text += fmt::format("{:{}}  {:5}", name, width, kind.count);
     for (const Column* column : shown) {
-      text += fmt::format("  {:>{}}", column->text(kind, static_cast<double>(kind.count)),
-                          std::max<std::size_t>(column->name.size(), 7));
+      text += fmt::format("  {:>{}}", column->text(kind, static_cast<double>(kind.count)), column->width());
     }
     text += "  " + kind.methods + "\n";
   }

@@ -48,7 +48,7 @@ Small FactorReader::columns(const Item& item, FactorPart part, RowRange rows, In
   const auto count = static_cast<std::uint64_t>(rows.count * all);
   const auto read = [&](FactorPart which) -> Small {
     const Buffer buffer = entries(item, which, first, count);
-    Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> values(rows.count, all);
+    RowMajorDoubles values(rows.count, all);
     to_double(factor_dtype(which), buffer.data(), count, values.data());
     return values.leftCols(std::min(item.k, all));
   };

@@ -80,6 +80,9 @@ class Mistakes(LoxTest):
         hardened["head"] = Tensor.of("BF16", np.zeros((5, 64)))
         (self.directory / "out.safetensors").write_bytes(checkpoint.encode(hardened))
         self.assertNotEqual(self.lox("verify", *models, *options, code=None).code, 0)
+        del hardened["head"]  # copied, and yet it must be there
+        (self.directory / "out.safetensors").write_bytes(checkpoint.encode(hardened))
+        self.assertIn("'head'", self.lox("verify", *models, *options, code=None).err)
         self.lox("factor", "--quiet", *models[:4], "--output", "store", *options)
         self.lox("apply", "--quiet", *models[2:4], "--factors", "store", "--output", "again.safetensors")
         again, _ = checkpoint.decode((self.directory / "again.safetensors").read_bytes())
