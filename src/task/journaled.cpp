@@ -70,8 +70,7 @@ void JournaledTask::refuse_half_of_them() const {
   if (named == nullptr || gone == nullptr) return;
   fail(ExitCode::bad_input,
        "{}: was finished together with {}, which is gone; move it away and run this again, or ask for what "
-       "is gone "
-       "alone",
+       "is gone alone",
        named->paths().output, gone->paths().output);
 }
 

@@ -3,7 +3,7 @@
 """The tests of this folder for hours: kills and resumes of all tasks that write, many jobs started on one output, power
 losses, and fuzzing. Prints what was done and what was found; fails if anything was lost or wrong.
 
-    soak.py --build build/release --state DIR --seconds 3600 [--fuzzers build/fuzz/tests/fuzz] [kills starts losses fuzz]
+    soak.py --build build/release --state DIR --seconds 3600 [--fuzzers build/asan/tests/fuzz] [kills starts losses fuzz]
 
 Figures are kept in DIR/figures.json: the same command adds to them, with other random numbers. Findings go to
 DIR/findings.txt.
