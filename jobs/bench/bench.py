@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import apply, grid
+from bench import apply, factor, grid
 from bench.runs import (LOX, copy, harden, make_pair, middle, python, ratio, remove, shards, size, stream,
                         timed)
 
@@ -26,7 +26,7 @@ def speed(options):
     pair = make_pair(folder, "llama-2-7b", "--layers", layers)
     output, copied, streamed = (folder / name for name in ("hardened", "copy", "stream"))
     tolerance = 1e-4
-    choice = json.loads(timed(*python("stream", "choose", *pair, tolerance), threads=2)[1])
+    choice = json.loads(timed(*python("stream", "choose", *pair, tolerance, 6), threads=2)[1])
     full = json.loads(timed(*python("stream", "full", *pair), threads=2)[1])
 
     times = {name: [] for name in ("copy", "lox", "copy cold", "lox cold", "stream")}
@@ -179,7 +179,7 @@ def machine():
 
 
 PARTS = {"speed": speed, "kernels": kernels, "blocks": blocks, "grid": grid.measure, "whole": whole, "plan": plan,
-         "apply": apply.measure}
+         "apply": apply.measure, "factor": factor.measure}
 
 
 def wrapped(section):

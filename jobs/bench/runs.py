@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 LOX = os.environ.get("LOX", "lox")
 HERE = Path(__file__).resolve().parent
 
@@ -108,3 +110,43 @@ def middle(values):
 def ratio(over, under):
     """Of runs in turn: the median of the ratios of neighbours."""
     return middle([a / b for a, b in zip(over, under)])
+
+
+def bf16(values):
+    """float32 to the bits of bfloat16, to nearest even."""
+    bits = values.view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def make_layer(folder):
+    """One layer of the shapes of Llama-2-7B whose Delta has a power law of singular values, made once."""
+    folder.mkdir(exist_ok=True)
+    pair = folder / "base", folder / "aligned"
+    if all(half.exists() for half in pair):
+        return pair
+    random = np.random.default_rng(1)
+    shapes = {"q": (4096, 4096), "k": (4096, 4096), "v": (4096, 4096), "o": (4096, 4096),
+              "gate": (11008, 4096), "up": (11008, 4096), "down": (4096, 11008)}
+    names = [(f"model.layers.0.{name}_proj.weight", shape) for name, shape in shapes.items()]
+    header, at = {}, 0
+    for name, shape in names:
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, at + 2 * shape[0] * shape[1]]}
+        at = header[name]["data_offsets"][1]
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    files = []
+    for half in pair:
+        half.mkdir()
+        files.append(open(half / "model.safetensors", "wb"))
+        files[-1].write(len(text).to_bytes(8, "little") + text)
+    for _, (rows, cols) in names:
+        base = np.float32(0.02) * random.standard_normal((rows, cols), dtype=np.float32)
+        left, right = (random.standard_normal((size, 512), dtype=np.float32) for size in (rows, cols))
+        sigma = np.arange(1, 513, dtype=np.float32) ** -0.75
+        delta = (left * sigma) @ right.T
+        delta *= np.float32(1e-3) / delta.std()
+        for file, values in zip(files, (base, base + delta)):
+            bf16(values).tofile(file)
+    for file in files:
+        file.close()
+    return pair
