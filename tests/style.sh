@@ -36,6 +36,6 @@ case ${1:-} in
   *) mapfile -t checked < <(git ls-files 'src/*.cpp') ;;
 esac
 [ ${#checked[@]} -gt 0 ] || exit 0
-build=${LOX_BUILD:-build/ci}
-[ -f "$build/compile_commands.json" ] || cmake --preset ci
+build=${LOX_BUILD:-build/asan}
+[ -f "$build/compile_commands.json" ] || cmake --preset asan >/dev/null
 printf '%s\n' "${checked[@]}" | xargs -P "$(nproc)" -n 1 clang-tidy -p "$build" --quiet 2>/dev/null

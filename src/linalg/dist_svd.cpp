@@ -148,7 +148,7 @@ void broadcast(const Comm& comm, Small& panel) {
                  static_cast<std::size_t>(panel.size()) * sizeof(double));
   }
   bytes = comm.broadcast(std::move(bytes));
-  std::memcpy(panel.data(), bytes.data(), bytes.size());
+  if (!bytes.empty()) std::memcpy(panel.data(), bytes.data(), bytes.size());
 }
 
 Factors exact_on_one(const DistMatrix& t, Index k, double* next) {

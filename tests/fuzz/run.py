@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Runs one fuzz target from its seeds for a while; fails at the first finding.
 
-    run.py build/fuzz/tests/fuzz/header_fuzz --seeds header --seconds 60 [--corpus DIR]
+    run.py build/asan/tests/fuzz/header_fuzz --seeds header --seconds 60 [--corpus DIR]
 
 With --corpus what is found interesting is kept there and used again, and findings stay in DIR.findings. A breakdown
 inside the HDF5 library is no finding: it is counted, and the input goes to the program's own way of opening files
