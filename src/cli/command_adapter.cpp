@@ -26,6 +26,7 @@ Request read_adapter(const Arguments& arguments) {
   AdapterJob job;
   std::string coef = "1.25";
   std::string program = "peft";
+  std::string onto = "aligned";
   std::string dtype = "F32";
   bool quiet = false;
   options.add({.name = "factors",
@@ -53,6 +54,13 @@ Request read_adapter(const Arguments& arguments) {
        .brief = "the program that loads it",
        .text = "the program that loads it: which modules it puts a LoRA on, and how they are called there"},
       program);
+  options.add(
+      {.name = "onto",
+       .value = "aligned|base",
+       .brief = "the model that it is put beside",
+       .text = "the model that it is put beside: its path stands in the configuration. With `base` and "
+               "`--coef 1` the adapter is the alignment itself, as far as k triplets hold it"},
+      onto);
   options.add({.name = "dtype", .value = "F32|BF16", .brief = "of the adapter's weights"}, dtype);
   options.add({.name = "accept-open",
                .brief = "also a k that the store does not vouch for",
@@ -64,6 +72,9 @@ Request read_adapter(const Arguments& arguments) {
   if (!options.read(arguments, values)) return {options.help_text(), options.asked(values), nullptr};
   job.coef = parse_list<double>(coef, "--coef");
   job.program = program_of(program);
+  if (onto != "aligned" && onto != "base")
+    fail(ExitCode::usage, "--onto '{}' is neither aligned nor base", onto);
+  job.onto_base = onto == "base";
   const std::optional<DType> known = dtype_from_name(dtype);
   if (!known) fail(ExitCode::usage, "--dtype '{}' is neither F32 nor BF16", dtype);
   job.dtype = *known;

@@ -140,7 +140,7 @@ ExitCode run_plan(const Arguments& arguments) {
   planned.resources = {ranks,
                        job.run.memory ? *job.run.memory : memory_share(std::min(ranks, ranks_per_node))};
   Pair pair = open_pair(job, Log(Log::Level::silent));
-  planned.plan = make_plan(pair.base, pair.aligned, job, planned.resources);
+  planned.plan = make_plan(pair.base, pair.aligned, job, planned.resources, pair.made_by());
   planned.aligned = std::move(pair.aligned);
   planned.forecast = forecast(planned.plan, planned.aligned, ranks);
   if (sbatch) {

@@ -58,8 +58,9 @@ void JobOptions::add_to(Options& options) {
               job.base);
   options.add({.name = "aligned",
                .value = "CKPT",
-               .brief = "model after alignment",
-               .text = "the model after alignment",
+               .brief = "model after alignment, or a LoRA adapter",
+               .text = "the model after alignment, or the folder of a LoRA adapter as PEFT saves it "
+                       "([adapters.md](adapters.md#an-adapter-that-was-aligned))",
                .example = "/path/to/aligned"},
               job.aligned);
   options.add({.name = "output",

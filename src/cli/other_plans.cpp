@@ -103,7 +103,7 @@ ExitCode of_factor(const Arguments& arguments) {
   const Resources resources{plan.ranks, job.job.run.memory};
   const Pair pair = open_pair(job.job, Log(Log::Level::silent));
   check_output(job.job.output, {true, {job.job.base, job.job.aligned}});
-  const Forecast forecast = plan_factor(job.job, pair.base, pair.aligned, resources).forecast;
+  const Forecast forecast = plan_factor(job.job, pair, resources).forecast;
   plan.show(forecast);
   check_space(job.job.output, forecast.disk);
   return ExitCode::done;

@@ -8,7 +8,8 @@ namespace lox {
 void VerifyOptions::add_to(Options& options) {
   Job& job = asked.job;
   options.add({.name = "base", .value = "CKPT", .brief = "model before alignment"}, job.base);
-  options.add({.name = "aligned", .value = "CKPT", .brief = "model after alignment"}, job.aligned);
+  options.add({.name = "aligned", .value = "CKPT", .brief = "model after alignment, or a LoRA adapter"},
+              job.aligned);
   options.add({.name = "hardened", .value = "CKPT", .brief = "the result to check"}, job.output);
   options.add(
       {.name = "factors",

@@ -96,6 +96,8 @@ std::string_view method_name(Method method) {
       return "exact";
     case Method::full:
       return "full";
+    case Method::lora:
+      return "lora";
   }
   return "?";
 }

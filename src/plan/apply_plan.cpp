@@ -14,8 +14,6 @@
 namespace lox {
 namespace {
 
-constexpr std::uint64_t stretch_bytes = std::uint64_t{256} << 20;
-
 std::vector<std::int64_t> shape_of(const TensorInfo& tensor, std::int64_t rows, std::int64_t k) {
   std::vector<std::int64_t> shape(tensor.shape.begin(), tensor.shape.end() - 2);
   if (rows > 0) shape.push_back(rows);
@@ -47,9 +45,9 @@ Item copy_of(int tensor, const TensorInfo& info) {
   return item;
 }
 
-/// Appends the stretches of all matrices of a tensor.
-void add_stretches(int index, const TensorInfo& tensor, const FactorIndices& parts,
-                   std::pair<std::int64_t, Index> ranks, std::vector<Item>& items) {
+/// Appends the stretches of all matrices of a tensor that a store has factors of.
+void add_tensor(int index, const TensorInfo& tensor, const FactorIndices& parts,
+                std::pair<std::int64_t, Index> ranks, std::vector<Item>& items) {
   Item item;
   item.action = Action::edit;
   item.matrix.tensors = {index};
@@ -60,20 +58,27 @@ void add_stretches(int index, const TensorInfo& tensor, const FactorIndices& par
   item.dtype = item.base_dtype = tensor.dtype;
   item.stored_k = ranks.first;
   item.k = ranks.second;
-  const std::uint64_t row_bytes = static_cast<std::uint64_t>(item.matrix.cols) * element_bytes(tensor.dtype);
-  const Index block = extrapolation_block(tensor.dtype, item.matrix.cols);
-  const Index at_once = std::max<Index>(1, static_cast<Index>(stretch_bytes / row_bytes) / block) * block;
   const std::int64_t matrices = tensor.elements() / (item.matrix.rows * item.matrix.cols);
   for (item.matrix.number = 0; item.matrix.number < matrices; ++item.matrix.number) {
-    for (Index first = 0; first < item.matrix.rows; first += at_once) {
-      item.rows = {first, std::min(at_once, item.matrix.rows - first)};
-      item.bytes = static_cast<std::uint64_t>(item.rows.count) * row_bytes;
+    for (const RowRange& rows : stretches(tensor.dtype, item.matrix.rows, item.matrix.cols)) {
+      item.rows = rows;
+      item.bytes = static_cast<std::uint64_t>(rows.count * item.matrix.cols) * element_bytes(tensor.dtype);
       items.push_back(item);
     }
   }
 }
 
 }  // namespace
+
+std::vector<RowRange> stretches(DType dtype, Index rows, Index cols) {
+  const std::uint64_t row_bytes = static_cast<std::uint64_t>(cols) * element_bytes(dtype);
+  const Index block = extrapolation_block(dtype, cols);
+  const Index at_once = std::max<Index>(1, static_cast<Index>(stretch_bytes / row_bytes) / block) * block;
+  std::vector<RowRange> ranges;
+  for (Index first = 0; first < rows; first += at_once)
+    ranges.push_back({first, std::min(at_once, rows - first)});
+  return ranges;
+}
 
 void check_factors(const Checkpoint& store, std::int64_t k, const TensorInfo& tensor,
                    const FactorIndices& parts) {
@@ -139,7 +144,7 @@ Plan plan_apply(const Checkpoint& aligned, const Checkpoint& store, std::int64_t
     check_matrix(aligned, tensor, store);
     check_factors(store, stored_k, tensor, parts);
     used.insert(parts.begin(), parts.end());
-    add_stretches(static_cast<int>(t), tensor, parts, {stored_k, k}, plan.items);
+    add_tensor(static_cast<int>(t), tensor, parts, {stored_k, k}, plan.items);
   }
   check_nothing_left(aligned, store, used);
   plan.book_keeping += plan.items.size() * (4096 + 256 * static_cast<std::uint64_t>(k));

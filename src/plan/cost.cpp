@@ -16,6 +16,7 @@ constexpr double psgesvd_flops_per_second = 2e9;
 constexpr double entries_per_second =
     3.8e8;  // all but products: copying, subtracting, orthonormalising, rounding
 constexpr double bytes_per_second = 4.5e8;       // of files, beside the arithmetic
+constexpr double lapack_flops_per_second = 4e9;  // thin QRs in double
 constexpr double check_flops_per_second = 2e10;  // of verify, in double
 constexpr double grid_efficiency = 0.6;
 constexpr double sum_bytes = 16 * 4 * 8;  // for each column: sums of up to 16 threads that share a product
@@ -51,6 +52,33 @@ Cost copy_cost(const Item& item) {
   return cost;
 }
 
+/// Rows of the base that get an adapter's Delta: its factors in double, their QRs and what comes of them.
+Cost lora_cost(const Item& item) {
+  const auto m = static_cast<double>(item.matrix.rows);
+  const auto n = static_cast<double>(item.matrix.cols);
+  const auto r = static_cast<double>(item.stored_k);
+  const auto rows = static_cast<double>(item.rows.count);
+  const auto bytes = static_cast<double>(item.bytes);
+  Cost cost;
+  const double least = std::min(m, n);
+  const double whole = least <= static_cast<double>(item.k) ? 12 * m * n : 0;  // Delta itself, in a store
+  cost.memory = static_cast<std::uint64_t>(std::min(bytes, static_cast<double>(stretch_bytes)) +
+                                           File::direct_piece + (16 << 20) + 8 * (m + n) * r * 8 +
+                                           12 * (m + n) * static_cast<double>(item.k) + whole) +
+                item.shared;
+  cost.exact_memory = cost.memory;
+  cost.bytes_read = item.bytes;
+  cost.bytes_written = item.bytes;
+  const double factoring = 12 * (m + n) * r * r;
+  const double extrapolation = 2 * rows * n * r;
+  cost.flops = factoring + extrapolation;
+  cost.seconds = std::max(factoring / lapack_flops_per_second +
+                              extrapolation / extrapolation_flops_per_second + rows * n / entries_per_second,
+                          2 * bytes / bytes_per_second);
+  cost.first_read = bytes / bytes_per_second;
+  return cost;
+}
+
 }  // namespace
 
 Item by_exact_method(Item item) {
@@ -60,6 +88,7 @@ Item by_exact_method(Item item) {
 
 Cost local_cost(const Item& item) {
   if (item.action == Action::copy) return copy_cost(item);
+  if (item.method == Method::lora) return lora_cost(item);
   const Sizes s = sizes_of(item);
   Cost cost;
   double memory = s.aligned_bytes + 4 * s.entries + file_pieces;
@@ -128,6 +157,7 @@ Cost grid_cost(const Item& item, int ranks) {
 
 Cost CostTable::of(const Item& item) {
   if (item.action == Action::copy) return copy_cost(item);
+  if (item.method == Method::lora) return lora_cost(item);
   const Kind kind{item.matrix.rows, item.matrix.cols, item.dtype,  item.base_dtype,
                   item.k,           item.proof,       item.method, item.where};
   const auto [known, fresh] = known_.try_emplace(kind);

@@ -20,6 +20,7 @@ std::string_view where_name(Where where) {
 
 std::uint64_t bytes_moved(const Item& item) {
   if (item.action == Action::copy) return 2 * item.bytes;
+  if (item.method == Method::lora) return 2 * item.bytes;
   const auto entries = static_cast<std::uint64_t>(item.matrix.rows * item.matrix.cols);
   const std::uint64_t base = entries * element_bytes(item.base_dtype);
   // On the grid aligned rows are read twice: for the delta, and to be edited when the factors are known.

@@ -4,6 +4,7 @@
 #include "lox/base/error.hpp"
 #include "lox/base/units.hpp"
 #include "lox/linalg/dist_svd.hpp"
+#include "lox/plan/adapter_plan.hpp"
 #include "lox/plan/cost.hpp"
 #include "lox/plan/patterns.hpp"
 
@@ -39,6 +40,11 @@ double deal_items(const std::vector<Item>& items, int ranks, Assign assign) {
     longest = std::max(longest, load);
   }
   return longest;
+}
+
+/// Where the factors are known there is nothing to solve together.
+bool may_go_to_grid(const Item& item) {
+  return item.action == Action::edit && item.method != Method::lora;
 }
 
 Item on_grid(Item item, int ranks) {
@@ -140,7 +146,7 @@ void choose_grid_items(std::vector<Item>& items, GridUse use, const Resources& r
   };
   if (use == GridUse::never) return;
   for (Item& item : items) {
-    if (item.action != Action::edit) continue;
+    if (!may_go_to_grid(item)) continue;
     if (use == GridUse::always || (resources.ranks > 1 && !fits_alone(item))) {
       item = on_grid(item, resources.ranks);
     }
@@ -154,7 +160,7 @@ void choose_grid_items(std::vector<Item>& items, GridUse use, const Resources& r
   for (std::size_t i = 0; i < items.size(); ++i) {
     if (items[i].where == Where::grid) continue;
     local_seconds += items[i].seconds;
-    if (items[i].action == Action::edit && sent.size() < at_most) sent.push_back(i);
+    if (may_go_to_grid(items[i]) && sent.size() < at_most) sent.push_back(i);
   }
   double best = deal_items(items, resources.ranks, ignore) * 0.95;
   double grid_seconds = 0;
@@ -214,10 +220,13 @@ Plan make_items(const std::vector<NamedModel>& models, const Selection& selectio
   return plan;
 }
 
-Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job,
-               const Resources& resources) {
+namespace {
+
+Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job, const Resources& resources,
+               const AdaptedModel* adapter, Cut cut) {
   Plan plan =
       make_items({{"aligned", &aligned}, {"base", &base}}, job.selection, job.solve, resources.memory);
+  if (adapter != nullptr) use_adapter(*adapter, cut, plan);
   Resources left = resources;
   if (left.memory) *left.memory -= plan.book_keeping;
   std::stable_sort(plan.items.begin(), plan.items.end(),
@@ -230,10 +239,17 @@ Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job
   return plan;
 }
 
+}  // namespace
+
+Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job, const Resources& resources,
+               const AdaptedModel* adapter) {
+  return make_plan(base, aligned, job, resources, adapter, Cut::stretches);
+}
+
 Plan plan_factors(const Checkpoint& base, const Checkpoint& aligned, const Job& job,
-                  const Resources& resources) {
-  Plan plan = make_plan(base, aligned, job, resources);
-  std::erase_if(plan.items, [](const Item& item) { return item.action == Action::copy; });
+                  const Resources& resources, const AdaptedModel* adapter) {
+  Plan plan = make_plan(base, aligned, job, resources, adapter, Cut::none);
+  std::erase_if(plan.items, [](const Item& item) { return item.action == Action::copy || item.merge_only; });
   for (Item& item : plan.items) {
     if (item.method != Method::full) continue;
     item.where = Where::local;

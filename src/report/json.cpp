@@ -90,7 +90,7 @@ Measures measures_from_json(const json& from) {
     s.missed = {missed->at("epsilon").get<double>(), missed->at("probability").get<double>()};
   }
   const auto method = from.at("method").get<std::string>();
-  for (const Method known : {Method::krylov, Method::exact, Method::full}) {
+  for (const Method known : methods) {
     if (method_name(known) == method) s.method = known;
   }
   s.where = from.at("where").get<std::string>() == where_name(Where::grid) ? Where::grid : Where::local;

@@ -95,8 +95,8 @@ Buffer FactorReader::read_delta(const Item& item) const {
   return entries(item, FactorPart::delta, first, static_cast<std::uint64_t>(item.rows.count * matrix.cols));
 }
 
-ApplySteps::ApplySteps(const RowReader& aligned, const FactorReader& factors,
-                       const ExpectedContents& expected, std::vector<Target*> targets, Journal& journal)
+ApplySteps::ApplySteps(const RowReader& aligned, const FactorSource& factors,
+                       const ExpectedContents* expected, std::vector<Target*> targets, Journal& journal)
     : aligned_(aligned),
       factors_(factors),
       expected_(expected),
@@ -104,6 +104,7 @@ ApplySteps::ApplySteps(const RowReader& aligned, const FactorReader& factors,
       journal_(journal) {}
 
 std::uint64_t ApplySteps::memory(const Item& item) const {
+  if (item.action == Action::edit && item.method == Method::lora) return local_cost(item).memory;
   return apply_cost(item, targets_.size()).memory;
 }
 
@@ -115,11 +116,13 @@ void ApplySteps::read(Parcel& parcel) {
   record.key = {tensor.name, matrix.number, Action::edit, item.rows.count * matrix.cols, item.rows.first};
   parcel.rows.aligned = aligned_.read_aligned(matrix, item.rows.first, item.rows.count,
                                               targets_.front()->position(matrix, item.rows.first));
-  const auto first = static_cast<std::uint64_t>(item.rows.first * matrix.cols);
-  record.aligned.add(parcel.rows.aligned.bytes(), element_bytes(item.dtype),
-                     static_cast<std::size_t>(matrix.cols), first);
-  // Of a matrix in stretches the sum of all is compared, when all are done.
-  if (item.rows.count == matrix.rows) check_content(expected_, tensor.name, matrix.number, record.aligned);
+  if (expected_ != nullptr) {
+    const auto first = static_cast<std::uint64_t>(item.rows.first * matrix.cols);
+    record.aligned.add(parcel.rows.aligned.bytes(), element_bytes(item.dtype),
+                       static_cast<std::size_t>(matrix.cols), first);
+    // Of a matrix in stretches the sum of all is compared, when all are done.
+    if (item.rows.count == matrix.rows) check_content(*expected_, tensor.name, matrix.number, record.aligned);
+  }
   parcel.solved = factors_.read(item);
   parcel.rows.delta = factors_.read_delta(item);
   record.timing.bytes_read = parcel.rows.aligned.size();
@@ -128,7 +131,7 @@ void ApplySteps::read(Parcel& parcel) {
 bool ApplySteps::solve(Parcel& parcel) {
   const Timer start;
   parcel.record.spectrum = parcel.solved.spectrum;
-  if (parcel.solved.is_zero()) parcel.record.key.action = Action::copy;
+  if (parcel.solved.is_zero() || parcel.item.merge_only) parcel.record.key.action = Action::copy;
   edit_rows(parcel, parcel.solved, targets_);
   parcel.solved = Solved();
   parcel.record.timing.svd = start.seconds();

@@ -43,8 +43,7 @@ json spectrum_to_json(const Spectrum& s) {
 Spectrum spectrum_from_json(const json& from) {
   Spectrum s;
   s.where = from_name(std::array{Where::local, Where::grid}, where_name, from.at("where"));
-  s.method =
-      from_name(std::array{Method::krylov, Method::exact, Method::full}, method_name, from.at("method"));
+  s.method = from_name(methods, method_name, from.at("method"));
   s.k = from.at("k").get<std::int64_t>();
   s.sigma = from.at("sigma").get<std::vector<double>>();
   s.certificate = {from.at("certificate").at(0).get<double>(), from.at("certificate").at(1).get<double>()};
@@ -161,6 +160,24 @@ std::vector<Record> latest(std::vector<Record> records) {
   std::vector<Record> kept;
   for (const auto& [key, i] : last) kept.push_back(std::move(records[i]));
   return kept;
+}
+
+std::vector<Record> join_stretches(const std::vector<Record>& stretches) {
+  std::vector<Record> matrices;
+  for (const Record& record : stretches) {
+    const bool goes_on = !matrices.empty() && matrices.back().key.name == record.key.name &&
+                         matrices.back().key.matrix == record.key.matrix;
+    if (!goes_on) {
+      matrices.push_back(record);
+      continue;
+    }
+    Record& whole = matrices.back();
+    whole.key.entries += record.key.entries;
+    whole.aligned.add(record.aligned);
+    whole.timing.add(record.timing);
+    for (std::size_t t = 0; t < record.edits.size(); ++t) whole.edits[t].add(record.edits[t]);
+  }
+  return matrices;
 }
 
 }  // namespace lox

@@ -30,6 +30,14 @@ EditSummary Target::apply(const Item& item, const Solved& solved, Index first, s
   const Factors& f = solved.factors;
   const Index count = static_cast<Index>(rows.size() / element_bytes(item.dtype)) / item.matrix.cols;
   const Index all = f.u.cols();
+  if (item.method == Method::lora) {
+    // The rows are the base's: Delta is added, and coef times its first k triplets once more.
+    const double coef = item.merge_only ? 0 : blend_.coef;
+    const Index more = item.k == full_rank ? all : std::min(item.k, all);
+    std::vector<double> sigma = f.sigma;
+    for (Index i = 0; i < more; ++i) sigma[static_cast<std::size_t>(i)] *= 1 + coef;
+    return extrapolate(item.dtype, rows, f.u.middleRows(first, count), sigma, f.v, 1);
+  }
   const Index k = blend_.k == full_rank ? all : std::min(blend_.k, all);
   if (k == all) return extrapolate(item.dtype, rows, f.u.middleRows(first, count), f.sigma, f.v, blend_.coef);
   const std::vector<double> sigma(f.sigma.begin(), f.sigma.begin() + k);
@@ -45,6 +53,17 @@ void Target::write(const MatrixRef& matrix, RowRange mine, Index first, std::spa
               record);
 }
 
+namespace {
+
+void check_range(const Record& record, DType dtype, const EditSummary& edit) {
+  if (edit.finite) return;
+  fail(ExitCode::bad_input,
+       "tensor '{}': the edit leaves the range of {}; use a smaller --coef, or --exclude it", record.key.name,
+       dtype_name(dtype));
+}
+
+}  // namespace
+
 void edit_rows(Parcel& parcel, const Solved& solved, std::span<Target* const> targets) {
   const Item& item = parcel.item;
   for (std::size_t t = 0; t < targets.size(); ++t) {
@@ -57,7 +76,11 @@ void edit_rows(Parcel& parcel, const Solved& solved, std::span<Target* const> ta
       std::memcpy(rows.data(), parcel.rows.aligned.data(), rows.size());
     }
     const EditSummary edit = targets[t]->apply(item, solved, 0, rows.bytes(), parcel.rows.delta.floats());
-    if (parcel.record.key.action == Action::edit) add_edit(parcel.record, item.dtype, edit);
+    if (parcel.record.key.action == Action::edit) {
+      add_edit(parcel.record, item.dtype, edit);
+    } else {
+      check_range(parcel.record, item.dtype, edit);
+    }
     parcel.edited.push_back(std::move(rows));
   }
 }
@@ -83,11 +106,7 @@ void copy_tensor(const Item& item, const ReadBytes& read, std::span<Target* cons
 }
 
 void add_edit(Record& record, DType dtype, const EditSummary& edit) {
-  if (!edit.finite) {
-    fail(ExitCode::bad_input,
-         "tensor '{}': the edit leaves the range of {}; use a smaller --coef, or --exclude it",
-         record.key.name, dtype_name(dtype));
-  }
+  check_range(record, dtype, edit);
   record.edits.push_back({std::sqrt(edit.edit_squared), edit.realised_dot, edit.changed});
 }
 

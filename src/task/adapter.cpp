@@ -8,6 +8,7 @@
 #include "lox/io/factors.hpp"
 #include "lox/io/identity.hpp"
 #include "lox/io/output.hpp"
+#include "lox/io/peft_adapter.hpp"
 #include "lox/io/safetensors_header.hpp"
 #include "lox/plan/apply_plan.hpp"
 #include "lox/plan/job.hpp"
@@ -178,18 +179,20 @@ void write_config(const Checkpoint& table, const std::string& config) {
   storage.sync_written();
 }
 
-std::string model_of(const FactorsInfo& info) {
-  return info.aligned.value("path", "");
+std::string model_of(const FactorsInfo& info, bool base) {
+  return (base ? info.base : info.aligned).value("path", "");
 }
 
 /// What makes an adapter this one.
 nlohmann::json identity_of(const AdapterJob& job, const Opened& opened, double coef) {
-  return {{"task", "adapter"},
-          {"k", opened.k},
-          {"coef", coef},
-          {"for", adapter_for_name(job.program)},
-          {"dtype", dtype_name(job.dtype)},
-          {"factors", lox::identity_of(opened.store)}};
+  nlohmann::json identity{{"task", "adapter"},
+                          {"k", opened.k},
+                          {"coef", coef},
+                          {"for", adapter_for_name(job.program)},
+                          {"dtype", dtype_name(job.dtype)},
+                          {"factors", lox::identity_of(opened.store)}};
+  if (job.onto_base) identity["onto"] = "base";
+  return identity;
 }
 
 fs::path output_of(const AdapterJob& job, double coef) {
@@ -209,6 +212,7 @@ nlohmann::ordered_json report_of(const AdapterJob& job, const Opened& opened, do
   return {{"lox", version()},
           {"job",
            {{"for", adapter_for_name(job.program)},
+            {"onto", job.onto_base ? "base" : "aligned"},
             {"k", opened.k},
             {"coef", coef},
             {"dtype", dtype_name(job.dtype)},
@@ -243,11 +247,18 @@ void write_adapters(const AdapterJob& job, const Log& log) {
     check_report(report_of(output), OutputPaths(output), rules.inputs);
   }
   Opened opened(job);
+  if (!job.onto_base && is_peft_adapter(model_of(opened.info, false))) {
+    log.warn(
+        "{}: is of an adapter, not of a model: write the path of the model that it was merged to into "
+        "base_model_name_or_path",
+        job.factors);
+  }
   fs::path weights;
   const Squares squares = squares_of(opened);
   for (const double coef : job.coef) {
     const fs::path path = output_of(job, coef);
-    const std::string config = adapter_config(opened.table, opened.k, coef, model_of(opened.info));
+    const std::string config =
+        adapter_config(opened.table, opened.k, coef, model_of(opened.info, job.onto_base));
     const bool first = weights.empty();
     Output output = Output::create(path, rules, weights_to_make(opened, job, config),
                                    identity_of(job, opened, coef), first ? Space::reserved : Space::sparse);

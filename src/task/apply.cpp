@@ -136,32 +136,13 @@ void work(const Prepared& prepared, JournaledTask& task) {
     targets.emplace_back(static_cast<int>(t), task.tables()[t], storages.back(), prepared.targets[t].blend);
     all.push_back(&targets.back());
   }
-  ApplySteps steps(reader, factors, prepared.contents, all, task.journal());
+  ApplySteps steps(reader, factors, &prepared.contents, all, task.journal());
   task.work(steps, nullptr);
-}
-
-/// One record a matrix: the sum of its stretches.
-std::vector<Record> joined(const std::vector<Record>& stretches) {
-  std::vector<Record> matrices;
-  for (const Record& record : stretches) {  // sorted by name, matrix and row
-    const bool goes_on = !matrices.empty() && matrices.back().key.name == record.key.name &&
-                         matrices.back().key.matrix == record.key.matrix;
-    if (!goes_on) {
-      matrices.push_back(record);
-      continue;
-    }
-    Record& whole = matrices.back();
-    whole.key.entries += record.key.entries;
-    whole.aligned.add(record.aligned);
-    whole.timing.add(record.timing);
-    for (std::size_t t = 0; t < record.edits.size(); ++t) whole.edits[t].add(record.edits[t]);
-  }
-  return matrices;
 }
 
 /// What the store says of a matrix, for the first k of its triplets.
 void describe(const FactorEntry& entry, Index k, bool all, Spectrum& spectrum) {
-  for (const Method method : {Method::krylov, Method::exact, Method::full}) {
+  for (const Method method : methods) {
     if (method_name(method) == entry.method) spectrum.method = method;
   }
   spectrum.k = std::min<std::int64_t>(k, spectrum.k);
@@ -206,7 +187,7 @@ ExitCode apply(const Comm& comm, const ApplyJob& job, const Log& log) {
   if (!task.begin()) return ExitCode::done;
   work(prepared, task);
   return task.conclude([&](std::vector<Record> records, const RunTotals& totals) {
-    records = joined(records);
+    records = join_stretches(records);
     std::map<std::pair<std::string, std::int64_t>, const FactorEntry*> entries;
     for (const FactorEntry& entry : prepared.info.matrices) entries[{entry.tensor, entry.matrix}] = &entry;
     std::vector<Report> reports;

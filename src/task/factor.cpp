@@ -6,6 +6,7 @@
 #include "lox/io/factors.hpp"
 #include "lox/io/identity.hpp"
 #include "lox/plan/cost.hpp"
+#include "lox/run/adapter_factors.hpp"
 #include "lox/run/factor_steps.hpp"
 #include "lox/task/journaled.hpp"
 #include "lox/task/pair.hpp"
@@ -51,7 +52,7 @@ FactorsInfo info_without_numbers(const Prepared& prepared) {
   info.k = prepared.job.solve.k;
   info.job = parameters_of(prepared.job);
   info.base = identity_of(prepared.pair.base);
-  info.aligned = identity_of(prepared.pair.aligned);
+  info.aligned = identity_of(prepared.pair.given());
   for (const Item& item : prepared.plan.items) {
     const auto tensor = static_cast<std::size_t>(item.matrix.tensor(aligned_model));
     FactorEntry entry;
@@ -69,10 +70,10 @@ Prepared prepare(const Comm& comm, const Job& asked, const Log& log) {
   prepared.job.solve.every_k = true;
   prepared.resources = {comm.size(), rank_memory(comm, asked.run)};
   on_root(comm, [&] { prepared.pair = open_pair(prepared.job, log); });
-  broadcast(comm, prepared.pair.base);
-  broadcast(comm, prepared.pair.aligned);
+  broadcast(comm, prepared.pair);
   together(comm, [&] {
-    prepared.plan = plan_factors(prepared.pair.base, prepared.pair.aligned, prepared.job, prepared.resources);
+    const Pair& pair = prepared.pair;
+    prepared.plan = plan_factors(pair.base, pair.aligned, prepared.job, prepared.resources, pair.made_by());
   });
   on_root(comm, [&] {
     prepared.info = info_without_numbers(prepared);
@@ -98,7 +99,7 @@ JournaledOutputs outputs_of(const Prepared& prepared) {
   JournaledOutputs outputs;
   outputs.task = "factor";
   outputs.parameters = parameters_of(job);
-  outputs.inputs = {{"base", &prepared.pair.base}, {"aligned", &prepared.pair.aligned}};
+  outputs.inputs = {{"base", &prepared.pair.base}, {"aligned", &prepared.pair.given()}};
   outputs.places = {{job.output, report_path(job)}};
   outputs.like = &prepared.store;
   outputs.leading = &prepared.pair.aligned;
@@ -117,7 +118,15 @@ void work(const Comm& comm, const Prepared& prepared, JournaledTask& task, const
   const RowReader reader({{&pair.aligned, &aligned}, {&pair.base, &base}});
   FactorTarget target(0, table, output, prepared.job.solve.k);
   FactorSteps steps(comm, reader, prepared.job.solve, target, task.journal(), log, task.memory());
-  task.work(steps, &steps);
+  if (!pair.adapter) {
+    task.work(steps, &steps);
+    return;
+  }
+  FileStorage adapter(pair.given(), FileStorage::Access::read);
+  const AdapterFactors factors(*pair.adapter, adapter);
+  AdapterFactorSteps with_factors(reader, factors, target, task.journal());
+  StepsByMethod both(with_factors, steps);
+  task.work(both, &steps);
 }
 
 FactorEntry entry_of(const Record& record) {
@@ -157,14 +166,15 @@ ExitCode factor(const Comm& comm, const Job& job, const Log& log) {
     write_factors_info(task.tables().front(), info);
     nlohmann::ordered_json reported = reported_job(prepared.job);
     reported.erase("coef");
+    if (prepared.pair.adapter) reported["adapter"] = describe(*prepared.pair.adapter);
     return {make_report(std::move(reported), prepared.pair.aligned, records, totals)};
   });
 }
 
-PlannedFactors plan_factor(const Job& job, const Checkpoint& base, const Checkpoint& aligned,
-                           const Resources& resources) {
+PlannedFactors plan_factor(const Job& job, const Pair& pair, const Resources& resources) {
+  const Checkpoint& aligned = pair.aligned;
   PlannedFactors planned;
-  planned.plan = plan_factors(base, aligned, job, resources);
+  planned.plan = plan_factors(pair.base, aligned, job, resources, pair.made_by());
   planned.forecast = forecast(planned.plan, aligned, resources.ranks);
   std::uint64_t bytes = 0;
   for (const TensorInfo& tensor : factor_tensors(factored_tensors(planned.plan, aligned), job.solve.k)) {

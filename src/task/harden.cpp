@@ -4,6 +4,7 @@
 #include "lox/base/buffer.hpp"
 #include "lox/io/storage.hpp"
 #include "lox/plan/forecast.hpp"
+#include "lox/run/adapter_factors.hpp"
 #include "lox/run/edit_steps.hpp"
 #include "lox/task/journaled.hpp"
 #include "lox/task/pair.hpp"
@@ -28,10 +29,10 @@ Prepared prepare(const Comm& comm, const Job& asked, const Log& log) {
   prepared.job = with_drawn_seed(comm, asked);
   prepared.resources = {comm.size(), rank_memory(comm, asked.run)};
   on_root(comm, [&] { prepared.pair = open_pair(prepared.job, log); });
-  broadcast(comm, prepared.pair.base);
-  broadcast(comm, prepared.pair.aligned);
+  broadcast(comm, prepared.pair);
   together(comm, [&] {
-    prepared.plan = make_plan(prepared.pair.base, prepared.pair.aligned, prepared.job, prepared.resources);
+    const Pair& pair = prepared.pair;
+    prepared.plan = make_plan(pair.base, pair.aligned, prepared.job, prepared.resources, pair.made_by());
   });
   return prepared;
 }
@@ -42,7 +43,7 @@ JournaledOutputs outputs_of(const Comm& comm, const Prepared& prepared) {
   JournaledOutputs outputs;
   outputs.task = "harden";
   outputs.parameters = job_parameters(job);
-  outputs.inputs = {{"base", &pair.base}, {"aligned", &pair.aligned}};
+  outputs.inputs = {{"base", &pair.base}, {"aligned", &pair.given()}};
   outputs.places = {{job.output, report_path(job)}};
   outputs.like = &pair.aligned;
   outputs.leading = &pair.aligned;
@@ -62,7 +63,15 @@ void work(const Comm& comm, const Prepared& prepared, JournaledTask& task, const
   const RowReader reader({{&pair.aligned, &aligned}, {&pair.base, &base}});
   Target target(0, table, output, {full_rank, job.coef});
   EditSteps steps(comm, reader, job.solve, {&target}, task.journal(), log, task.memory());
-  task.work(steps, &steps);
+  if (!pair.adapter) {
+    task.work(steps, &steps);
+    return;
+  }
+  FileStorage adapter(pair.given(), FileStorage::Access::read);
+  const AdapterFactors factors(*pair.adapter, adapter);
+  ApplySteps with_factors(reader, factors, nullptr, {&target}, task.journal());
+  StepsByMethod both(with_factors, steps);
+  task.work(both, &steps);
 }
 
 }  // namespace
@@ -76,7 +85,12 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
   work(comm, prepared, task, log);
   return task.conclude([&](std::vector<Record> records, const RunTotals& totals) -> std::vector<Report> {
     refuse_equal_models(prepared.pair, records);
-    return {make_report(reported_job(prepared.job), prepared.pair.aligned, records, totals)};
+    nlohmann::ordered_json reported = reported_job(prepared.job);
+    if (prepared.pair.adapter) {
+      reported["adapter"] = describe(*prepared.pair.adapter);
+      records = join_stretches(records);
+    }
+    return {make_report(std::move(reported), prepared.pair.aligned, records, totals)};
   });
 }
 

@@ -11,14 +11,12 @@
 #include "lox/io/storage.hpp"
 #include "lox/linalg/delta.hpp"
 #include "lox/linalg/matrix.hpp"
-#include "lox/linalg/small_svd.hpp"
+#include "lox/linalg/product_svd.hpp"
 #include "lox/task/report_place.hpp"
 #include "lox/task/session.hpp"
 
 #include <algorithm>
-#include <cmath>
 
-#include <Eigen/QR>
 #include <nlohmann/json.hpp>
 
 namespace lox {
@@ -34,38 +32,6 @@ RowMajorDoubles read_matrix(FileStorage& storage, const Checkpoint& table, int i
     fail(ExitCode::bad_input, "{}: tensor '{}' holds NaN or Inf", table.path, tensor.name);
   }
   return values;
-}
-
-/// The columns of an orthonormal basis, and what makes the matrix of them.
-struct Qr {
-  Small q;
-  Small r;
-};
-Qr thin_qr(const Small& matrix) {
-  const Eigen::HouseholderQR<Small> qr(matrix);
-  const Index count = std::min(matrix.rows(), matrix.cols());
-  Qr result;
-  result.q = qr.householderQ() * Small::Identity(matrix.rows(), count);
-  result.r = qr.matrixQR().topRows(count).triangularView<Eigen::Upper>();
-  return result;
-}
-
-/// What was found of one product B A.
-struct HardenedPair {
-  Small b;
-  std::vector<double> sigma;  ///< of scale * B A
-};
-
-/// B + coef * U_k U_k^T B.
-HardenedPair harden_pair(const Small& b, const Small& a, double scale, Index k, double coef) {
-  const Qr left = thin_qr(b);
-  const Qr right = thin_qr(a.transpose());
-  const SmallSvd svd = small_svd(left.r * right.r.transpose());
-  HardenedPair result;
-  for (const double s : svd.sigma) result.sigma.push_back(std::abs(scale) * s);
-  const Small u = left.q * svd.u.leftCols(std::min<Index>(k, svd.sigma.size()));
-  result.b = b + coef * u * (u.transpose() * b);
-  return result;
 }
 
 /// Columns of B, and rows of A, that one expert has.
@@ -87,11 +53,14 @@ nlohmann::ordered_json harden_into(const PeftAdapter& adapter, const Checkpoint&
     RowMajorDoubles b = read_matrix(source, adapter.table, pair.b);
     const Index k = job.solve.k == full_rank ? pair.r : std::min<Index>(job.solve.k, pair.r);
     for (std::int64_t e = 0; e < pair.experts; ++e) {
-      const HardenedPair hard =
-          harden_pair(expert_b(b, pair, e), a.middleRows(e * pair.r, pair.r), pair.scale, k, job.coef);
-      for (Index j = 0; j < pair.r; ++j) b.col(j * pair.experts + e) = hard.b.col(j);
+      const Small own = expert_b(b, pair, e);
+      const Factors factors =
+          product_svd(own, a.middleRows(e * pair.r, pair.r).transpose(), pair.scale).factors;
+      const Small u = factors.u.leftCols(std::min(k, factors.u.cols()));
+      const Small hard = own + job.coef * u * (u.transpose() * own);
+      for (Index j = 0; j < pair.r; ++j) b.col(j * pair.experts + e) = hard.col(j);
       modules.push_back(
-          {{"module", pair.module}, {"expert", e}, {"r", pair.r}, {"k", k}, {"sigma", hard.sigma}});
+          {{"module", pair.module}, {"expert", e}, {"r", pair.r}, {"k", k}, {"sigma", factors.sigma}});
     }
     const TensorInfo& place = output.tensors[static_cast<std::size_t>(pair.b)];
     std::vector<std::byte> bytes(place.extent.bytes);
@@ -116,8 +85,8 @@ nlohmann::ordered_json harden_into(const PeftAdapter& adapter, const Checkpoint&
                output.other_files[i].extent, 0, from.bytes);
   }
   target.sync_written();
-  for (const int index : adapter.whole) {
-    const TensorInfo& tensor = adapter.table.tensors[static_cast<std::size_t>(index)];
+  for (const PeftAdapter::Named& whole : adapter.whole) {
+    const TensorInfo& tensor = adapter.table.tensors[static_cast<std::size_t>(whole.tensor)];
     if (tensor.shape.size() < 2) continue;
     log.warn("'{}' is copied: it is a whole weight, whose change only the base model tells", tensor.name);
   }
@@ -130,7 +99,8 @@ void harden_on_root(const Job& job, const Log& log) {
   if (!is_peft_adapter(job.aligned)) {
     fail(ExitCode::bad_input, "{}: is no adapter: it holds no adapter_config.json", job.aligned);
   }
-  const PeftAdapter adapter = open_peft_adapter(job.aligned);
+  PeftAdapter adapter = open_peft_adapter(job.aligned);
+  fit_without_base(adapter);
   if (format_of(job.output) != Format::safetensors_directory) {
     fail(ExitCode::usage, "--output '{}': an adapter is a folder", job.output);
   }

@@ -51,23 +51,73 @@ void refuse_equal_models(const Pair& pair, const std::vector<Record>& records) {
 Pair open_pair(const Job& job, const Log& log) {
   // Of a model of many tensors the headers take a while: one is read beside the other.
   std::future<Checkpoint> base = std::async(std::launch::async, open_checkpoint, job.base);
+  const bool is_adapter = is_peft_adapter(job.aligned);
+  PeftAdapter adapter;
   Pair pair;
   std::exception_ptr trouble;
   try {
-    pair.aligned = open_checkpoint(job.aligned);
+    if (is_adapter) {
+      adapter = open_peft_adapter(job.aligned);
+    } else {
+      pair.aligned = open_checkpoint(job.aligned);
+    }
   } catch (...) {
     trouble = std::current_exception();
   }
   pair.base = base.get();  // what is wrong with the base is said first
   if (trouble) std::rethrow_exception(trouble);
   refuse_quantised(pair.base);
+  if (is_adapter) {
+    drop_foreign_weights(pair.base, log);
+    pair.adapter = adapt(pair.base, std::move(adapter));
+    check_saved_bases(*pair.adapter);
+    pair.aligned = pair.adapter->table;
+    if (pair.adapter->adapter.on_quantised) {
+      log.warn(
+          "{}: was trained beside a quantised base, '{}'; its Delta is added to the weights of {}, which "
+          "differ",
+          job.aligned, pair.adapter->adapter.base_name, job.base);
+    }
+    return pair;
+  }
   refuse_quantised(pair.aligned);
   drop_foreign_weights(pair.aligned, log);
   warn_of_swapped_models(pair, log);
   return pair;
 }
 
+void broadcast(const Comm& comm, Pair& pair) {
+  broadcast(comm, pair.base);
+  const bool is_adapter = comm.max(pair.adapter ? 1 : 0) > 0;
+  if (!is_adapter) {
+    broadcast(comm, pair.aligned);
+    return;
+  }
+  Checkpoint table;
+  if (comm.is_root()) table = pair.adapter->adapter.table;
+  broadcast(comm, table);
+  const std::string config = comm.broadcast(comm.is_root() ? pair.adapter->adapter.config : "");
+  if (comm.is_root()) return;
+  pair.adapter = adapt(pair.base, make_peft_adapter(std::move(table), config));
+  pair.aligned = pair.adapter->table;
+}
+
+nlohmann::ordered_json describe(const AdaptedModel& model) {
+  const PeftAdapter& adapter = model.adapter;
+  return {{"base_model_name_or_path", printable(adapter.base_name, SIZE_MAX)},
+          {"trained_on_quantised", adapter.on_quantised},
+          {"updated", model.updates.size()},
+          {"replaced", model.replaced.size()}};
+}
+
 Checkpoint open_aligned(const fs::path& path, const Log& log) {
+  if (is_peft_adapter(path)) {
+    fail(ExitCode::bad_input,
+         "{}: is a LoRA adapter, and here a whole model is needed; make it by 'lox harden --base BASE "
+         "--aligned "
+         "{} --coef 0 --output MERGED'",
+         path, path);
+  }
   Checkpoint aligned = open_checkpoint(path);
   refuse_quantised(aligned);
   drop_foreign_weights(aligned, log);

@@ -282,6 +282,23 @@ Judgement judge_edit(const EditedMatrix& matrix, Index k, double coef) {
                     solver_share * coef * std::sqrt(squared / static_cast<double>(delta.size())));
 }
 
+void hold_against_edit(const EditedMatrix& matrix, const RowsInDouble& edit, double share, double slack,
+                       Judgement& judgement) {
+  const Eigen::VectorXd of_rows = share * edit.rowwise().norm() / std::sqrt(static_cast<double>(matrix.cols));
+  const Eigen::RowVectorXd of_cols =
+      share * edit.colwise().norm() / std::sqrt(static_cast<double>(matrix.rows));
+  hold_against(
+      matrix, edit.isZero(0), 0,
+      [&](Index first, Index rows) {
+        Expected wanted{edit.middleRows(first, rows), RowsInDouble(rows, matrix.cols)};
+        for (Index i = 0; i < rows; ++i) {
+          wanted.slack.row(i) = (of_cols.array() + of_rows[first + i] + slack).matrix();
+        }
+        return wanted;
+      },
+      judgement);
+}
+
 Judgement judge_blend(const EditedMatrix& matrix, const StoredFactors& factors, Index k, double coef) {
   Judgement judgement;
   if (factors.delta.size() > 0 && k >= std::min(matrix.rows, matrix.cols)) {

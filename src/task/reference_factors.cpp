@@ -18,6 +18,12 @@ double off_orthonormal(const Small& vectors) {
   return (gram - Small::Identity(gram.rows(), gram.cols())).cwiseAbs().maxCoeff();
 }
 
+/// A difference is rounded once; a sum of products has its order, too.
+bool is_delta(const RowMajorMatrix& stored, const RowMajorMatrix& delta, bool exact) {
+  if (exact) return stored == delta;
+  return (stored - delta).cwiseAbs().maxCoeff() <= 0x1p-22F * delta.cwiseAbs().maxCoeff();
+}
+
 }  // namespace
 
 FactorsOfStore::FactorsOfStore(const Checkpoint& store)
@@ -54,10 +60,11 @@ StoredFactors FactorsOfStore::read(const std::string& tensor, std::int64_t numbe
   return factors;
 }
 
-std::string judge_factors(const RowMajorMatrix& delta, const StoredFactors& factors, double tolerance) {
+std::string judge_factors(const RowMajorMatrix& delta, const StoredFactors& factors, double tolerance,
+                          bool exact) {
   if (!factors.u.allFinite() || !factors.v.allFinite() || !factors.sigma.allFinite())
     return "holds NaN or Inf";
-  if (factors.delta.size() > 0 && factors.delta != delta) return "holds another Delta";
+  if (factors.delta.size() > 0 && !is_delta(factors.delta, delta, exact)) return "holds another Delta";
   const Index least = std::min(delta.rows(), delta.cols());
   const Index wanted = std::min(factors.sigma.size(), least);
   const Eigen::VectorXd& sigma = factors.sigma;

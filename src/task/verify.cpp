@@ -6,11 +6,13 @@
 #include "lox/base/random.hpp"
 #include "lox/base/stop.hpp"
 #include "lox/io/storage.hpp"
-#include "lox/plan/apply_plan.hpp"
 #include "lox/task/factor_choice.hpp"
+#include "lox/task/pair.hpp"
+#include "lox/task/reference_adapter.hpp"
 #include "lox/task/reference_edit.hpp"
 #include "lox/task/reference_factors.hpp"
 #include "lox/task/verify_counts.hpp"
+#include "lox/task/verify_tables.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -23,60 +25,8 @@
 namespace lox {
 namespace {
 
-constexpr auto hardened_model = static_cast<Role>(2);
-
-/// The models, and what of them is compared.
-struct Opened {
-  Checkpoint base;  ///< where a store takes its place, the aligned model
-  Checkpoint aligned;
-  Checkpoint hardened;  ///< where a store is checked, the aligned model
-  Checkpoint store;     ///< if there is one
-  FactorsInfo info;     ///< of the store, on rank 0
-  std::vector<Item> items;
-
-  const TensorInfo& tensor(const Item& item, Role role) const {
-    const Checkpoint& model = role == aligned_model ? aligned : role == base_model ? base : hardened;
-    return model.tensors[static_cast<std::size_t>(item.matrix.tensor(role))];
-  }
-};
-
-void open_tables(const VerifyJob& asked, Opened& opened) {
-  const Job& job = asked.job;
-  opened.base = open_checkpoint(asked.has_store() && !asked.of_store() ? job.aligned : job.base);
-  opened.aligned = open_checkpoint(job.aligned);
-  opened.hardened = job.output.empty() ? opened.aligned : open_checkpoint(job.output);
-  if (!asked.has_store()) return;
-  opened.store = open_checkpoint(asked.factors);
-  opened.info = read_factors_info(opened.store);
-  if (job.solve.k > opened.info.k) {
-    fail(ExitCode::bad_input, "{}: holds {} triplets of every matrix, fewer than --k {}", asked.factors,
-         opened.info.k, job.solve.k);
-  }
-}
-
-/// Names, shapes and dtypes of all must agree. With a store, what it has factors of is edited, and it has no
-/// factors of anything else.
-void pair_tables(const VerifyJob& asked, Opened& opened) {
-  const bool store = asked.has_store();
-  opened.items =
-      make_items({{"aligned", &opened.aligned}, {"base", &opened.base}, {"hardened", &opened.hardened, true}},
-                 store ? Selection() : asked.job.selection, asked.job.solve, {})
-          .items;
-  if (!store) return;
-  (void)plan_apply(opened.aligned, opened.store, opened.info.k, 1, 1, {});  // refuses what apply would refuse
-  const FactorTable table(opened.store);
-  std::erase_if(opened.items, [&](Item& item) {
-    const TensorInfo& tensor = opened.tensor(item, aligned_model);
-    if (item.action == Action::edit && table.find(tensor.name).front() >= 0) return false;
-    const bool again = item.action == Action::edit && item.matrix.number > 0;
-    item.action = Action::copy;
-    item.bytes = tensor.extent.bytes;
-    return again || asked.of_store();
-  });
-}
-
 /// Which matrices to check: `sample` of them (0: all), spread by a hash of their names.
-std::vector<Item> choose(const Opened& opened, std::int64_t sample) {
+std::vector<Item> choose(const VerifyTables& opened, std::int64_t sample) {
   std::vector<std::pair<std::uint64_t, const Item*>> order;
   for (const Item& item : opened.items) {
     if (item.action == Action::copy) continue;
@@ -104,13 +54,13 @@ std::vector<OtherFile> files_of_harden(const Checkpoint& aligned) {
 }
 
 /// Those that the result must hold.
-std::vector<OtherFile> files_to_compare(const Opened& opened) {
+std::vector<OtherFile> files_to_compare(const VerifyTables& opened) {
   return has_place_for_files(opened.hardened) ? files_of_harden(opened.aligned) : std::vector<OtherFile>();
 }
 
 class Verifier {
  public:
-  Verifier(const VerifyJob& asked, const Opened& opened, const ExpectedContents& contents)
+  Verifier(const VerifyJob& asked, const VerifyTables& opened, const ExpectedContents& contents)
       : asked_(asked),
         opened_(opened),
         contents_(contents),
@@ -118,6 +68,7 @@ class Verifier {
         aligned_(opened.aligned, FileStorage::Access::read),
         hardened_(opened.hardened, FileStorage::Access::read) {
     if (asked.has_store()) store_.emplace(opened.store);
+    if (opened.adapter) adapter_.emplace(opened.adapter->adapter.table, FileStorage::Access::read);
     for (const OtherFile& file : opened.hardened.other_files) files_.emplace(file.name, &file);
   }
 
@@ -125,6 +76,7 @@ class Verifier {
   std::string check(const Item& item, VerifyCounts& counts) {
     const TensorInfo& base = opened_.tensor(item, base_model);
     const TensorInfo& aligned = opened_.tensor(item, aligned_model);
+    if (item.method == Method::lora) return check_adapted(item, aligned, counts);
     const Buffer base_bytes = read(base_, base, item);
     const Buffer aligned_bytes = read(aligned_, aligned, item);
     const Buffer hardened_bytes = read(hardened_, opened_.tensor(item, hardened_model), item);
@@ -160,6 +112,28 @@ class Verifier {
   }
 
  private:
+  /// A matrix of the base that the adapter changes.
+  std::string check_adapted(const Item& item, const TensorInfo& tensor, VerifyCounts& counts) {
+    const ReferenceProduct product = reference_product(*opened_.adapter, *adapter_, item);
+    Judgement judgement;
+    if (asked_.of_store()) {
+      const StoredFactors factors =
+          store_->read(tensor.name, item.matrix.number, item.matrix.rows, item.matrix.cols);
+      judgement.fault =
+          judge_factors(product.delta().cast<float>(), factors, asked_.job.solve.tolerance, false);
+    } else {
+      const Buffer base = read(aligned_, tensor, item);
+      const Buffer hardened = read(hardened_, opened_.tensor(item, hardened_model), item);
+      const double coef = item.merge_only ? 0 : asked_.job.coef;
+      judgement = judge_adapted({item.matrix.rows, item.matrix.cols, tensor.dtype, tensor.dtype, base.bytes(),
+                                 base.bytes(), hardened.bytes()},
+                                product, asked_.job.solve.k, coef);
+    }
+    counts.add(judgement, tensor.dtype);
+    if (judgement.fault.empty()) return "";
+    return to_line("tensor '{}' matrix {}: {}\n", tensor.name, item.matrix.number, judgement.fault);
+  }
+
   Judgement judge(const EditedMatrix& matrix, const std::string& tensor, std::int64_t number) {
     const Job& job = asked_.job;
     if (!store_) return judge_edit(matrix, job.solve.k, job.coef);
@@ -199,12 +173,13 @@ class Verifier {
     return bytes;
   }
   const VerifyJob& asked_;
-  const Opened& opened_;
+  const VerifyTables& opened_;
   const ExpectedContents& contents_;
   FileStorage base_;
   FileStorage aligned_;
   FileStorage hardened_;
   std::optional<FactorsOfStore> store_;
+  std::optional<FileStorage> adapter_;
   std::map<std::string, const OtherFile*> files_;
 };
 
@@ -219,7 +194,7 @@ void take_job_of_store(const Comm& comm, FactorsInfo& info, Job& job) {
 }
 
 /// Files of the result that harden never puts there.
-std::string stray_files(const Opened& opened) {
+std::string stray_files(const VerifyTables& opened) {
   std::set<std::string> known;
   for (const OtherFile& file : opened.aligned.other_files) known.insert(file.name);
   std::string failures;
@@ -251,7 +226,7 @@ void check_verify_job(const VerifyJob& asked) {
 }
 
 Forecast plan_verify(const VerifyJob& asked, int ranks) {
-  Opened opened;
+  VerifyTables opened;
   open_tables(asked, opened);
   pair_tables(asked, opened);
   std::uint64_t compared = 0;
@@ -261,12 +236,15 @@ Forecast plan_verify(const VerifyJob& asked, int ranks) {
 }
 
 ExitCode verify(const Comm& comm, const VerifyJob& words, const Log& log) {
-  Opened opened;
+  VerifyTables opened;
   VerifyJob asked = words;
   on_root(comm, [&] { open_tables(asked, opened); });
-  for (Checkpoint* table : {&opened.base, &opened.aligned, &opened.hardened, &opened.store}) {
-    broadcast(comm, *table);
-  }
+  Pair pair{std::move(opened.base), std::move(opened.aligned), std::move(opened.adapter)};
+  broadcast(comm, pair);
+  opened.base = std::move(pair.base);
+  opened.aligned = std::move(pair.aligned);
+  opened.adapter = std::move(pair.adapter);
+  for (Checkpoint* table : {&opened.hardened, &opened.store}) broadcast(comm, *table);
   ExpectedContents contents;
   if (asked.has_store()) {
     take_job_of_store(comm, opened.info, asked.job);

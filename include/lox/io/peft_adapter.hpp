@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace lox {
@@ -13,20 +14,47 @@ namespace lox {
 /// Experts in one parameter ([E, ..]) have one pair of tensors for all: A is [E r, in] with the rows of an
 /// expert together, B is [out, r E] with the columns of a rank together (column j E + e is of expert e).
 struct LoraPair {
-  std::string module;  ///< without "base_model.model." and the factors' own words
-  int a = 0;           ///< index of its tensor, [experts * r, in]
-  int b = 0;           ///< [out, r * experts]
+  std::string module;      ///< without "base_model.model." and the factors' own words
+  bool embedding = false;  ///< its words are lora_embedding_A and _B: the transpose is added
+  int a = 0;               ///< index of its tensor, [experts * r, in]
+  int b = 0;               ///< [out, r * experts]
   std::int64_t r = 0;
   std::int64_t experts = 1;
   double scale = 1;
 };
 
+/// What adapter_config.json says of ranks and scales.
+struct LoraScales {
+  double r = 0;
+  double alpha = 0;
+  bool root = false;  ///< use_rslora: alpha over the root of r
+  std::vector<std::pair<std::string, double>> rank_pattern;
+  std::vector<std::pair<std::string, double>> alpha_pattern;
+
+  /// `name`: of a module, or of one of its parameters where the adapter names those.
+  std::int64_t rank_of(const std::string& name) const;
+  double scale_of(const std::string& name) const;
+};
+
 /// A LoRA adapter as PEFT saves it: a folder of adapter_config.json and adapter_model.safetensors.
 struct PeftAdapter {
+  /// A tensor that has a meaning of its own, by the name that it has in the model.
+  struct Named {
+    int tensor = 0;
+    std::string name;
+  };
+
   Checkpoint table;
-  std::vector<LoraPair> pairs;
-  std::vector<int> whole;  ///< tensors that hold a module's weights themselves (modules_to_save), or a bias
+  std::string config;  ///< the text
+  LoraScales scales;
+  std::vector<std::string> target_parameters;
+  bool fan_in_fan_out = false;
+  std::string base_name;      ///< base_model_name_or_path
   bool on_quantised = false;  ///< the configuration tells that it was trained beside a quantised base
+  std::vector<LoraPair> pairs;
+  std::vector<Named> whole;        ///< weights of modules (modules_to_save) and biases, as they are to be
+  std::vector<Named> lora_biases;  ///< of lora_B: scale times it is added to the module's bias
+  std::vector<Named> saved_bases;  ///< weights below a LoRA, which PEFT saves with embeddings
 };
 
 /// Whether a folder is an adapter.
@@ -35,5 +63,12 @@ bool is_peft_adapter(const fs::path& path);
 /// Throws Error(bad_input), naming what is wrong: variants of LoRA whose sum is not W + scale * B A, tensors
 /// that belong to nothing, shapes that do not fit.
 PeftAdapter open_peft_adapter(const fs::path& path);
+/// The same of what another rank has read. `table`: of the folder; `config`: text of its adapter_config.json.
+PeftAdapter make_peft_adapter(Checkpoint table, std::string config);
+
+/// Gives every pair its rank, experts and scale by the name of its module alone. Throws Error(bad_input)
+/// where only the base model tells which of a module's parameters a pair is of, and the ranks or scales of
+/// these differ.
+void fit_without_base(PeftAdapter& adapter);
 
 }  // namespace lox

@@ -4,14 +4,17 @@
 #include "lox/linalg/missed.hpp"
 #include "lox/linalg/settled.hpp"
 
+#include <array>
 #include <cstdint>
 #include <string_view>
 #include <vector>
 
 namespace lox {
 
-/// How a truncated SVD was found. `full`: none was needed, Delta_k = Delta.
-enum class Method { krylov, exact, full };
+/// How a truncated SVD was found. `full`: none was needed, Delta_k = Delta; `lora`: from the factors B and A
+/// that Delta is the product of.
+enum class Method { krylov, exact, full, lora };
+inline constexpr std::array<Method, 4> methods{Method::krylov, Method::exact, Method::full, Method::lora};
 std::string_view method_name(Method method);
 
 /// Delta_k = u diag(sigma) v^T, largest first; fewer than k columns if the rank is smaller. u and v are whole

@@ -5,6 +5,8 @@
 #include "lox/plan/forecast.hpp"
 #include "lox/plan/plan.hpp"
 
+#include <vector>
+
 namespace lox {
 
 /// What `lox apply` does: rows of every matrix that the store has factors of, in stretches of some hundred
@@ -13,6 +15,10 @@ namespace lox {
 /// Error(bad_input) naming the tensor whose factors have no matrix in the aligned model, or another shape.
 Plan plan_apply(const Checkpoint& aligned, const Checkpoint& store, std::int64_t stored_k, Index k,
                 std::size_t targets, const Resources& resources);
+
+/// The rows of a matrix in stretches of some hundred megabytes that begin where a block of the arithmetic
+/// does: edited one after the other they get the bits that all get at once.
+std::vector<RowRange> stretches(DType dtype, Index rows, Index cols);
 
 /// Throws Error(bad_input) unless a store of k triplets holds all parts of this tensor's factors in their
 /// shapes.

@@ -22,6 +22,9 @@ struct Cost {
 /// The same item, solved by the exact method.
 Item by_exact_method(Item item);
 
+/// Bytes of a matrix' rows that are worked on at a time where its factors are known.
+inline constexpr std::uint64_t stretch_bytes = std::uint64_t{256} << 20;
+
 /// By one rank alone. The memory formula is in docs/architecture.md and kept by a test.
 Cost local_cost(const Item& item);
 /// By `ranks` ranks together; figures are per rank.

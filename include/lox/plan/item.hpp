@@ -38,7 +38,7 @@ struct MatrixRef {
 /// One piece of work: a tensor to copy, or a matrix to edit.
 struct Item {
   MatrixRef matrix;
-  RowRange rows;  ///< of the matrix: all of them, but for what `apply` does in stretches
+  RowRange rows;  ///< of the matrix: all of them, but for what is done in stretches, its factors being known
   Action action = Action::copy;
   std::uint64_t bytes = 0;  ///< of the output
   // Of a matrix to edit:
@@ -47,7 +47,9 @@ struct Item {
   Index k = 0;                  ///< as asked for; full_rank: all of it
   Method svd = Method::krylov;  ///< as asked for
   double proof = 0.5;           ///< as asked for
-  std::int64_t stored_k = 0;    ///< triplets that the store has, where factors come from one
+  std::int64_t stored_k = 0;    ///< triplets that there are, where factors come from a store or an adapter
+  std::uint64_t shared = 0;     ///< of an adapter: bytes of tensors that its items of one tensor share
+  bool merge_only = false;      ///< of an adapter: Delta is added, and nothing of it once more
   int tried = 0;                ///< iterations of the Krylov method that did not reach the tolerance
   // Decided by the plan:
   Where where = Where::local;

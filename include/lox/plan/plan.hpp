@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
+#include "lox/io/adapted_model.hpp"
 #include "lox/plan/item.hpp"
 #include "lox/plan/job.hpp"
 #include "lox/plan/pairing.hpp"
@@ -24,14 +25,16 @@ struct Plan {
 };
 
 /// Pairs the tensors and decides; throws Error(bad_input) naming the tensor that has no partner, does not
-/// match, or does not fit the memory even on a grid.
-Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job, const Resources& resources);
+/// match, or does not fit the memory even on a grid. `adapter`: the one that makes the aligned model, whose
+/// matrices are done by its factors in stretches of rows; what it does not touch is copied.
+Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job, const Resources& resources,
+               const AdaptedModel* adapter = nullptr);
 
 /// What `lox factor` does: the solving of make_plan(), where and by whom it solves. Copies are left out, and
 /// matrices whose Delta is of rank k at most, which are edited without a solution, are solved by the exact
 /// method, each by one rank.
 Plan plan_factors(const Checkpoint& base, const Checkpoint& aligned, const Job& job,
-                  const Resources& resources);
+                  const Resources& resources, const AdaptedModel* adapter = nullptr);
 
 /// Every matrix to edit and every tensor to copy, in the order of the first model. Where and who is not
 /// decided yet. Refuses, before they are made, items whose book-keeping does not fit `memory` beside the

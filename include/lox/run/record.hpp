@@ -99,6 +99,9 @@ nlohmann::json record_to_json(const Record& record);
 /// Throws nlohmann::json::exception or Error(bad_input) if the text is not a record.
 Record record_from_json(const nlohmann::json& json);
 
+/// One record a matrix: the sum of its stretches. `stretches`: sorted as latest() does.
+std::vector<Record> join_stretches(const std::vector<Record>& stretches);
+
 /// One record an item: the last that was written.
 std::vector<Record> latest(std::vector<Record> records);
 

@@ -29,6 +29,7 @@ class Target {
 
   /// Rows [first, first + count) of a matrix, in place: aligned rows become edited ones. `delta`: of these
   /// rows, if it is there: it is added itself where the method is full or Delta has no more than k triplets.
+  /// Where the method is lora, the rows are the base's, and get Delta too.
   EditSummary apply(const Item& item, const Solved& solved, Index first, std::span<std::byte> rows,
                     std::span<const float> delta) const;
   /// Writes rows from `first` on, and notes them in `record`. This process alone writes the rows `mine` of

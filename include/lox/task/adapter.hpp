@@ -19,6 +19,7 @@ struct AdapterJob {
   std::vector<double> coef;
   AdapterFor program = AdapterFor::peft;
   DType dtype = DType::F32;
+  bool onto_base = false;  ///< it is put beside the base model, not the aligned one
   bool overwrite = false;
   bool accept_open = false;  ///< also a k that the store does not vouch for
 };

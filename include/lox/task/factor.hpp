@@ -4,6 +4,7 @@
 #include "lox/base/mpi.hpp"
 #include "lox/plan/forecast.hpp"
 #include "lox/plan/job.hpp"
+#include "lox/task/pair.hpp"
 
 namespace lox {
 
@@ -17,7 +18,6 @@ struct PlannedFactors {
   Plan plan;
   Forecast forecast;
 };
-PlannedFactors plan_factor(const Job& job, const Checkpoint& base, const Checkpoint& aligned,
-                           const Resources& resources);
+PlannedFactors plan_factor(const Job& job, const Pair& pair, const Resources& resources);
 
 }  // namespace lox

@@ -1,17 +1,34 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 #include "lox/base/log.hpp"
+#include "lox/base/mpi.hpp"
+#include "lox/io/adapted_model.hpp"
 #include "lox/plan/job.hpp"
 #include "lox/plan/plan.hpp"
 #include "lox/run/record.hpp"
 
+#include <optional>
+
+#include <nlohmann/json.hpp>
+
 namespace lox {
 
-/// The two models that a job reads.
+/// The two models that a job reads. The aligned one may be what an adapter makes of the base.
 struct Pair {
   Checkpoint base;
-  Checkpoint aligned;
+  Checkpoint aligned;  ///< of an adapter: the table of the model that it makes
+  std::optional<AdaptedModel> adapter;
+
+  const AdaptedModel* made_by() const { return adapter ? &*adapter : nullptr; }
+  /// What the job was given as the aligned model.
+  const Checkpoint& given() const { return adapter ? adapter->adapter.table : aligned; }
 };
+
+/// Rank 0's pair, on all ranks. Collective.
+void broadcast(const Comm& comm, Pair& pair);
+
+/// What a report tells of an adapter that a job was given.
+nlohmann::ordered_json describe(const AdaptedModel& model);
 
 /// Opens both models; throws Error(bad_input) if one is quantised. Files of weights in another form are left
 /// out of the aligned model, with a warning each: an edited model would hand them on without the edit.

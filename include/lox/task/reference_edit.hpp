@@ -61,6 +61,11 @@ double arithmetic_noise(DType dtype, double aligned, double edit);
 /// Holds a hardened matrix against W_aligned + coef * Delta_k, formed anew in double. k = 0: full rank.
 Judgement judge_edit(const EditedMatrix& matrix, Index k, double coef);
 
+/// Holds a hardened matrix against W_aligned + edit. An entry may be off by `share` of the rms of its row and
+/// column of the edit, and by `slack`, beside rounding.
+void hold_against_edit(const EditedMatrix& matrix, const RowsInDouble& edit, double share, double slack,
+                       Judgement& judgement);
+
 /// Holds a hardened matrix against W_aligned + coef times the first k stored triplets; the base is not looked
 /// at.
 Judgement judge_blend(const EditedMatrix& matrix, const StoredFactors& factors, Index k, double coef);

@@ -25,7 +25,9 @@ class FactorsOfStore {
 };
 
 /// Holds stored factors against Delta and its singular values, found by a dense method in double. Says what
-/// is wrong; empty: nothing. `tolerance`: of the job that made the store.
-std::string judge_factors(const RowMajorMatrix& delta, const StoredFactors& factors, double tolerance);
+/// is wrong; empty: nothing. `tolerance`: of the job that made the store; `exact`: Delta is a difference of
+/// two numbers an entry, which the store holds to the last bit.
+std::string judge_factors(const RowMajorMatrix& delta, const StoredFactors& factors, double tolerance,
+                          bool exact = true);
 
 }  // namespace lox

@@ -155,6 +155,26 @@ class Chains(SlurmTest):
         self.assert_whole(jobs["apply"])
         self.assertNotEqual(tree(self.folder / "hardened-0.5"), tree(models / "whole"))
 
+    def test_an_adapter(self):
+        """docs/adapters.md: harden -> verify of what a LoRA training left, the base being read by two nodes."""
+        rng = np.random.default_rng(6)
+        tensors = {}
+        for layer in range(TENSORS):
+            module = f"base_model.model.layers.{layer}"
+            tensors[f"{module}.lora_A.weight"] = Tensor.of("F32", 0.02 * rng.standard_normal((8, 1024)))
+            tensors[f"{module}.lora_B.weight"] = Tensor.of("F32", 0.02 * rng.standard_normal((896, 8)))
+        config = json.dumps({"peft_type": "LORA", "r": 8, "lora_alpha": 16}).encode()
+        write_directory(self.folder / "adapter", {"adapter_model.safetensors": tensors}, index=False,
+                        files={"adapter_config.json": config})
+        self.write_job(self.folder / "adapter")
+        plain = run("harden", "--config", "job.ini", "--output", "plain", directory=self.folder)
+        self.assertEqual(plain.code, 0, plain.err)
+        printed = cluster.run(SCRIPTS / "pipeline.sh", "job.ini", "--nodes=2", "--ntasks-per-node=2", cwd=self.folder,
+                              env={**cluster.environment, **self.variables()})
+        jobs = self.wait_for_all(printed)
+        self.assertEqual(list(jobs), ["harden", "verify"])
+        self.assertEqual(tree(self.output), tree(self.folder / "plain"))
+
     def test_stage(self):
         """A checkpoint arrives from a job, is hardened, and the next job gets it."""
         self.write_job(self.folder / "arrived")
