@@ -4,7 +4,7 @@
 #
 #   bash jobs/bench.sh [PART]... [--write] [--repeats N] [--work DIR]
 #
-# Parts (all but `whole`, `plan`, `apply` and `factor` unless named):
+# Parts (all but `whole`, `plan`, `apply`, `factor` and `adapter` unless named):
 #   speed    hardening against copying, against full SVDs, against the best one would write in Python   (10 minutes)
 #   kernels  the loops over weights, one by one                                                         (1 minute)
 #   blocks   iterations and time of the Krylov method by block size                                     (2 minutes)
@@ -13,6 +13,7 @@
 #   plan     predicted against measured time: 1 and 4 of 80 layers of Llama-3-70B       (10 minutes, 34 GB)
 #   apply    models from a store of factors against plain copies, three coefs in one reading  (10 minutes, 11 GB)
 #   factor   a store of k = 64 against full SVDs and the best one would write in Python        (10 minutes, 1 GB)
+#   adapter  a LoRA made of two checkpoints, against mergekit-extract-lora (PyPI)       (10 minutes, 5 GB)
 # --write puts the tables into docs/benchmarks.md. LOX names the program; without it, this script builds one.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import apply, factor, grid
+from bench import adapter, apply, factor, grid
 from bench.runs import (LOX, copy, harden, make_pair, middle, python, ratio, remove, shards, size, stream,
                         timed)
 
@@ -179,7 +179,7 @@ def machine():
 
 
 PARTS = {"speed": speed, "kernels": kernels, "blocks": blocks, "grid": grid.measure, "whole": whole, "plan": plan,
-         "apply": apply.measure, "factor": factor.measure}
+         "apply": apply.measure, "factor": factor.measure, "adapter": adapter.measure}
 
 
 def wrapped(section):
