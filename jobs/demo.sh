@@ -48,7 +48,7 @@ run "$lox" convert hardened.h5 hardened --overwrite
 ls -l hardened
 
 say "What was done"
-run "$lox" report hardened.h5.report.json
+run "$lox" report hardened.h5
 
 say "6. Solve once, keep the factors"
 run mpirun -n 2 "$lox" factor --base base.h5 --aligned aligned.h5 --output factors.h5 --overwrite

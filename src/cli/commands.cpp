@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: MIT
-#include "lox/base/mpi.hpp"
 #include "lox/base/version.hpp"
 #include "lox/cli/command.hpp"
-#include "lox/io/hdf5.hpp"
-#include "lox/linalg/libraries.hpp"
+#include "lox/task/session.hpp"
 
 #include <algorithm>
 #include <cstdlib>
 #include <utility>
 
-#include <Eigen/Core>
 #include <boost/version.hpp>
 
 namespace lox {
@@ -64,12 +61,9 @@ std::string program_help() {
 }
 
 std::string program_version() {
-  return fmt::format(
-      "lox {}\nMPI        {}\nHDF5       {}\nBLAS       {}\nScaLAPACK  {}\nEigen      {}.{}.{}\nBoost      "
-      "{}\n",
-      version(), mpi_library_version(), hdf5_library_version(), blas_library_version(),
-      scalapack_library_version(), EIGEN_WORLD_VERSION, EIGEN_MAJOR_VERSION, EIGEN_MINOR_VERSION,
-      BOOST_LIB_VERSION);
+  std::string text = fmt::format("lox {}\n", version());
+  for (const auto& [name, version] : library_versions()) text += fmt::format("{:11}{}\n", name, version);
+  return text + fmt::format("{:11}{}\n", "Boost", BOOST_LIB_VERSION);
 }
 
 }  // namespace lox

@@ -40,6 +40,11 @@ void Options::add_positional(const std::string& name) {
   positional_.push_back(name);
 }
 
+void Options::add_positionals(const std::string& name, std::vector<std::string>& to) {
+  add_positional(name);
+  rest_ = &to;
+}
+
 void Options::add_described(Option option, const std::string& held, const po::value_semantic* semantic) {
   option.in_words = held.empty();
   if (option.fallback.empty()) option.fallback = held;
@@ -91,8 +96,10 @@ bool Options::read(const Arguments& arguments, po::variables_map& values) {
   all.add_options()("help-as", po::value<std::string>());
   po::positional_options_description positions;
   for (const std::string& name : positional_) {
-    all.add_options()(name.c_str(), po::value<std::string>());
-    positions.add(name.c_str(), 1);
+    const bool rest = rest_ != nullptr && name == positional_.back();
+    rest ? all.add_options()(name.c_str(), po::value(rest_))
+         : all.add_options()(name.c_str(), po::value<std::string>());
+    positions.add(name.c_str(), rest ? -1 : 1);
   }
   try {
     // No guessing: an abbreviated option would change its meaning when a new one is added.
@@ -131,7 +138,12 @@ nlohmann::ordered_json Options::asked(const po::variables_map& values) const {
   nlohmann::ordered_json all{{"the version of lox", version()}, {"the command", command_}};
   all["--help"] = !help_text_.empty();
   for (const std::string& name : positional_) {
-    all[name] = values.contains(name) ? values[name].as<std::string>() : "";
+    const bool rest = rest_ != nullptr && name == positional_.back();
+    if (rest) {
+      all[name] = *rest_;
+    } else {
+      all[name] = values.contains(name) ? values[name].as<std::string>() : "";
+    }
   }
   for (const auto& [name, value] : held_) all["--" + name] = value();
   return all;

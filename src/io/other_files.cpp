@@ -12,6 +12,11 @@
 namespace lox {
 namespace {
 
+/// The report of what lies in this folder, and what a crash has left of it.
+bool is_report(const std::string& name) {
+  return name == report_in_folder || name == half_written(report_in_folder);
+}
+
 /// What version control and download tools leave behind.
 bool is_no_part_of_a_model(const std::string& component) {
   return component.starts_with(".git") || component == ".cache";
@@ -56,7 +61,7 @@ void list_other_files(const fs::path& directory, const std::set<std::string>& wi
       fail(ExitCode::bad_input, "{}: a link to nothing; is the download complete?", at->path());
     }
     const std::string name = at->path().lexically_relative(directory).generic_string();
-    if (!at->is_regular_file() || without.contains(name)) continue;
+    if (!at->is_regular_file() || is_report(name) || without.contains(name)) continue;
     if (at->is_symlink()) check_link(at->path(), directory);
     found.emplace_back(name, at->path());
   }

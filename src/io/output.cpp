@@ -230,11 +230,19 @@ void Output::restore_replaced() {
     rename_if_free(paths_.replaced(), paths_.output);
 }
 
+void Output::check_partial() const {
+  if (lock_->stands() && partial_->is_at(paths_.partial)) return;
+  fail(ExitCode::io, "{}: it or its journal was taken away while lox ran; the output is not given its name",
+       paths_.partial);
+}
+
+void Output::put(const std::string& name, std::string_view text) {
+  check_partial();
+  write_text_atomically(paths_.partial / name, text);
+}
+
 void Output::publish() {
-  if (!lock_->stands() || !partial_->is_at(paths_.partial)) {
-    fail(ExitCode::io, "{}: it or its journal was taken away while lox ran; the output is not given its name",
-         paths_.partial);
-  }
+  check_partial();
   // From here on the same command has nothing to do but what follows, and what came in between loses nothing.
   sign_["whole"] = true;
   write_text_atomically(paths_.sign(), sign_.dump());

@@ -48,7 +48,7 @@ nlohmann::json job_parameters(const Job& job) {
 fs::path report_path(const Job& job) {
   if (!job.report.empty()) return job.report;
   fs::path path = without_slash(job.output);
-  path += ".report.json";
+  path += report_ending;
   return path;
 }
 

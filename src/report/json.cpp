@@ -2,6 +2,8 @@
 #include "lox/report/json.hpp"
 
 #include "lox/base/error.hpp"
+#include "lox/io/other_files.hpp"
+#include "lox/plan/job.hpp"
 
 #include <limits>
 
@@ -123,40 +125,41 @@ json report_to_json(const Report& report) {
   const WorkTimes& work = report.run.work;
   json tensors = json::array();
   for (const TensorEntry& tensor : report.tensors) tensors.push_back(tensor_to_json(tensor));
-  return {{"lox", report.lox},
-          {"job", report.job},
-          {"totals",
-           {{"tensors", report.edited + report.factored + report.copied},
-            {"edited", report.edited},
-            {"factored", report.factored},
-            {"copied", report.copied},
-            {"bytes_read", report.bytes_read},
-            {"bytes_written", report.bytes_written},
-            {"seconds", report.run.seconds},
-            {"peak_rss_bytes", report.run.peak_rss_bytes},
-            {"ranks", report.run.ranks},
-            {"proof",
-             {{"fingerprint", report.proof.fingerprint},
-              {"table", report.proof.table},
-              {"bytes", report.proof.bytes}}},
-            {"rank_seconds",
-             {{"solving", work.solving},
-              {"waiting", work.waiting},
-              {"idle", work.idle},
-              {"reading", work.reading},
-              {"writing", work.writing}}},
-            {"grid_seconds",
-             {{"products", work.grid.products},
-              {"communication", work.grid.communication},
-              {"orthonormalisation", work.grid.total - work.grid.products - work.grid.communication},
-              {"redistribution", work.redistribution}}}}},
-          {"tensors", std::move(tensors)}};
+  json all{{"lox", report.lox}, {"job", report.job}};
+  if (!report.made.is_null()) all["made"] = report.made;
+  all["totals"] = {{"tensors", report.edited + report.factored + report.copied},
+                   {"edited", report.edited},
+                   {"factored", report.factored},
+                   {"copied", report.copied},
+                   {"bytes_read", report.bytes_read},
+                   {"bytes_written", report.bytes_written},
+                   {"seconds", report.run.seconds},
+                   {"peak_rss_bytes", report.run.peak_rss_bytes},
+                   {"ranks", report.run.ranks},
+                   {"proof",
+                    {{"fingerprint", report.proof.fingerprint},
+                     {"table", report.proof.table},
+                     {"bytes", report.proof.bytes}}},
+                   {"rank_seconds",
+                    {{"solving", work.solving},
+                     {"waiting", work.waiting},
+                     {"idle", work.idle},
+                     {"reading", work.reading},
+                     {"writing", work.writing}}},
+                   {"grid_seconds",
+                    {{"products", work.grid.products},
+                     {"communication", work.grid.communication},
+                     {"orthonormalisation", work.grid.total - work.grid.products - work.grid.communication},
+                     {"redistribution", work.redistribution}}}};
+  all["tensors"] = std::move(tensors);
+  return all;
 }
 
 Report report_from_json(const json& from) {
   Report report;
   take(from, "lox", report.lox);
   report.job = from.at("job");
+  take(from, "made", report.made);
   const json& totals = from.at("totals");
   report.edited = totals.at("edited").get<std::int64_t>();
   take(totals, "factored", report.factored);
@@ -173,6 +176,26 @@ Report report_from_json(const json& from) {
   }
   for (const json& tensor : from.at("tensors")) report.tensors.push_back(tensor_from_json(tensor));
   return report;
+}
+
+fs::path report_file(const fs::path& path) {
+  std::error_code ignored;
+  const fs::path name = without_slash(path);
+  const fs::path beside = fs::path(name) += report_ending;
+  if (fs::is_directory(path, ignored)) {
+    const fs::path inside = path / report_in_folder;
+    if (fs::exists(inside, ignored)) return inside;
+    if (fs::exists(beside, ignored)) return beside;
+    fail(ExitCode::bad_input, "{}: has no report: neither {} nor {} is there; name the file that it is in",
+         path, inside, beside);
+  }
+  if (!fs::exists(path, ignored)) fail(ExitCode::bad_input, "{}: no such file", path);
+  const fs::path ending = name.extension();
+  if (ending != ".h5" && ending != ".hdf5" && ending != ".safetensors") return path;
+  if (!fs::exists(beside, ignored))
+    fail(ExitCode::bad_input, "{}: has no report: {} is not there; name the file that it is in", path,
+         beside);
+  return beside;
 }
 
 Report read_report(const fs::path& path) try {

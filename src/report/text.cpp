@@ -28,29 +28,94 @@ std::string kind_of(const std::string& name) {
   return kind;
 }
 
-struct Kind {
+/// What a row tells: of one tensor, or of all of a kind.
+struct Row {
+  std::string name;
+  std::string second;  ///< of one tensor its shape, else how many there are
+  std::string methods;
   std::int64_t count = 0;
   double relative = 0;  ///< sums, of what is shown as a mean
   double energy = 0;
   double realised = 0;
   double changed = 0;
-  double certificate = 0;  ///< worst
-  double missed = 0;       ///< worst
-  std::string methods;
+  double certificate = 0;     ///< worst
+  double missed = 0;          ///< worst
+  std::vector<double> sigma;  ///< sums, by index
+  std::vector<double> with;   ///< how many matrices have that many
+  bool copied = false;
 
-  void add(const Measures& m) {
+  void add(const TensorEntry& tensor) {
     ++count;
+    copied = tensor.action == Action::copy;
+    const Measures& m = tensor.measures;
+    const std::string method =
+        copied ? "copied"
+               : fmt::format("{}/{}", method_name(m.spectrum.method), where_name(m.spectrum.where));
+    if (methods.find(method) == std::string::npos) methods += (methods.empty() ? "" : " ") + method;
     relative += m.edit.norm / std::max(m.spectrum.delta_norm, 1e-300);
     energy += m.energy;
     realised += m.realised;
     changed += m.changed;
     certificate = std::max(certificate, m.spectrum.certificate.residual);
     missed = std::max(missed, m.spectrum.missed.epsilon);
-    const std::string method =
-        fmt::format("{}/{}", method_name(m.spectrum.method), where_name(m.spectrum.where));
-    if (methods.find(method) == std::string::npos) methods += (methods.empty() ? "" : " ") + method;
+    add_sigma(m.spectrum.sigma);
+    for (const MatrixEntry& matrix : tensor.batch) add_sigma(matrix.measures.spectrum.sigma);
+  }
+
+ private:
+  void add_sigma(const std::vector<double>& one) {
+    sigma.resize(std::max(sigma.size(), one.size()));
+    with.resize(sigma.size());
+    for (std::size_t i = 0; i < one.size(); ++i) {
+      sigma[i] += one[i];
+      ++with[i];
+    }
   }
 };
+
+std::string shape_text(const std::vector<std::int64_t>& shape) {
+  return shape.empty() ? "scalar" : fmt::format("{}", fmt::join(shape, "x"));
+}
+
+/// Singular values, of many the first ones and the last one.
+std::string sigma_text(const Row& row) {
+  constexpr std::size_t few = 6;
+  const std::size_t all = row.sigma.size();
+  std::string text;
+  for (std::size_t i = 0; i < all; ++i) {
+    if (all > few && i + 1 < all && i + 2 >= few) {
+      if (i + 2 == few) text += " ..";
+      continue;
+    }
+    text += fmt::format("{}{:.3g}", text.empty() ? "" : " ", row.sigma[i] / row.with[i]);
+  }
+  return text.empty() ? "-" : text;
+}
+
+/// Rows in the order of the model. What is copied has a row for all of it, at the end, unless each tensor has
+/// its own.
+std::vector<Row> rows_of(const Report& report, Rows wanted) {
+  std::vector<Row> rows;
+  std::map<std::string, std::size_t> known;
+  Row copied;
+  copied.name = "(copied)";
+  for (const TensorEntry& tensor : report.tensors) {
+    if (wanted == Rows::kinds && tensor.action == Action::copy) {
+      copied.add(tensor);
+      continue;
+    }
+    std::string name = wanted == Rows::kinds ? kind_of(tensor.name) : tensor.name;
+    const auto [at, is_new] = known.try_emplace(name, rows.size());
+    if (is_new) rows.emplace_back().name = printable(name);
+    rows[at->second].add(tensor);
+    rows[at->second].second = shape_text(tensor.shape);
+  }
+  if (copied.count > 0) rows.push_back(std::move(copied));
+  if (wanted == Rows::kinds) {
+    for (Row& row : rows) row.second = std::to_string(row.count);
+  }
+  return rows;
+}
 
 /// Above what nothing is missing, in units of s_k.
 std::string bound_text(double epsilon) {
@@ -63,23 +128,23 @@ struct Column {
   std::string_view name;
   std::string_view legend;
   bool of_edits = false;  ///< a store of factors has none
-  std::string (*text)(const Kind& kind, double count);
+  std::string (*text)(const Row& row, double count);
   std::size_t width() const { return std::max<std::size_t>(name.size(), 7); }
 };
 
 constexpr std::array<Column, 6> columns{{
     {"energy", "share of |delta|^2 in its top k singular values", false,
-     [](const Kind& kind, double n) { return fmt::format("{:.1f}%", 100 * kind.energy / n); }},
+     [](const Row& row, double n) { return fmt::format("{:.1f}%", 100 * row.energy / n); }},
     {"edit/delta", "size of the edit against the whole delta", true,
-     [](const Kind& kind, double n) { return fmt::format("{:.2f}", kind.relative / n); }},
+     [](const Row& row, double n) { return fmt::format("{:.2f}", row.relative / n); }},
     {"realised", "share of the edit that survives rounding to the dtype", true,
-     [](const Kind& kind, double n) { return fmt::format("{:.1f}%", 100 * kind.realised / n); }},
+     [](const Row& row, double n) { return fmt::format("{:.1f}%", 100 * row.realised / n); }},
     {"changed", "share of entries that differ from the aligned model", true,
-     [](const Kind& kind, double n) { return fmt::format("{:.1f}%", 100 * kind.changed / n); }},
+     [](const Row& row, double n) { return fmt::format("{:.1f}%", 100 * row.changed / n); }},
     {"certificate", "worst residual of the singular triplets, each relative to its singular value", false,
-     [](const Kind& kind, double) { return fmt::format("{:.1e}", kind.certificate); }},
+     [](const Row& row, double) { return fmt::format("{:.1e}", row.certificate); }},
     {"missed", "no singular value above this is missing among the k, but for a probability of 1e-9 a matrix",
-     false, [](const Kind& kind, double) { return bound_text(kind.missed); }},
+     false, [](const Row& row, double) { return bound_text(row.missed); }},
 }};
 
 std::string bytes_text(std::uint64_t bytes) {
@@ -88,19 +153,19 @@ std::string bytes_text(std::uint64_t bytes) {
 
 }  // namespace
 
-std::string report_table(const Report& report) {
-  std::vector<std::string> order;
-  std::map<std::string, Kind> kinds;
-  std::size_t width = 6;
-  for (const TensorEntry& tensor : report.tensors) {
-    if (tensor.action == Action::copy) continue;
-    const std::string name = printable(kind_of(tensor.name));
-    if (!kinds.contains(name)) order.push_back(name);
-    kinds[name].add(tensor.measures);
-    width = std::max(width, name.size());
+std::string report_table(const Report& report, Rows wanted) {
+  const std::vector<Row> rows = rows_of(report, wanted);
+  const std::string_view second = wanted == Rows::kinds ? "count" : "shape";
+  std::size_t name_width = 6;
+  std::size_t second_width = second.size();
+  std::size_t method_width = 6;
+  for (const Row& row : rows) {
+    name_width = std::max(name_width, row.name.size());
+    second_width = std::max(second_width, row.second.size());
+    method_width = std::max(method_width, row.methods.size());
   }
   const bool factors = report.factored > 0;
-  std::string text = fmt::format("{:{}}  count", "tensor", width);
+  std::string text = fmt::format("{:{}}  {:>{}}", "tensor", name_width, second, second_width);
   std::string legend;
   std::vector<const Column*> shown;
   for (const Column& column : columns) {
@@ -109,14 +174,18 @@ std::string report_table(const Report& report) {
     text += fmt::format("  {:>{}}", column.name, column.width());
     legend += fmt::format("\n{:11} {}", column.name, column.legend);
   }
-  text += "  method\n";
-  for (const std::string& name : order) {
-    const Kind& kind = kinds[name];
-    text += fmt::format("{:{}}  {:5}", name, width, kind.count);
+  text += fmt::format("  {:{}}  s_1 .. s_k\n", "method", method_width);
+  legend +=
+      fmt::format("\n{:11} {}", "s_1 .. s_k",
+                  wanted == Rows::kinds ? "the singular values of delta, each the mean over the row"
+                                        : "the singular values of delta; of a batch of matrices their means");
+  for (const Row& row : rows) {
+    text += fmt::format("{:{}}  {:>{}}", row.name, name_width, row.second, second_width);
     for (const Column* column : shown) {
-      text += fmt::format("  {:>{}}", column->text(kind, static_cast<double>(kind.count)), column->width());
+      text += fmt::format("  {:>{}}", row.copied ? "-" : column->text(row, static_cast<double>(row.count)),
+                          column->width());
     }
-    text += "  " + kind.methods + "\n";
+    text += fmt::format("  {:{}}  {}\n", row.methods, method_width, sigma_text(row));
   }
   const std::string coef = factors ? "" : ", coef = " + report.job.at("coef").dump();
   text += fmt::format(

@@ -6,6 +6,7 @@
 #include "lox/base/site.hpp"
 #include "lox/base/stop.hpp"
 #include "lox/io/identity.hpp"
+#include "lox/io/other_files.hpp"
 #include "lox/plan/cost.hpp"
 #include "lox/report/json.hpp"
 #include "lox/report/text.hpp"
@@ -191,6 +192,20 @@ void JournaledTask::work(LocalSteps& alone, GridSteps* together) {
   times_.idle = finishing.seconds();
 }
 
+/// Beside output `i` and, if that is a folder, in it.
+void JournaledTask::write_report(std::size_t i, Report& report) {
+  const auto absolute = [](const fs::path& path) { return printable(normal_path(path).native(), SIZE_MAX); };
+  for (const auto& input : asked_.inputs)
+    report.made["paths"][std::string(input.name)] = absolute(input.table->path);
+  report.made["paths"]["output"] = absolute(asked_.places[i].output);
+  const Checkpoint written = open_checkpoint(tables_[i].path);  // in the order in which a reader finds it
+  report.proof = {fingerprint_of(identity_), table_checksum(written), written.bytes()};
+  const std::string text = report_to_json(report).dump(1) + "\n";
+  const bool open = outputs_[i].state() != Output::State::published;
+  if (open && written.format == Format::safetensors_directory) outputs_[i].put(report_in_folder, text);
+  write_text_atomically(asked_.places[i].report, text);
+}
+
 ExitCode JournaledTask::conclude(const Finish& finish) {
   journal_.reset();
   locks_.clear();
@@ -206,6 +221,7 @@ ExitCode JournaledTask::conclude(const Finish& finish) {
   totals.work = sum_times(comm_, times_);
   const bool whole = comm_.sum(counts_.items) == total_.items - earlier_.items;
   std::vector<Record> all = gather_records(comm_, records_);
+  const nlohmann::ordered_json made = made_here(comm_);
   if (!whole) {
     log_.info("stopped early; the same command goes on from here");
     return ExitCode::stopped;
@@ -227,9 +243,8 @@ ExitCode JournaledTask::conclude(const Finish& finish) {
       throw;
     }
     for (std::size_t i = 0; i < reports.size(); ++i) {
-      const Checkpoint written = open_checkpoint(tables_[i].path);  // in the order in which a reader finds it
-      reports[i].proof = {fingerprint_of(identity_), table_checksum(written), written.bytes()};
-      write_text_atomically(asked_.places[i].report, report_to_json(reports[i]).dump(1) + "\n");
+      reports[i].made = made;
+      write_report(i, reports[i]);
     }
     for (auto output = outputs_.rbegin(); output != outputs_.rend(); ++output) {
       if (output->state() != Output::State::published) output->publish();

@@ -5,14 +5,19 @@
 #include "lox/base/stop.hpp"
 #include "lox/base/units.hpp"
 #include "lox/base/version.hpp"
+#include "lox/io/hdf5.hpp"
 #include "lox/io/output.hpp"
 #include "lox/linalg/libraries.hpp"
 #include "lox/task/job_identity.hpp"
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <optional>
 #include <random>
+
+#include <Eigen/Core>
+#include <fmt/chrono.h>
 
 namespace lox {
 namespace {
@@ -82,6 +87,27 @@ void log_header(const Comm& comm, const Log& log, const Resources& resources) {
 
 bool is_fault_of_data(const Error& error) {
   return error.code() == ExitCode::bad_input || error.code() == ExitCode::not_certified;
+}
+
+std::vector<std::pair<std::string, std::string>> library_versions() {
+  return {{"MPI", mpi_library_version()},
+          {"HDF5", hdf5_library_version()},
+          {"BLAS", blas_library_version()},
+          {"ScaLAPACK", scalapack_library_version()},
+          {"Eigen", fmt::format("{}.{}.{}", EIGEN_WORLD_VERSION, EIGEN_MAJOR_VERSION, EIGEN_MINOR_VERSION)}};
+}
+
+nlohmann::ordered_json made_here(const Comm& comm) {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  nlohmann::ordered_json made{{"date", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", utc)},
+                              {"host", printable(host_name())},
+                              {"nodes", node_spread(comm).nodes},
+                              {"threads", max_threads()}};
+  if (const Slurm job = slurm(); !job.job.empty()) made["slurm_job"] = printable(job.job);
+  for (const auto& [name, version] : library_versions()) made["versions"][name] = printable(version);
+  return made;
 }
 
 nlohmann::ordered_json reported_job(const Job& job) {

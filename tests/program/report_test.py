@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Every field of the report against numpy, and the options that decide which tensors are edited."""
+import csv
+import datetime
+import io
 import json
+import re
+import shutil
+import socket
 import unittest
 
 import numpy as np
@@ -60,7 +66,7 @@ class ReportTest(LoxTest):
 class Contract(ReportTest):
     def test_fields_and_totals(self):
         report = self.report(ranks=2)
-        self.assertEqual(set(report), {"lox", "job", "totals", "tensors"})
+        self.assertEqual(set(report), {"lox", "job", "made", "totals", "tensors"})
         self.assertIn(report["lox"], self.lox("--version").out)
         for key, value in {"k": K, "coef": COEF, "svd": "krylov", "tolerance": 1e-4, "seed": 0, **self.models}.items():
             self.assertEqual(report["job"][key], value, key)
@@ -84,6 +90,19 @@ class Contract(ReportTest):
         self.assertEqual(totals["ranks"], 2)
         self.assertGreater(totals["seconds"], 0)
         self.assertGreater(totals["peak_rss_bytes"], 1 << 20)
+
+    def test_made(self):
+        """When, where, with what and of which files, whatever folder it was started in."""
+        made = self.report(ranks=2)["made"]
+        date = datetime.datetime.strptime(made["date"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc)
+        self.assertLess(abs((datetime.datetime.now(datetime.timezone.utc) - date).total_seconds()), 120)
+        self.assertEqual((made["host"], made["nodes"]), (socket.gethostname(), 1))
+        self.assertGreaterEqual(made["threads"], 1)
+        said = self.lox("--version").out
+        for library in ("MPI", "HDF5", "BLAS", "ScaLAPACK", "Eigen"):
+            self.assertIn(made["versions"][library].splitlines()[0][:60], said)
+        self.assertEqual(made["paths"], {name: str(self.directory.resolve() / path)
+                                         for name, path in self.models.items()})
 
     def test_numbers(self):
         self.report()
@@ -231,19 +250,6 @@ class Options(ReportTest):
         self.assertEqual([report["job"][key] for key in ("k", "coef", "svd")], [5, 0.5, "krylov"])
         self.assertEqual(len(report["tensors"][0]["sigma"]), 5)
 
-    def test_table(self):
-        """What the table says, and that a report of before there was a proof is still read."""
-        self.report("--include", "krylov")
-        path = self.directory / "out.safetensors.report.json"
-        epsilon = self.entries["krylov.weight"]["missed"]["epsilon"]
-        self.assertIn(f"{1 + epsilon:.2f} s_k  krylov/local", self.lox("report", path).out)
-        report = json.loads(path.read_text())
-        for tensor in report["tensors"]:
-            for key in ("missed", "orthogonality", "settled"):
-                tensor.pop(key, None)
-        path.write_text(json.dumps(report))
-        self.assertRegex(self.lox("report", path).out, r" \? +krylov/local")
-
     def test_overwrite(self):
         self.report("--k", "2")
         first = (self.directory / "out.safetensors").read_bytes()
@@ -263,6 +269,140 @@ class Options(ReportTest):
     def test_quiet_is_silent(self):
         self.assertEqual(self.lox("harden", "--quiet", "--base", "base.safetensors", "--aligned", "aligned.safetensors",
                                   "--output", "out.safetensors").err, "")
+
+
+class Shown(ReportTest):
+    """What `lox report` makes of a report."""
+
+    def rows(self, *options):
+        """Fields of each line of the table, two spaces or more between them."""
+        lines = self.lox("report", "out.safetensors", *options).out.split("\n\n")[0].splitlines()
+        return [re.split(r" {2,}", line.strip()) for line in lines]
+
+    def test_table(self):
+        self.report()
+        head, *rows = self.rows()
+        self.assertEqual(head[-2:], ["method", "s_1 .. s_k"])
+        named = {row[0]: row for row in rows}
+        copied = [name for name in self.entries if name not in self.edited()]
+        self.assertEqual(set(named), self.edited() | {"(copied)"})
+        self.assertEqual(named["(copied)"][1], str(len(copied)))
+        entry = self.entries["krylov.weight"]
+        epsilon = entry["missed"]["epsilon"]
+        self.assertEqual(named["krylov.weight"][-4:], [f"{entry['certificate']:.1e}", f"{1 + epsilon:.2f} s_k", "krylov/local",
+                                                       " ".join(f"{s:.3g}" for s in entry["sigma"])])
+        means = np.mean([m["sigma"] for m in self.entries["experts.weight"]["batch"]], axis=0)
+        self.assertEqual(named["experts.weight"][-1], " ".join(f"{s:.3g}" for s in means))
+        self.assertEqual(named["small.weight"][-1], "-")
+
+    def test_older_report(self):
+        """Of before there was a proof."""
+        self.report("--include", "krylov")
+        path = self.directory / "out.safetensors.report.json"
+        report = json.loads(path.read_text())
+        del report["made"]
+        for tensor in report["tensors"]:
+            for key in ("missed", "orthogonality", "settled"):
+                tensor.pop(key, None)
+        path.write_text(json.dumps(report))
+        self.assertRegex(self.lox("report", path).out, r" \? +krylov/local")
+
+    def test_many_singular_values(self):
+        self.report("--k", "9", "--include", "krylov")
+        sigma = [f"{s:.3g}" for s in self.entries["krylov.weight"]["sigma"]]
+        self.assertEqual(self.rows()[1][-1], " ".join([*sigma[:4], "..", sigma[-1]]))
+
+    def test_each_tensor(self):
+        self.report()
+        head, *rows = self.rows("--tensors")
+        self.assertEqual(head[:2], ["tensor", "shape"])
+        self.assertEqual([row[0] for row in rows], list(self.aligned))
+        for row in rows:
+            tensor = self.aligned[row[0]]
+            self.assertEqual(row[1], "x".join(map(str, tensor.shape)))
+            self.assertEqual("copied" in row, row[0] not in self.edited(), row)
+            if row[0] in self.edited():
+                entry = self.entries[row[0]]
+                self.assertEqual(row[2:5], [f"{100 * entry['energy']:.1f}%", f"{entry['edit_norm'] / entry['delta_norm']:.2f}",
+                                            f"{100 * entry['realised']:.1f}%"])
+
+    def test_csv(self):
+        """Every number of the report, to the last bit."""
+        self.report()
+        rows = list(csv.DictReader(io.StringIO(self.lox("report", "out.safetensors", "--csv").out)))
+        expected = []
+        for name, entry in self.entries.items():
+            expected.append((name, "", entry))
+            expected += [(name, str(i), matrix) for i, matrix in enumerate(entry.get("batch", []))]
+        self.assertEqual([(row["name"], row["matrix"]) for row in rows], [(name, i) for name, i, _ in expected])
+        for row, (name, matrix, entry) in zip(rows, expected):
+            self.assertEqual(row["file"], "out.safetensors.report.json")
+            self.assertEqual(row["shape"], "x".join(map(str, self.aligned[name].shape)))
+            self.assertEqual(row["action"], entry["action"])
+            if not matrix:
+                self.assertEqual(float(row["svd_seconds"]), entry["seconds"]["svd"])
+            if entry["action"] == "copied":
+                self.assertEqual(row["delta_norm"], "0" if "delta_norm" in entry else "", name)
+                continue
+            self.assertEqual((row["method"], row["where"]), (entry["method"], entry["where"]))
+            for field in ("k", "certificate", "orthogonality", "iterations", "delta_norm", "energy", "edit_norm",
+                          "realised", "changed"):
+                self.assertEqual(float(row[field]), entry[field], (name, field))
+            self.assertEqual(float(row["missed_epsilon"]), entry["missed"]["epsilon"])
+            self.assertEqual(row["settled"], str(entry["settled"]).lower())
+            self.assertEqual([float(row[f"s_{i}"]) for i in range(1, 7) if row[f"s_{i}"]], entry["sigma"], name)
+
+    def test_several(self):
+        self.report("--include", "krylov")
+        path = "out.safetensors.report.json"
+        shutil.copy(self.directory / path, self.directory / "again, and.json")
+        out = self.lox("report", path, "again, and.json").out
+        self.assertTrue(out.startswith(f"{path}:\n"))
+        self.assertIn("\n\nagain, and.json:\n", out)
+        rows = list(csv.DictReader(io.StringIO(self.lox("report", path, "again, and.json", "--csv").out)))
+        self.assertEqual([row["file"] for row in rows],
+                         [path] * len(self.aligned) + ["again, and.json"] * len(self.aligned))
+
+    def test_finds_the_report_of_a_model(self):
+        for output in ("out", "out.h5", "out.safetensors"):
+            with self.subTest(output=output):
+                self.lox("harden", "--base", "base.safetensors", "--aligned", "aligned.safetensors", "--output", output,
+                         "--quiet")
+                beside = self.directory / f"{output}.report.json"
+                shown = self.lox("report", beside).out
+                self.assertEqual(self.lox("report", output).out, shown)
+                if output == "out":
+                    self.assertEqual((self.directory / "out" / "lox_report.json").read_bytes(), beside.read_bytes())
+                    beside.unlink()
+                    (self.directory / "out").rename(self.directory / "moved")
+                    self.assertEqual(self.lox("report", "moved/").out, shown)
+                    (self.directory / "moved" / "lox_report.json").rename(self.directory / "moved.report.json")
+                    self.assertEqual(self.lox("report", "moved").out, shown)
+                    (self.directory / "moved.report.json").rename(beside)
+                    output = "moved"
+                beside.unlink()
+                result = self.lox("report", output, code=3)
+                self.assertRegex(result.err, rf"\Alox: error: {output}: has no report: .*{output}.report.json.* not? ?there.*\n\Z"
+                                 if output != "moved" else r"\Alox: error: moved: has no report: neither .*\n\Z")
+        self.assertIn("no such file", self.lox("report", "nowhere", code=3).err)
+
+    def test_the_report_is_no_part_of_the_model(self):
+        """It is not handed on to models made of this one, and verify takes no offence."""
+        pair = ("--base", "base.safetensors", "--aligned", "aligned.safetensors")
+        self.lox("harden", *pair, "--output", "once", "--quiet")
+        self.lox("verify", *pair, "--hardened", "once", "--sample", "2")
+        self.lox("harden", "--base", "base.safetensors", "--aligned", "once", "--output", "twice", "--quiet")
+        self.assertEqual(json.loads((self.directory / "twice" / "lox_report.json").read_text())["job"]["aligned"], "once")
+        self.lox("convert", "once", "copy", "--quiet")
+        self.assertFalse((self.directory / "copy" / "lox_report.json").exists())
+        self.assertIn("finished already", self.lox("harden", *pair, "--output", "once").err)
+        self.assertIn("finished", self.lox("status", "once").out)
+
+    def test_bad_words(self):
+        self.assertIn("--tensors", self.lox("report", "x", "--tensors", "--csv", code=2).err)
+        self.assertIn("FILE is missing", self.lox("report", code=2).err)
+        (self.directory / "some.json").write_text("{}")
+        self.assertIn("is not a report", self.lox("report", "some.json", code=3).err)
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def read(path):
 
 
 def tree(path):
-    """{relative path: bytes (None for a directory)} of everything below a directory."""
+    """{relative path: bytes (None for a directory)} of everything below a directory but its report, which has a date."""
     path = Path(path)
     return {str(entry.relative_to(path)): entry.read_bytes() if entry.is_file() else None
-            for entry in sorted(path.rglob("*"))}
+            for entry in sorted(path.rglob("*")) if entry != path / "lox_report.json"}

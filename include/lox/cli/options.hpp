@@ -50,6 +50,8 @@ class Options {
   }
   /// A required argument without a name.
   void add_positional(const std::string& name);
+  /// The last of them, which may stand several times: one word or more.
+  void add_positionals(const std::string& name, std::vector<std::string>& to);
   /// What was added until now makes a job of harden, and may also stand in the INI file given by --config;
   /// the command line wins.
   void allow_config_file();
@@ -104,6 +106,7 @@ class Options {
   std::string help_text_;
   std::size_t of_job_ = 0;
   std::vector<std::string> positional_;
+  std::vector<std::string>* rest_ = nullptr;  ///< where all words go from the last positional on
   std::vector<std::pair<std::string, std::string>> given_;
 };
 

@@ -8,9 +8,13 @@
 
 namespace lox {
 
+/// The copy of its report that lies in the folder of what lox has made. It tells of the model and is no part
+/// of it.
+inline constexpr const char* report_in_folder = "lox_report.json";
+
 /// Appends to `other_files` and `files` all files under `directory`, sorted by name, but those called
-/// `without` and those that are no part of a model (.git*, .cache). Links to files are followed, links to
-/// folders are not.
+/// `without` and those that are no part of a model (.git*, .cache, the report). Links to files are followed,
+/// links to folders are not.
 void list_other_files(const fs::path& directory, const std::set<std::string>& without,
                       Checkpoint& checkpoint);
 

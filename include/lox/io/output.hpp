@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -60,6 +61,8 @@ class Output {
   /// The partial; tensors and other files in the order of `like`.
   const Checkpoint& table() const { return table_; }
 
+  /// Writes a file beside the others of a folder that has not got its name yet.
+  void put(const std::string& name, std::string_view text);
   /// Gives the partial its name, durably. What stands there goes only if --overwrite named it when the output
   /// was opened. Throws Error(bad_input) if something else has come in between: that stays, and so does the
   /// partial.
@@ -80,6 +83,7 @@ class Output {
   template <class Check>
   void refuse_or(Check check);
   void leave();
+  void check_partial() const;
   void remove_sign();
   void restore_replaced();
   void set_aside();

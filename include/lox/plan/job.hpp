@@ -64,6 +64,8 @@ void check_coef(double coef);
 /// with the inputs' identity, into the output's.
 nlohmann::json job_parameters(const Job& job);
 
+/// What a report's name has beyond the output's, where no other was asked for.
+inline constexpr const char* report_ending = ".report.json";
 fs::path report_path(const Job& job);
 
 }  // namespace lox

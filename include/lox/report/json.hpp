@@ -14,6 +14,10 @@ nlohmann::ordered_json report_to_json(const Report& report);
 /// Error(bad_input) if it is something else.
 Report report_from_json(const nlohmann::ordered_json& json);
 
+/// The report of what `path` names. Of a folder: the one in it, else the one beside it; of a model in one
+/// file: the one beside it; another file is the report itself. Throws Error(bad_input) if there is none.
+fs::path report_file(const fs::path& path);
+
 /// The report in a file; an empty one, which is of no output, if none is there.
 Report read_report(const fs::path& path);
 

@@ -64,6 +64,8 @@ struct Report {
   std::uint64_t bytes_written = 0;
   RunTotals run;
   Proof proof;
+  nlohmann::ordered_json
+      made;  ///< when, where, with which libraries, of which files; null in an older report
   std::vector<TensorEntry> tensors;
 };
 

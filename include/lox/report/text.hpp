@@ -7,8 +7,10 @@
 
 namespace lox {
 
-/// The report as a table: tensors of one kind in all layers make a row.
-std::string report_table(const Report& report);
+/// Which tensors share a row: those of one kind in all layers, or none.
+enum class Rows { kinds, tensors };
+/// The report as a table.
+std::string report_table(const Report& report, Rows rows = Rows::kinds);
 
 /// Where the time of the ranks went, and what memory they took of the `memory` that each may use.
 void log_efficiency(const Log& log, const Report& report, std::uint64_t memory);

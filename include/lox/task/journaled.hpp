@@ -68,6 +68,7 @@ class JournaledTask {
   void refuse_half_of_them() const;
   bool is_vouched_for(const JournaledOutputs::Place& place) const;
   void throw_away();
+  void write_report(std::size_t i, Report& report);
 
   Comm comm_;
   Log log_;

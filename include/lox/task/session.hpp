@@ -4,6 +4,10 @@
 #include "lox/base/mpi.hpp"
 #include "lox/plan/plan.hpp"
 
+#include <string>
+#include <utility>
+#include <vector>
+
 #include <nlohmann/json.hpp>
 
 namespace lox {
@@ -28,6 +32,12 @@ void log_header(const Comm& comm, const Log& log, const Resources& resources);
 
 /// Bad input, or a result that cannot be certified: no use to go on, and nothing to resume.
 bool is_fault_of_data(const Error& error);
+
+/// What a run depends on beside lox itself: names and versions.
+std::vector<std::pair<std::string, std::string>> library_versions();
+/// When, where and with what a report is made: date in UTC, host of rank 0, nodes, threads of a rank, Slurm
+/// job, versions. Collective.
+nlohmann::ordered_json made_here(const Comm& comm);
 
 /// The job as a report tells it: parameters, then paths.
 nlohmann::ordered_json reported_job(const Job& job);
