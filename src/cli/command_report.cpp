@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: MIT
+#include "lox/base/units.hpp"
 #include "lox/cli/options.hpp"
 #include "lox/report/csv.hpp"
+#include "lox/report/html.hpp"
 #include "lox/report/json.hpp"
 #include "lox/report/text.hpp"
+
+#include <algorithm>
+#include <span>
+#include <string_view>
 
 namespace po = boost::program_options;
 
@@ -11,13 +17,44 @@ namespace {
 
 constexpr std::uint64_t largest = std::uint64_t{4} << 30;
 
+bool is_table(const std::string& file) {
+  return file.ends_with(".csv");
+}
+
 NamedReport read(const std::string& asked) {
+  if (is_table(asked)) fail(ExitCode::usage, "{}: a table is shown only in a page; say --html PAGE", asked);
   const fs::path path = report_file(asked);
   try {
     return {path.string(), report_from_json(nlohmann::ordered_json::parse(read_text(path, largest)))};
   } catch (const nlohmann::json::exception& error) {
     fail(ExitCode::bad_input, "{}: is not a report of lox: {}", path, error.what());
   }
+}
+
+/// Whatever stands there goes only if it is such a page.
+void check_page_place(const fs::path& page) {
+  if (!fs::exists(fs::symlink_status(page))) return;
+  constexpr std::string_view sign = "<meta name=\"generator\" content=\"lox report\">";
+  std::string head;
+  if (fs::is_regular_file(page)) {
+    const File file = File::open_read(page);
+    head.resize(std::min<std::uint64_t>(file.size(), 1024));
+    file.read(0, std::as_writable_bytes(std::span(head)));
+  }
+  if (head.find(sign) == std::string::npos)
+    fail(ExitCode::bad_input, "--html {}: exists, and is no page of lox; choose another name", page);
+}
+
+void write_page(const std::vector<std::string>& files, const fs::path& page) {
+  check_page_place(page);
+  std::vector<PageFile> shown;
+  for (const std::string& file : files) {
+    const fs::path path = is_table(file) ? fs::path(file) : report_file(file);
+    shown.push_back({path.string(), read_text(path, largest)});
+  }
+  const std::string text = report_page(shown);
+  write_text_atomically(page, text);
+  print("wrote {} ({})\n", page, format_bytes(static_cast<double>(text.size())));
 }
 
 }  // namespace
@@ -28,9 +65,11 @@ ExitCode run_report(const Arguments& arguments) {
                   "of one kind in all layers make a row. Of a MODEL (a folder, .h5 or .safetensors)\n"
                   "it finds the report that lies in it or beside it.",
                   "  lox report hardened\n"
-                  "  lox report hardened --csv > tensors.csv");
+                  "  lox report hardened --csv > tensors.csv\n"
+                  "  lox report hardened-* --html sweep.html");
   bool tensors = false;
   bool csv = false;
+  std::string page;
   std::vector<std::string> files;
   options.add({.name = "tensors", .brief = "a row for each tensor"}, tensors);
   options.add({.name = "csv",
@@ -38,10 +77,22 @@ ExitCode run_report(const Arguments& arguments) {
                .text = "a line for each tensor and each matrix of a batch, comma-separated, with all numbers "
                        "of the report and the singular values"},
               csv);
+  options.add(
+      {.name = "html",
+       .value = "PAGE",
+       .brief = "write a page to look at, in one file",
+       .text = "write a [page to look at](#a-page-to-look-at), one file that opens without a network. "
+               "Further files may be analyses and, called `*.csv`, tables of a sweep or a landscape"},
+      page);
   options.add_positionals("FILE", files);
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;
   if (tensors && csv) fail(ExitCode::usage, "--csv has a line for each tensor; without --tensors");
+  if (!page.empty()) {
+    if (tensors || csv) fail(ExitCode::usage, "--html has all tensors; without --tensors and --csv");
+    write_page(files, page);
+    return ExitCode::done;
+  }
   std::vector<NamedReport> reports;
   for (const std::string& file : files) reports.push_back(read(file));
   if (csv) {

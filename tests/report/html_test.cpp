@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+#include "lox/report/html.hpp"
+
+#include "lox/base/error.hpp"
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "support/expect_error.hpp"
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+namespace lox {
+namespace {
+
+using nlohmann::json;
+
+json data_of(const std::vector<PageFile>& files) {
+  return json::parse(page_data(files));
+}
+
+/// A report of one tensor with this name.
+PageFile report_of(const std::string& name) {
+  const json report{{"tensors", json::array({{{"name", name}, {"shape", {2, 3}}, {"energy", 1.0 / 3}}})}};
+  return {"r.json", report.dump()};
+}
+
+/// Nothing that a name holds ends the script that the data lie in, or begins another; read as JSON it is the
+/// same.
+TEST(Html, HostileTextsStayTexts) {
+  const std::vector<std::string> names{"</script><script>alert(1)</script>",
+                                       "<!--",
+                                       "]]>",
+                                       "a&b",
+                                       "\u2028\u2029",
+                                       "\\u003c",
+                                       "\"",
+                                       "@data@",
+                                       "\xf0\x9f\x98\x80"};
+  for (const std::string& name : names) {
+    const std::string text = page_data(std::array{report_of(name), PageFile{name + ".csv", name}});
+    EXPECT_EQ(text.find_first_of("<>&\n"), std::string::npos) << text;
+    EXPECT_TRUE(std::ranges::all_of(text, [](char c) { return c >= 0x20 && c < 0x7f; })) << text;
+    const json data = json::parse(text);
+    const json& tensors = data["files"][0]["report"]["tensors"];
+    const auto column = static_cast<std::size_t>(std::ranges::find(tensors["columns"], json("name")) -
+                                                 tensors["columns"].begin());
+    EXPECT_EQ(tensors["rows"][0][column], name);
+    EXPECT_EQ(data["files"][1]["csv"], name);
+  }
+}
+
+TEST(Html, BrokenUtf8IsReplaced) {
+  const json data = data_of({{"a\xff.csv", "b\xc3\x28"}});
+  EXPECT_EQ(data["files"][0]["name"], "a\uFFFD.csv");
+  EXPECT_EQ(data["files"][0]["csv"], "b\uFFFD(");
+  EXPECT_THROW(
+      page_data(std::array{PageFile{"r.json", "{\"tensors\": [{\"name\": \"\xff\", \"shape\": []}]}"}}),
+      Error);
+}
+
+TEST(Html, KeysOnceAndNumbersShort) {
+  const json report{{"totals", {{"proof", {{"table", 18446744073709551615U}}}, {"seconds", 1e300}}},
+                    {"tensors", json::array({{{"name", "a"}, {"shape", {2}}, {"energy", 1.0 / 3}},
+                                             {{"name", "b"}, {"shape", json::array()}, {"k", 6}}})}};
+  const json shown = data_of({{"r.json", report.dump()}})["files"][0]["report"];
+  EXPECT_EQ(shown["tensors"]["columns"], json({"energy", "name", "shape", "k"}));
+  EXPECT_EQ(shown["tensors"]["rows"], json::parse(R"([[0.33333333, "a", [2], null], [null, "b", [], 6]])"));
+  EXPECT_EQ(shown["totals"], json({{"seconds", 1e300}}));
+}
+
+TEST(Html, BatchesAreSummedUp) {
+  const json tensor{{"name", "experts"},
+                    {"shape", {3, 2, 2}},
+                    {"sigma", json::array()},
+                    {"batch", {{{"sigma", {1, 2}}}, {{"sigma", {3, 6}}}, {{"sigma", json::array()}}}}};
+  const json report{{"tensors", json::array({tensor})}};
+  const json tensors = data_of({{"r.json", report.dump()}})["files"][0]["report"]["tensors"];
+  EXPECT_EQ(tensors["columns"], json({"matrices", "name", "shape", "sigma"}));
+  EXPECT_EQ(tensors["rows"][0], json::parse(R"([3, "experts", [3, 2, 2], [2, 4]])"));
+}
+
+TEST(Html, OtherFilesAreRefused) {
+  for (const char* text :
+       {"", "null", "[]", "{}", "{\"tensors\": {}}", "{\"tensors\": [1]}", "{\"tensors\": [{}]}",
+        R"({"tensors": [{"name": "a"}]})", R"({"tensors": [{"name": 1, "shape": []}]})",
+        R"({"tensors": [{"name": "a", "shape": [-1]}]})", "{\"tensors\": []"}) {
+    const auto show = [&] { page_data(std::array{PageFile{"some.json", text}}); };
+    testing::expect_error(ExitCode::bad_input, show, {"some.json", "neither a report nor an analysis"});
+  }
+  EXPECT_THROW(page_data(std::array{PageFile{"deep.json", std::string(100000, '[')}}), Error);
+}
+
+TEST(Html, ThePageHasItsDataOrSaysWhyNot) {
+  const std::array files{report_of("a")};
+  if (page_template().empty()) {
+    testing::expect_error(ExitCode::usage, [&] { report_page(files); }, {"built without pages"});
+    return;
+  }
+  const std::string page = report_page(files);
+  EXPECT_TRUE(page.starts_with("<!doctype html>"));
+  EXPECT_NE(page.find("id=\"data\">" + page_data(files) + "</script>"), std::string::npos);
+  EXPECT_EQ(page.find("http-equiv=\"refresh\""), std::string::npos);
+  for (const char* from_elsewhere : {"src=\"", "href=\"http", "url(http", "@import", "fetch("})
+    EXPECT_EQ(page.find(from_elsewhere), std::string::npos) << from_elsewhere;
+}
+
+}  // namespace
+}  // namespace lox
