@@ -3,11 +3,18 @@
 # Does it protect? Trains miniature models, hardens them with lox, attacks them: tables and plots. docs/study.md
 #
 #   bash jobs/study.sh [--quick] [--seeds 0,1,2] [--out DIR] [--workers N]
+#   bash jobs/study.sh --redraw --out DIR
 #
-# --quick takes minutes, the whole study about an hour on two cores. It goes on where it was stopped.
+# --quick takes minutes, the whole study about an hour on two cores. It goes on where it was stopped. --redraw prints
+# the tables and draws the plots again, from results.csv alone.
 # LOX names the program; without it, this script builds one. Needs no GPU.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+if [[ " $* " == *" --help "* || " $* " == *" -h "* ]]; then
+  sed -n '3,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
+  exit
+fi
 
 # From Debian, unless Python has them.
 packages=(python3-torch python3-numpy python3-matplotlib)
@@ -19,7 +26,9 @@ if ! /usr/bin/python3 -c "$found" 2>/dev/null; then
   "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}"
 fi
 
-if [[ -z ${LOX:-} ]]; then
+if [[ " $* " == *" --redraw "* ]]; then
+  LOX=true # needs none
+elif [[ -z ${LOX:-} ]]; then
   bash "$root/jobs/install.sh"
   (cd "$root" && cmake --preset release && cmake --build --preset release --target lox)
   LOX=$root/build/release/src/lox

@@ -20,12 +20,13 @@ LINES = {
     "random k6 c0.5": ("#222222", "--"),
     "tail k6 c0.5": ("#b8860b", ":"),
     "k6 c0.5": ("#1f77b4", "-"),
+    "k6 c1": ("#8e44ad", "-"),
     "k6 c1.25": ("#0b3d91", "-"),
     "full c0.5": ("#2ca02c", "--"),
 }
 BANDS = ("aligned", "k6 c0.5", "k6 c1.25")
 WORDS = {"aligned": "aligned", "random k6 c0.5": "random rank-6 edit, same norm", "tail k6 c0.5": "tail (Delta - Delta_6), same norm"}
-WORDS |= {"k6 c0.5": "LoX k 6, coef 0.5", "k6 c1.25": "LoX k 6, coef 1.25 (the paper's)", "full c0.5": "full rank, coef 0.5"}
+WORDS |= {"k6 c0.5": "LoX k 6, coef 0.5", "k6 c1": "LoX k 6, coef 1", "k6 c1.25": "LoX k 6, coef 1.25 (the paper's)", "full c0.5": "full rank, coef 0.5"}
 TITLES = {
     "mix": "mix (benign: new task + ordinary)",
     "new": "new task only (benign)",
@@ -34,6 +35,11 @@ TITLES = {
     "bad100": "100 harmful examples",
 }
 MEASURES = {"asr": "ASR, %", "not_refused": "not refused, %"}
+# What is paid before any attack.
+PRICES = {
+    "over-refusal before the attack, %": lambda row: row["over_refusal"],
+    "benign requests not answered rightly before the attack, %": lambda row: 100 - row["benign"],
+}
 LAYERS = "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj embed_tokens lm_head".split()
 
 STYLE = {
@@ -49,13 +55,14 @@ STYLE = {
 
 
 def draw(out, results, pairs):
-    """All plots into a directory; `pairs` holds (base, aligned) weights by (seed, align)."""
+    """All plots into a directory; `pairs` holds (base, aligned) weights by (seed, align). Without any: all but the spectrum."""
     with plt.rc_context(STYLE):
         attacks(out / "attacks.png", results)
         if len({row["k"] for row in results if row["start"] == "lox"}) > 1:
             grid(out / "grid.png", results)
         rank(out / "rank.png", results)
-        spectrum(out, pairs)
+        if pairs:
+            spectrum(out, pairs)
 
 
 def attacks(path, results):
@@ -92,39 +99,49 @@ def _curves(axis, rows, measure):
 
 
 def grid(path, results):
-    """Protection against its price: ASR after `mix` over over-refusal before it, for every k and coef; bars span the seeds."""
+    """Protection against its prices: ASR after `mix` over what is paid before it, for every k and coef; bars span the seeds."""
     aligns = [a for a in ("sft", "dpo") if tables.select(results, align=a)]
-    figure, axes = plt.subplots(1, len(aligns), figsize=(1 + 4.6 * len(aligns), 4.4), sharey=True, squeeze=False)
-    for axis, align in zip(axes[0], aligns):
+    size = (1 + 4.6 * len(aligns), 1 + 3.6 * len(PRICES))
+    figure, axes = plt.subplots(len(PRICES), len(aligns), figsize=size, sharex=True, sharey=True, squeeze=False)
+    for column, align in enumerate(aligns):
         rows = tables.select(results, align=align, attack="mix")
-        last = tables.last_step(rows, "mix")
-
-        def point(**start):
-            before, after = (tables.select(rows, step=step, **start) for step in (0, last))
-            return mean(r["over_refusal"] for r in before), mean(r["asr"] for r in after)
-
-        def bar(colour, **start):
-            x, asr = point(**start)[0], [r["asr"] for r in tables.select(rows, step=last, **start)]
-            axis.vlines(x, min(asr), max(asr), color=colour, alpha=0.45, linewidth=4)
-
-        ranks = sorted({r["k"] for r in rows if r["start"] == "lox"}, key=lambda k: k or 1e9)
-        colours = plt.cm.viridis(np.linspace(0, 0.9, len(ranks)))
-        for k, colour in zip(ranks, colours):
-            coefs = sorted({r["coef"] for r in rows if r["start"] == "lox" and r["k"] == k})
-            points = [point(start="lox", k=k, coef=c) for c in coefs]
-            axis.plot(*zip(*points), "o-", color=colour, markersize=4, linewidth=1, label=f"k {k}" if k else "full rank")
-            if k == 6:
-                for c, at in zip(coefs, points):
-                    axis.annotate(f"{c:g}", at, xytext=(6, 5), textcoords="offset points", color=colour, weight="bold")
-                    bar(colour, start="lox", k=6, coef=c)
-        bar("#c0392b", start="aligned")
-        axis.plot(*point(start="aligned"), "*", color="#c0392b", markersize=12, label="aligned")
-        axis.set(title=align.upper(), xlabel="over-refusal before the attack, %", ylim=(-3, 103))
-    axes[0, 0].set_ylabel(f"ASR after {last} steps of mix, %")
+        for axis, (words, price) in zip(axes[:, column], PRICES.items()):
+            _price(axis, rows, price)
+            axis.set(xlabel=words, ylim=(-3, 103))
+            axis.tick_params(labelbottom=True)
+        axes[0, column].set_title(align.upper())
+    for axis in axes[:, 0]:
+        axis.set_ylabel(f"ASR after {tables.last_step(results, 'mix')} steps of mix, %")
     axes[0, -1].legend()
     figure.suptitle(f"Protection against its price{_spread(results, 'bars')}; numbers: coef of k 6")
     figure.tight_layout()
     _save(figure, path)
+
+
+def _price(axis, rows, price):
+    """One alignment: a line for each k through its coefs."""
+    last = tables.last_step(rows, "mix")
+
+    def point(**start):
+        before, after = (tables.select(rows, step=step, **start) for step in (0, last))
+        return mean(map(price, before)), mean(r["asr"] for r in after)
+
+    def bar(colour, **start):
+        x, asr = point(**start)[0], [r["asr"] for r in tables.select(rows, step=last, **start)]
+        axis.vlines(x, min(asr), max(asr), color=colour, alpha=0.45, linewidth=4)
+
+    ranks = sorted({r["k"] for r in rows if r["start"] == "lox"}, key=lambda k: k or 1e9)
+    colours = plt.cm.viridis(np.linspace(0, 0.9, len(ranks)))
+    for k, colour in zip(ranks, colours):
+        coefs = sorted({r["coef"] for r in rows if r["start"] == "lox" and r["k"] == k})
+        points = [point(start="lox", k=k, coef=c) for c in coefs]
+        axis.plot(*zip(*points), "o-", color=colour, markersize=4, linewidth=1, label=f"k {k}" if k else "full rank")
+        if k == 6:
+            for c, at in zip(coefs, points):
+                axis.annotate(f"{c:g}", at, xytext=(6, 5), textcoords="offset points", color=colour, weight="bold")
+                bar(colour, start="lox", k=6, coef=c)
+    bar("#c0392b", start="aligned")
+    axis.plot(*point(start="aligned"), "*", color="#c0392b", markersize=12, label="aligned")
 
 
 def rank(path, results):

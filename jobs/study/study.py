@@ -138,7 +138,13 @@ def main():
     parser.add_argument("--seeds", help="comma-separated; default 0,1,2 (--quick: 0)")
     parser.add_argument("--out", default="study", help="directory for models, results and plots; a second run goes on there")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
+    parser.add_argument("--redraw", action="store_true", help="only tables and plots, from DIR/results.csv; the spectrum stays")
     options = parser.parse_args()
+    if options.redraw:
+        results = read(Path(options.out) / "results.csv")
+        plots.draw(Path(options.out), results, {})
+        print(tables.everything(results))
+        return
     seeds = [int(s) for s in (options.seeds or ("0" if options.quick else "0,1,2")).split(",")]
 
     study = Study(options.out, os.environ["LOX"])
