@@ -21,7 +21,7 @@ cd "$root"
 
 competitors=()
 if [[ $# -eq 0 || " $* " == *" speed "* || " $* " == *" factor "* || $1 == --* ]]; then competitors=(python3-torch python3-sklearn); fi
-bash jobs/install.sh "${competitors[@]}"
+bash jobs/install.sh --tests "${competitors[@]}"
 if [[ -z ${LOX:-} ]]; then
   cmake --preset release >/dev/null
   cmake --build --preset release --target lox kernels_benchmark blocks_benchmark grid_benchmark >/dev/null

@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Installs what jobs/packages.txt lists (Debian, Ubuntu), as root or through sudo. Further packages may be named as
-# arguments. Does nothing if all are there.
+# Installs what jobs/packages.txt lists (Debian, Ubuntu), as root or through sudo; with --tests first, what the tests
+# need, too (tests/packages.txt). Further packages may be named as arguments. Does nothing if all are there.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-mapfile -t wanted < <(grep -vE '^[[:space:]]*(#|$)' "$here/packages.txt")
+lists=("$here/packages.txt")
+if [ "${1:-}" = --tests ]; then
+  lists+=("$here/../tests/packages.txt")
+  shift
+fi
+mapfile -t wanted < <(grep -hvE '^[[:space:]]*(#|$)' "${lists[@]}")
 wanted+=("$@")
 missing=()
 for package in "${wanted[@]}"; do

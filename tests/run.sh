@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-bash jobs/install.sh
+bash jobs/install.sh --tests
 cmake --preset ci
 cmake --build --preset ci
 ctest --preset ci "$@"
