@@ -43,15 +43,13 @@ shift
 [ -r "$job_file" ] || refuse "$job_file: cannot read the job file"
 sbatch_options=("$@")
 
-# The values of a key of the job file, one a line.
-values() {
-  sed -n "s/^[[:space:]]*$1[[:space:]]*=[[:space:]]*\([^#]*\).*/\1/p" "$job_file" | sed 's/[[:space:]]*$//'
-}
-value() {
+# shellcheck source=slurm/job_file.sh
+. "$here/job_file.sh"
+path() {
   local found
-  found=$(values "$1" | head -n 1)
+  found=$(path_of "$1") || exit
   [ -n "$found" ] || refuse "$job_file: no $1"
-  printf '%s\n' "${found%/}"
+  printf '%s\n' "$found"
 }
 is_hdf5() { case $1 in *.h5 | *.hdf5) return 0 ;; *) return 1 ;; esac; }
 
@@ -75,10 +73,10 @@ submit() {
   fi
 }
 
-base=$(value base)
-aligned=$(value aligned)
-output=$(value output)
-report=$(values report | head -n 1)
+base=$(path base)
+aligned=$(path aligned)
+output=$(path output)
+report=$(path_of report)
 work=${LOX_WORK:-${output//\{coef\}/all}.work}
 
 if [ -n "$coefs" ]; then

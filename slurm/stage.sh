@@ -24,6 +24,8 @@ shift 3
 jobs=$("$here/pipeline.sh" --after "$align" "$job_file" "$@")
 printf '%s\n' "$jobs"
 verified=${jobs##* }
-hardened=$(sed -n 's/^[[:space:]]*output[[:space:]]*=[[:space:]]*\([^#]*[^#[:space:]]\).*/\1/p' "$job_file" | head -n 1)
+# shellcheck source=slurm/job_file.sh
+. "$here/job_file.sh"
+hardened=$(path_of output)
 last=$(sbatch --parsable --dependency="afterok:$verified" --kill-on-invalid-dep=yes "$next" "$hardened")
 printf 'next %s\n' "${last%%;*}"

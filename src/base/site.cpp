@@ -97,8 +97,12 @@ int launched_processes() {
                    variable<int>("PMI_SIZE").value_or(1), slurm().step_tasks.value_or(1)});
 }
 
+std::uint64_t share_of(std::uint64_t memory, int ranks) {
+  return memory / 10 * 9 / static_cast<std::uint64_t>(std::max(ranks, 1));
+}
+
 std::uint64_t node_memory() {
-  return std::min({free_memory(), slurm_limit(), cgroup_limit(), std::uint64_t{1} << 50}) / 10 * 9;
+  return share_of(std::min({free_memory(), slurm_limit(), cgroup_limit(), std::uint64_t{1} << 50}), 1);
 }
 
 std::uint64_t memory_share(int ranks) {

@@ -34,24 +34,44 @@ std::uint64_t parse_bytes(const std::string& text, const std::string& what) {
 }
 
 double parse_seconds(const std::string& text, const std::string& what) {
-  double total = 0;
+  const auto refuse = [&](const char* why) {
+    fail(ExitCode::usage, "{} '{}' {}; write it like 90s, 15m, 2h, 1:30:00 or 1-12:00:00", what, text, why);
+  };
+  constexpr const char* no_time = "is not a time";
   const char* at = text.data();
   const char* const last = at + text.size();
-  for (int parts = 1; parts <= 3; ++parts) {
+  const auto number = [&] {
     double value = 0;
     const auto [end, error] = std::from_chars(at, last, value);
-    if (error != std::errc() || !(value >= 0)) break;
-    total = total * 60 + value;
+    if (error != std::errc() || !(value >= 0)) refuse(no_time);
     at = end;
-    const std::string unit(at, last);
-    if (unit.empty()) return total;  // seconds, m:s or h:m:s
-    if (parts == 1 && unit == "s") return total;
-    if (parts == 1 && unit == "m") return total * 60;
-    if (parts == 1 && unit == "h") return total * 3600;
-    if (*at != ':') break;
+    return value;
+  };
+  double total = number();
+  const std::string unit(at, last);
+  if (unit == "s") return total;
+  if (unit == "m") return total * 60;
+  if (unit == "h") return total * 3600;
+  if (unit == "d") return total * 86400;
+  // To Slurm it would be minutes, and seconds is what it looks like.
+  if (unit.empty()) refuse("has no unit");
+  // As in Slurm: m:s, h:m:s, and after days h, h:m or h:m:s.
+  const bool days = *at == '-';
+  int parts = 1;
+  double rest = days ? 0 : total;
+  if (days) {
     ++at;
+    rest = number();
   }
-  fail(ExitCode::usage, "{} '{}' is not a time; write it like 90s, 15m, 2h or 1:30:00", what, text);
+  while (at < last && parts < 3) {
+    if (*at++ != ':') refuse(no_time);
+    rest = rest * 60 + number();
+    ++parts;
+  }
+  if (at < last) refuse(no_time);
+  if (!days) return rest;
+  for (; parts < 3; ++parts) rest *= 60;
+  return total * 86400 + rest;
 }
 
 std::string format_bytes(double bytes) {

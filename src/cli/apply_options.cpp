@@ -12,6 +12,14 @@ void ApplyOptions::add_to(Options& options) {
        .text = "the aligned model that the factors are of: known by what its matrices hold, wherever it lies",
        .example = "/path/to/aligned"},
       job.aligned);
+  options.add(
+      {.name = "base",
+       .value = "CKPT",
+       .brief = "instead of --aligned: add to the model before alignment",
+       .text = "instead of `--aligned`: the model before alignment, known in the same way. With `--coef 1` "
+               "base + Delta_k comes of it, the aligned model with an alignment of rank k",
+       .example = "/path/to/base"},
+      job.base);
   options.add({.name = "factors",
                .value = "STORE",
                .brief = "what 'lox factor' has written",
@@ -24,7 +32,8 @@ void ApplyOptions::add_to(Options& options) {
        .brief = "the hardened model; {k} and {coef} stand for theirs",
        .text = "the hardened model, in the format of its name; `{k}` and `{coef}` in it stand for the "
                "numbers of each output, where several are made",
-       .example = "/path/to/hardened-{coef}"},
+       .example = "/path/to/hardened-{coef}",
+       .path = true},
       job.output);
   options.add(
       {.name = "k",
@@ -64,7 +73,7 @@ void ApplyOptions::finish() {
   run.finish(job.run);
   if (!k.empty()) job.k = parse_list<Index>(k, "--k");
   job.coef = parse_list<double>(coef, "--coef");
-  for (fs::path* path : {&job.aligned, &job.factors}) *path = without_slash(*path);
+  for (fs::path* path : {&job.aligned, &job.base, &job.factors}) *path = without_slash(*path);
   check_apply_job(job);
 }
 

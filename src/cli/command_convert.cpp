@@ -12,8 +12,9 @@ namespace lox {
 Request read_convert(const Arguments& arguments) {
   Options options("convert", "SRC DST [--overwrite]",
                   "Writes a checkpoint in the format that DST's name asks for: *.h5 or *.hdf5 is\n"
-                  "HDF5, *.safetensors one file, anything else a directory. Nothing is lost: there\n"
-                  "and back gives byte-identical files, tokenizer and configuration included.",
+                  "HDF5, *.safetensors one file, anything else a directory. There and back gives\n"
+                  "byte-identical files, tokenizer and configuration included; only one\n"
+                  "*.safetensors file has no place for those.",
                   "  lox convert Llama-2-7b-hf llama-2-7b.h5");
   ConvertArguments asked;
   asked.add_to(options);
@@ -23,7 +24,8 @@ Request read_convert(const Arguments& arguments) {
   const auto work = [asked](const Comm& comm) {
     const Log log(comm.is_root() && !asked.quiet ? Log::Level::all : Log::Level::silent);
     const Timer start;
-    const std::optional<std::uint64_t> copied = convert(comm, asked.source, asked.target, asked.overwrite);
+    const std::optional<std::uint64_t> copied =
+        convert(comm, asked.source, asked.target, asked.overwrite, log);
     if (!copied) {
       log.info("{} was finished already", asked.target);
       return ExitCode::done;

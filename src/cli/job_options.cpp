@@ -21,7 +21,7 @@ void RunWords::add_time_to(Options& options, RunOptions& run, bool& overwrite) {
   options.add({.name = "time-limit",
                .value = "TIME",
                .brief = "stop in good order before it is over, e.g. 2h",
-               .text = "stop in good order before it is over: `90s`, `15m`, `2h`, `1:30:00`",
+               .text = "stop in good order before it is over: `90s`, `15m`, `2h`, `1:30:00`, `1-12:00:00`",
                .fallback = "the Slurm job's end, where it is known",
                .example = "2h"},
               time_limit);

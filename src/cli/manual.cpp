@@ -109,8 +109,9 @@ std::string job_file(const Options& options) {
     std::string text = sentence(plain(option.text));
     if (option.in_words && !option.fallback.empty()) text += " Left out: " + plain(option.fallback) + '.';
     file += '\n' + wrapped(text, 100, "# ") + '\n';
-    const bool wanted = option.name == "base" || option.name == "aligned" || option.name == "factors" ||
-                        option.name == "output";
+    const bool base = option.name == "base" && task != "apply";
+    const bool wanted =
+        base || option.name == "aligned" || option.name == "factors" || option.name == "output";
     const std::string value = option.value.empty() ? "true"
                               : option.in_words    ? option.example
                                                    : option.fallback;

@@ -5,6 +5,7 @@
 #include "lox/cli/manual.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <string_view>
@@ -25,7 +26,50 @@ void refuse_placeholders(std::string_view text, const std::string& where) {
   }
 }
 
+/// A path of a job file: ~ at its beginning is the home folder, and $NAME or ${NAME} a variable of the
+/// environment, as in a shell.
+std::string expanded(const std::string& path, const std::string& where) {
+  const auto variable = [&](const std::string& name) -> std::string {
+    const char* const value = std::getenv(name.c_str());
+    if (value == nullptr) fail(ExitCode::usage, "{}: '{}': ${} is not set", where, path, name);
+    return value;
+  };
+  std::string text;
+  std::size_t at = 0;
+  if (path == "~" || path.starts_with("~/")) {
+    text = variable("HOME");
+    at = 1;
+  }
+  static const std::string name_characters =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789";
+  while (at < path.size()) {
+    const bool braced = path.compare(at, 2, "${") == 0;
+    const std::size_t begin = at + (braced ? 2 : 1);
+    const std::size_t end = std::min(path.find_first_not_of(name_characters, begin), path.size());
+    const bool closed = !braced || (end < path.size() && path[end] == '}');
+    const bool is_name = end > begin && (path[begin] < '0' || path[begin] > '9') && closed;
+    if (path[at] != '$' || !is_name) {
+      text += path[at++];
+      continue;
+    }
+    text += variable(path.substr(begin, end - begin));
+    at = end + (braced ? 1 : 0);
+  }
+  return text;
+}
+
 }  // namespace
+
+bool job_file_names(const std::string& path, const std::string& key) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    const std::size_t first = line.find_first_not_of(" \t");
+    if (first == std::string::npos || line.compare(first, key.size(), key) != 0) continue;
+    const std::size_t next = line.find_first_not_of(" \t", first + key.size());
+    if (next != std::string::npos && line[next] == '=') return true;
+  }
+  return false;
+}
 
 Options::Options(std::string command, std::string synopsis, std::string text, std::string example)
     : command_(std::move(command)),
@@ -82,11 +126,47 @@ void Options::read_config_file(const std::string& path, po::variables_map& value
   std::stringstream text;
   text << file.rdbuf();
   refuse_placeholders(text.view(), path);
+  po::options_description keys;
+  for (const Option& option : of_job())
+    keys.add(*std::ranges::find(described_.options(), option.name,
+                                [](const auto& known) { return known->long_name(); }));
   try {
-    po::store(po::parse_config_file(text, described_), values);
+    po::parsed_options lines = po::parse_config_file(text, keys);
+    for (po::option& line : lines.options) {
+      const auto known = std::ranges::find(of_job(), line.string_key, &Option::name);
+      if (known != of_job().end() && known->path) {
+        for (std::string& value : line.value) value = expanded(value, path);
+      }
+    }
+    po::store(lines, values);
+  } catch (const po::unknown_option& error) {
+    const bool ranks = error.get_option_name() == "ranks";
+    fail(ExitCode::usage, "{}: {}{}", path, error.what(),
+         ranks ? "; the launcher says how many ranks there are (mpirun -n, sbatch), and --ranks tells a plan"
+               : "");
   } catch (const po::error& error) {
     fail(ExitCode::usage, "{}: {}", path, error.what());
   }
+}
+
+/// Where there are more words without a name than arguments: names the first of them.
+void Options::refuse_extra(const Arguments& arguments) const {
+  po::options_description all;
+  all.add(described_);
+  all.add_options()("help-as", po::value<std::string>())("extra", po::value<Arguments>());
+  const auto words = po::command_line_parser(arguments)
+                         .options(all)
+                         .positional(po::positional_options_description().add("extra", -1))
+                         .run();
+  std::size_t seen = 0;
+  for (const po::option& word : words.options) {
+    if (word.string_key != "extra" || seen++ < positional_.size()) continue;
+    const std::string& text = word.value.front();
+    const bool job_file = of_job_ != 0 && (text.ends_with(".ini") || fs::is_regular_file(text));
+    fail(ExitCode::usage, "'{}' is an argument too many; {}see 'lox {} --help'", text,
+         job_file ? to_line("did you mean --config {}? Or ", text) : "", command_);
+  }
+  fail(ExitCode::usage, "too many arguments; see 'lox {} --help'", command_);
 }
 
 bool Options::read(const Arguments& arguments, po::variables_map& values) {
@@ -119,6 +199,8 @@ bool Options::read(const Arguments& arguments, po::variables_map& values) {
     if (of_job_ != 0 && values.contains("config"))
       read_config_file(values["config"].as<std::string>(), values);
     po::notify(values);
+  } catch (const po::too_many_positional_options_error&) {
+    refuse_extra(arguments);
   } catch (const po::error& error) {
     fail(ExitCode::usage, "{}; see 'lox {} --help'", error.what(), command_);
   }

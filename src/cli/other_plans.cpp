@@ -4,53 +4,40 @@
 #include "lox/cli/apply_options.hpp"
 #include "lox/cli/forecast_text.hpp"
 #include "lox/cli/task_options.hpp"
+#include "lox/cli/tell_planned.hpp"
 #include "lox/cli/verify_options.hpp"
-#include "lox/io/output.hpp"
 #include "lox/task/convert.hpp"
 #include "lox/task/factor.hpp"
-#include "lox/task/pair.hpp"
 
 namespace po = boost::program_options;
 
 namespace lox {
 namespace {
 
-/// What each of these plans is asked besides, and how it is shown.
-struct PlanOptions {
-  int ranks = 1;
-  bool json = false;
-
-  void add_to(Options& options) {
-    options.add({.name = "ranks", .value = "N", .brief = "to plan for"}, ranks);
-    options.add({.name = "json", .brief = "for programs"}, json);
+void show(const PlanOptions& plan, const Forecast& forecast, const fs::path& output) {
+  if (plan.json()) {
+    fmt::print("{}\n", forecast_to_json(forecast, output, std::nullopt).dump(1));
+  } else {
+    print_forecast(forecast, output);
   }
-  void check() const {
-    if (ranks < 1) fail(ExitCode::usage, "--ranks {} is not a number of ranks", ranks);
-  }
-  void show(const Forecast& forecast) const {
-    if (json) {
-      fmt::print("{}\n", forecast_to_json(forecast, std::nullopt).dump(1));
-    } else {
-      print_forecast(forecast, std::nullopt);
-    }
-    std::fflush(stdout);
-  }
-};
+  std::fflush(stdout);
+}
 
 ExitCode of_convert(const Arguments& arguments) {
   Options options("plan convert", "SRC DST [options]", "Tells what 'lox convert SRC DST' would cost.",
                   "  lox plan convert Llama-2-7b-hf llama-2-7b.h5 --ranks 8");
   ConvertArguments asked;
   asked.add_to(options);
-  PlanOptions plan;
+  PlanOptions plan(false);
   plan.add_to(options);
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;
   asked.finish(values);
-  plan.check();
-  const Forecast forecast = plan_convert(asked.source, asked.target, asked.overwrite, plan.ranks);
-  plan.show(forecast);
-  check_space(asked.target, forecast.disk);
+  plan.finish();
+  const Forecast forecast =
+      plan_convert(asked.source, asked.target, asked.overwrite, plan.ranks(), plan.bandwidth());
+  show(plan, forecast, asked.target);
+  check_space({{asked.target, forecast.disk}});
   return ExitCode::done;
 }
 
@@ -58,15 +45,15 @@ ExitCode of_verify(const Arguments& arguments) {
   Options options("plan verify", "--base B --aligned A --hardened H [options]",
                   "Tells what 'lox verify' would cost with the same options.",
                   "  lox plan verify --base base --aligned aligned --hardened hardened --ranks 8");
-  PlanOptions plan;
+  PlanOptions plan(false);
   VerifyOptions verified;
   verified.add_to(options);
   plan.add_to(options);
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;
-  plan.check();
-  verified.finish();
-  plan.show(plan_verify(verified.asked, plan.ranks));
+  plan.finish();
+  verified.finish(values);
+  show(plan, plan_verify(verified.asked, plan.ranks(), plan.bandwidth()), {});
   return ExitCode::done;
 }
 
@@ -76,15 +63,15 @@ ExitCode of_synth(const Arguments& arguments) {
                   "  lox plan synth base --shape llama-3-70b --ranks 8");
   SynthArguments asked;
   asked.add_to(options);
-  PlanOptions plan;
+  PlanOptions plan(false);
   plan.add_to(options);
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;
   asked.finish(values);
-  plan.check();
-  const Forecast forecast = plan_synth(asked.synth, plan.ranks);
-  plan.show(forecast);
-  check_space(asked.synth.target, forecast.disk);
+  plan.finish();
+  const Forecast forecast = plan_synth(asked.synth, plan.ranks(), plan.bandwidth());
+  show(plan, forecast, asked.synth.target);
+  check_space({{asked.synth.target, forecast.disk}});
   return ExitCode::done;
 }
 
@@ -94,19 +81,14 @@ ExitCode of_factor(const Arguments& arguments) {
                   "  lox plan factor --base base --aligned aligned --k 64 --output factors.h5 --ranks 8");
   JobOptions job(JobOptions::Task::factor);
   job.add_to(options);
-  PlanOptions plan;
+  PlanOptions plan(true);
   plan.add_to(options);
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;
   job.finish();
-  plan.check();
-  const Resources resources{plan.ranks, job.job.run.memory};
-  const Pair pair = open_pair(job.job, Log(Log::Level::silent));
-  check_output(job.job.output, {true, {job.job.base, job.job.aligned}});
-  const Forecast forecast = plan_factor(job.job, pair, resources).forecast;
-  plan.show(forecast);
-  check_space(job.job.output, forecast.disk);
-  return ExitCode::done;
+  plan.finish();
+  const Planned planned = plan_factor(job.job, plan.request(job.job.run.memory), Log(Log::Level::warnings));
+  return tell_planned(planned, plan, options, values, job.job.output, false);
 }
 
 ExitCode of_apply(const Arguments& arguments) {
@@ -115,16 +97,15 @@ ExitCode of_apply(const Arguments& arguments) {
                   "  lox plan apply --aligned aligned --factors factors.h5 --output hardened --ranks 8");
   ApplyOptions job;
   job.add_to(options);
-  PlanOptions plan;
+  PlanOptions plan(true);
   plan.add_to(options);
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;
   job.finish();
-  plan.check();
-  const Forecast forecast = plan_apply_job(job.job, {plan.ranks, job.job.run.memory});
-  plan.show(forecast);
-  check_space(job.job.output, forecast.disk);
-  return ExitCode::done;
+  plan.finish();
+  const Planned planned =
+      plan_apply_job(job.job, plan.request(job.job.run.memory), Log(Log::Level::warnings));
+  return tell_planned(planned, plan, options, values, job.job.output, false);
 }
 
 }  // namespace

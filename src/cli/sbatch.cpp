@@ -20,9 +20,11 @@ std::string shell_word(const std::string& word) {
   return text + "'";
 }
 
-/// Whether an INI file gives the value back as it is: a # would start a comment, blanks at the ends be lost.
-bool fits_job_file(const std::string& value) {
+/// Whether an INI file gives the value back as it is: a # would start a comment, blanks at the ends be lost,
+/// and of paths $NAME and ~ would be replaced.
+bool fits_job_file(const std::string& value, bool path) {
   constexpr std::string_view blanks = " \t\r\n";
+  if (path && (value.starts_with('~') || value.find('$') != std::string::npos)) return false;
   return !value.empty() && value.find_first_of("#\n") == std::string::npos &&
          blanks.find(value.front()) == std::string_view::npos &&
          blanks.find(value.back()) == std::string_view::npos;
@@ -31,6 +33,11 @@ bool fits_job_file(const std::string& value) {
 bool is_switch(const Options& options, const std::string& name) {
   return std::ranges::any_of(
       options.of_job(), [&](const Option& option) { return option.name == name && option.value.empty(); });
+}
+
+bool is_path(const Options& options, const std::string& name) {
+  return std::ranges::any_of(options.of_job(),
+                             [&](const Option& option) { return option.name == name && option.path; });
 }
 
 /// harden.sbatch beside this program: as installed, or in its source tree.
@@ -47,10 +54,14 @@ std::string batch_script() {
 }  // namespace
 
 std::string sbatch_commands(const BatchNeeds& needs, const Options& options, const std::string& job_file) {
+  const std::string_view plan_of = "plan ";  // "plan" alone plans harden
+  const bool other = options.command().starts_with(plan_of);
+  const std::string task = other ? options.command().substr(plan_of.size()) : "harden";
   const Words& given = options.given();
   const auto in_file = [&](const std::string& name) {  // all values of a name, or none: the command line wins
     return job_file.empty() && std::ranges::all_of(given, [&](const auto& word) {
-             return word.first != name || is_switch(options, name) || fits_job_file(word.second);
+             return word.first != name || is_switch(options, name) ||
+                    fits_job_file(word.second, is_path(options, name));
            });
   };
   std::string written;
@@ -69,16 +80,17 @@ std::string sbatch_commands(const BatchNeeds& needs, const Options& options, con
   std::string commands;
   std::string file = job_file;
   if (file.empty()) {
-    file = "harden.ini";
+    file = task + ".ini";
     commands =
         fmt::format("(set -C; cat > {}) <<'END' &&\n{}END\n", file, written);  // -C: none is overwritten
   }
   if (file.starts_with('-')) file.insert(0, "./");
   return commands + fmt::format(
                         "sbatch --nodes={} --ntasks={} --ntasks-per-node={} --cpus-per-task={} --mem={}G "
-                        "--time={} {} {}{}\n",
+                        "--time={} {} {}{}{}\n",
                         needs.nodes, needs.ranks, needs.ranks_per_node, needs.cpus_per_rank, needs.gibibytes,
-                        needs.minutes, shell_word(batch_script()), shell_word(file), words);
+                        needs.minutes, shell_word(batch_script()), task == "harden" ? "" : task + ' ',
+                        shell_word(file), words);
 }
 
 }  // namespace lox

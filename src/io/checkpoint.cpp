@@ -94,6 +94,12 @@ std::uint64_t Checkpoint::bytes() const {
   return sum;
 }
 
+std::uint64_t Checkpoint::bytes_with_files() const {
+  std::uint64_t sum = bytes();
+  for (const OtherFile& file : other_files) sum += file.extent.bytes;
+  return sum;
+}
+
 std::string Checkpoint::to_text() const {
   Json json;  // its keys stay as they are: unfinished outputs hold a checksum of this text
   json["format"] = static_cast<int>(format);

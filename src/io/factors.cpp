@@ -33,23 +33,29 @@ double rounded(double residual) {
   return std::isfinite(residual) ? std::stod(fmt::format("{:.2e}", residual)) : 1e300;
 }
 
+std::string text_of(const Content& content) {
+  return fmt::format("{:016x}{:016x}", content.sums[0], content.sums[1]);
+}
+
 json entry_to_json(const FactorEntry& e) {
   json open = json::array();
   for (const OpenRank& rank : e.open)
     open.push_back({{"k", rank.k}, {"gap", rounded(rank.gap)}, {"why", rank.why}});
   json residuals = json::array();
   for (const double residual : e.residuals) residuals.push_back(rounded(residual));
-  return {{"tensor", e.tensor},
-          {"matrix", e.matrix},
-          {"aligned", fmt::format("{:016x}{:016x}", e.aligned.sums[0], e.aligned.sums[1])},
-          {"delta_norm", e.delta_norm},
-          {"method", e.method},
-          {"certificate", rounded(e.certificate)},
-          {"orthogonality", rounded(e.orthogonality)},
-          {"missed", {{"epsilon", rounded(e.missed_epsilon)}, {"probability", e.missed_probability}}},
-          {"settled", e.settled},
-          {"residuals", std::move(residuals)},
-          {"open", std::move(open)}};
+  json entry{{"tensor", e.tensor},
+             {"matrix", e.matrix},
+             {"aligned", text_of(e.aligned)},
+             {"delta_norm", e.delta_norm},
+             {"method", e.method},
+             {"certificate", rounded(e.certificate)},
+             {"orthogonality", rounded(e.orthogonality)},
+             {"missed", {{"epsilon", rounded(e.missed_epsilon)}, {"probability", e.missed_probability}}},
+             {"settled", e.settled},
+             {"residuals", std::move(residuals)},
+             {"open", std::move(open)}};
+  if (e.base) entry["base"] = text_of(*e.base);
+  return entry;
 }
 
 Content content_from_text(const std::string& text) {
@@ -66,6 +72,7 @@ FactorEntry entry_from_json(const json& from) {
   e.tensor = from.at("tensor").get<std::string>();
   e.matrix = from.at("matrix").get<std::int64_t>();
   e.aligned = content_from_text(from.at("aligned").get<std::string>());
+  if (from.contains("base")) e.base = content_from_text(from.at("base").get<std::string>());
   e.delta_norm = from.at("delta_norm").get<double>();
   e.method = from.at("method").get<std::string>();
   e.certificate = from.at("certificate").get<double>();

@@ -71,13 +71,16 @@ bool is_of_an_earlier_start(const fs::path& path) {
   return restarts.is_number_integer() && restarts.get<int>() < here.restarts;
 }
 
+[[noreturn]] void refuse(const fs::path& file, const std::string& holder) {
+  fail(ExitCode::bad_input,
+       "{}: another job is writing this output: {}; wait for it, or choose another --output", file, holder);
+}
+
 }  // namespace
 
 OutputLock::OutputLock(const fs::path& file) : file_(File::open_lock(file)) {
   if (!try_lock(file_, 0, 0) && !is_of_an_earlier_start(file)) {
-    fail(ExitCode::bad_input,
-         "{}: another job is writing this output: {}; wait for it, or choose another --output", file,
-         describe(file, locked_rank(file_).value_or(0)));
+    refuse(file, describe(file, locked_rank(file_).value_or(0)));
   }
   if (!leads_to(file, file_.descriptor())) {
     fail(ExitCode::bad_input,
@@ -126,6 +129,11 @@ std::optional<std::string> OutputLock::holder(const fs::path& file) {
   if (!fs::exists(file, ignored)) return std::nullopt;
   const std::optional<int> rank = locked_rank(File::open_read(file));
   return rank ? std::optional(describe(file, *rank)) : std::nullopt;
+}
+
+void OutputLock::refuse_holder(const fs::path& file) {
+  const std::optional<std::string> now = holder(file);
+  if (now && !is_of_an_earlier_start(file)) refuse(file, *now);
 }
 
 }  // namespace lox

@@ -68,8 +68,9 @@ std::string difference(const json& identity, const json& sign) {
 
 }  // namespace
 
-Output::Output(const fs::path& path, const OutputRules& rules) : paths_(path) {
-  check_output(path, {true, rules.inputs});
+/// Makes the journal's folder, and takes the lock.
+void Output::enter(const OutputRules& rules) {
+  check_output(paths_.output, {true, rules.inputs});
   constexpr int tries = 3;  // another job that ends may take the journal away between the two steps
   for (int i = 1; !lock_; ++i) {
     made_journal_ = fs::create_directory(paths_.journal);
@@ -132,7 +133,7 @@ void Output::look(const OutputRules& rules, const Checkpoint& like, const json& 
 /// After a crash the old output is brought back first. The output that --overwrite names now is the only one
 /// that it may take away.
 void Output::check_place(const OutputRules& rules) {
-  restore_replaced();
+  if (lock_) restore_replaced();
   check_output(paths_.output, rules);
   if (rules.overwrite && is_there(paths_.output)) named_.emplace(paths_.output);
 }
@@ -158,7 +159,8 @@ void Output::make(const Checkpoint& like, const json& identity, const json& note
 
 Output Output::create(const fs::path& path, const OutputRules& rules, const Checkpoint& like,
                       const json& identity, Space space) {
-  Output output(path, rules);
+  Output output(path);
+  output.enter(rules);
   output.refuse_or([&] { output.look(rules, like, identity, false, nullptr); });
   if (output.state_ != State::fresh) return output;
   output.temporary_ = true;
@@ -168,10 +170,21 @@ Output Output::create(const fs::path& path, const OutputRules& rules, const Chec
 
 Output Output::open(const fs::path& path, const OutputRules& rules, const Checkpoint& like,
                     const json& identity, const json& notes, const Vouch& vouched) {
-  Output output(path, rules);
+  Output output(path);
+  output.enter(rules);
   output.refuse_or([&] { output.look(rules, like, identity, true, vouched); });
   if (output.state_ == State::fresh) output.make(like, identity, notes, Space::reserved);
   return output;
+}
+
+Output::State Output::foresee(const fs::path& path, const OutputRules& rules, const Checkpoint& like,
+                              const json& identity, const Vouch& vouched) {
+  Output output(path);
+  check_output(path, {true, rules.inputs});
+  OutputLock::refuse_holder(output.paths_.lock());
+  output.made_journal_ = !is_there(output.paths_.journal);
+  output.look(rules, like, identity, true, vouched);
+  return output.state_;
 }
 
 Output::Output(Output&& other) noexcept : paths_(other.paths_) {

@@ -10,6 +10,8 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <map>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace lox {
@@ -133,14 +135,35 @@ void check_output(const fs::path& output, const OutputRules& rules) {
   }
 }
 
-void check_space(const fs::path& output, std::uint64_t bytes) {
-  const std::uint64_t room = free_space(output);
-  // Headers, the journal and the report come on top.
-  const std::uint64_t needed = bytes + (std::uint64_t{16} << 20);
-  if (needed > room) {
-    fail(ExitCode::io,
-         "{}: the output needs {}, but its file system has {} free; free some, or choose another --output",
-         output, format_bytes(static_cast<double>(needed)), format_bytes(static_cast<double>(room)));
+void check_space(const std::vector<Room>& outputs) {
+  struct Needed {
+    const Room* first = nullptr;
+    std::uint64_t bytes = 0;
+    int others = 0;
+  };
+  std::map<dev_t, Needed> needed;  // by file system
+  for (const Room& room : outputs) {
+    struct stat status {};
+    const fs::path folder = normal_path(room.output).parent_path();
+    if (::stat(folder.c_str(), &status) != 0) continue;  // check_output() refuses that
+    Needed& there = needed[status.st_dev];
+    // Headers, the journal and the report come on top.
+    there.bytes += room.bytes + (std::uint64_t{16} << 20);
+    if (there.first == nullptr) {
+      there.first = &room;
+    } else {
+      ++there.others;
+    }
+  }
+  for (const auto& [device, there] : needed) {
+    const fs::path& output = there.first->output;
+    const std::uint64_t room = free_space(output);
+    if (there.bytes <= room) continue;
+    const std::string what =
+        there.others == 0 ? "the output needs" : fmt::format("it and {} more outputs need", there.others);
+    fail(ExitCode::io, "{}: {} {}, but its file system has {} free; free some, or choose another --output",
+         output, what, format_bytes(static_cast<double>(there.bytes)),
+         format_bytes(static_cast<double>(room)));
   }
 }
 

@@ -105,12 +105,12 @@ void check_factors(const Checkpoint& store, std::int64_t k, const TensorInfo& te
   }
 }
 
-Cost apply_cost(const Item& item, std::size_t targets) {
+Cost apply_cost(const Item& item, std::size_t targets, double bandwidth) {
   constexpr double flops_per_second = 9.8e10;
   Cost cost;
   cost.bytes_read = item.bytes;
   cost.bytes_written = targets * item.bytes;
-  cost.seconds = file_seconds(static_cast<double>(cost.bytes_read + cost.bytes_written));
+  cost.seconds = file_seconds(static_cast<double>(cost.bytes_read + cost.bytes_written), bandwidth);
   cost.memory = std::min<std::uint64_t>(item.bytes, std::uint64_t{32} << 20) + File::direct_piece;
   if (item.action == Action::copy) return cost;
   const auto rows = static_cast<double>(item.rows.count);
@@ -166,11 +166,13 @@ Plan plan_apply(const Checkpoint& aligned, const Checkpoint& store, std::int64_t
   return plan;
 }
 
-Forecast forecast_apply(const Plan& plan, const Checkpoint& aligned, std::size_t targets, int ranks) {
+Forecast forecast_apply(const Plan& plan, const Checkpoint& aligned, std::size_t targets, int ranks,
+                        double bandwidth) {
   Forecast all;
+  all.bandwidth = bandwidth;
   all.ranks.resize(static_cast<std::size_t>(ranks));
   for (const Item& item : plan.items) {
-    const Cost cost = apply_cost(item, targets);
+    const Cost cost = apply_cost(item, targets, bandwidth);
     Forecast::Rank& rank = all.ranks[static_cast<std::size_t>(item.rank)];
     rank.memory = std::max(rank.memory, program_memory + plan.book_keeping + cost.memory);
     rank.bytes_read += cost.bytes_read;
@@ -184,9 +186,7 @@ Forecast forecast_apply(const Plan& plan, const Checkpoint& aligned, std::size_t
     all.flops += rank.flops;
     all.seconds = std::max(all.seconds, rank.seconds);
   }
-  all.disk = aligned.bytes();
-  for (const OtherFile& file : aligned.other_files) all.disk += file.extent.bytes;
-  all.disk *= targets;
+  all.disk = targets * aligned.bytes_with_files();
   return all;
 }
 

@@ -15,7 +15,6 @@ constexpr double extrapolation_flops_per_second = 9.8e10;
 constexpr double psgesvd_flops_per_second = 2e9;
 constexpr double entries_per_second =
     3.8e8;  // all but products: copying, subtracting, orthonormalising, rounding
-constexpr double bytes_per_second = 4.5e8;       // of files, beside the arithmetic
 constexpr double lapack_flops_per_second = 4e9;  // thin QRs in double
 constexpr double check_flops_per_second = 2e10;  // of verify, in double
 constexpr double grid_efficiency = 0.6;
@@ -44,16 +43,16 @@ Sizes sizes_of(const Item& item) {
   return s;
 }
 
-Cost copy_cost(const Item& item) {
+Cost copy_cost(const Item& item, double bandwidth) {
   Cost cost;
   cost.memory = std::min<std::uint64_t>(item.bytes, std::uint64_t{32} << 20) + File::direct_piece;
   cost.bytes_read = cost.bytes_written = item.bytes;
-  cost.seconds = 2 * static_cast<double>(item.bytes) / bytes_per_second;
+  cost.seconds = 2 * static_cast<double>(item.bytes) / bandwidth;
   return cost;
 }
 
 /// Rows of the base that get an adapter's Delta: its factors in double, their QRs and what comes of them.
-Cost lora_cost(const Item& item) {
+Cost lora_cost(const Item& item, double bandwidth) {
   const auto m = static_cast<double>(item.matrix.rows);
   const auto n = static_cast<double>(item.matrix.cols);
   const auto r = static_cast<double>(item.stored_k);
@@ -74,8 +73,8 @@ Cost lora_cost(const Item& item) {
   cost.flops = factoring + extrapolation;
   cost.seconds = std::max(factoring / lapack_flops_per_second +
                               extrapolation / extrapolation_flops_per_second + rows * n / entries_per_second,
-                          2 * bytes / bytes_per_second);
-  cost.first_read = bytes / bytes_per_second;
+                          2 * bytes / bandwidth);
+  cost.first_read = bytes / bandwidth;
   return cost;
 }
 
@@ -86,9 +85,9 @@ Item by_exact_method(Item item) {
   return item;
 }
 
-Cost local_cost(const Item& item) {
-  if (item.action == Action::copy) return copy_cost(item);
-  if (item.method == Method::lora) return lora_cost(item);
+Cost local_cost(const Item& item, double bandwidth) {
+  if (item.action == Action::copy) return copy_cost(item, bandwidth);
+  if (item.method == Method::lora) return lora_cost(item, bandwidth);
   const Sizes s = sizes_of(item);
   Cost cost;
   double memory = s.aligned_bytes + 4 * s.entries + file_pieces;
@@ -110,14 +109,14 @@ Cost local_cost(const Item& item) {
   // The pipeline moves files while it calculates.
   cost.seconds = std::max(
       effort.seconds + extrapolation / extrapolation_flops_per_second + s.entries / entries_per_second,
-      (2 * s.aligned_bytes + s.base_bytes) / bytes_per_second);
-  cost.first_read = (s.aligned_bytes + s.base_bytes) / bytes_per_second;
+      (2 * s.aligned_bytes + s.base_bytes) / bandwidth);
+  cost.first_read = (s.aligned_bytes + s.base_bytes) / bandwidth;
   cost.flops += extrapolation;
   return cost;
 }
 
-Cost grid_cost(const Item& item, int ranks) {
-  if (item.action == Action::copy) return copy_cost(item);
+Cost grid_cost(const Item& item, int ranks, double bandwidth) {
+  if (item.action == Action::copy) return copy_cost(item, bandwidth);
   const Sizes s = sizes_of(item);
   const GridShape grid = choose_grid(ranks, item.matrix.cols, item.matrix.rows);
   const double active = grid.size();
@@ -150,18 +149,20 @@ Cost grid_cost(const Item& item, int ranks) {
   cost.bytes_written = static_cast<std::uint64_t>(s.aligned_bytes / all);
   cost.seconds = seconds + extrapolation / extrapolation_flops_per_second +
                  s.entries / all / entries_per_second +
-                 static_cast<double>(cost.bytes_read + cost.bytes_written) / bytes_per_second;
+                 static_cast<double>(cost.bytes_read + cost.bytes_written) / bandwidth;
   cost.flops += extrapolation;
   return cost;
 }
 
 Cost CostTable::of(const Item& item) {
-  if (item.action == Action::copy) return copy_cost(item);
-  if (item.method == Method::lora) return lora_cost(item);
+  if (item.action == Action::copy) return copy_cost(item, bandwidth_);
+  if (item.method == Method::lora) return lora_cost(item, bandwidth_);
   const Kind kind{item.matrix.rows, item.matrix.cols, item.dtype,  item.base_dtype,
                   item.k,           item.proof,       item.method, item.where};
   const auto [known, fresh] = known_.try_emplace(kind);
-  if (fresh) known->second = item.where == Where::grid ? grid_cost(item, ranks_) : local_cost(item);
+  if (fresh)
+    known->second =
+        item.where == Where::grid ? grid_cost(item, ranks_, bandwidth_) : local_cost(item, bandwidth_);
   return known->second;
 }
 
@@ -179,8 +180,8 @@ Cost check_cost(const Item& item) {
   return cost;
 }
 
-double file_seconds(double bytes) {
-  return bytes / bytes_per_second;
+double file_seconds(double bytes, double bandwidth) {
+  return bytes / bandwidth;
 }
 
 }  // namespace lox

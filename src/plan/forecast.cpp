@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "lox/plan/forecast.hpp"
 
-#include "lox/plan/cost.hpp"
-
 #include <algorithm>
 #include <vector>
 
@@ -19,8 +17,9 @@ void add(Forecast::Rank& rank, const Cost& cost) {
 }
 
 /// Sums over ranks, and the time when the last one has finished.
-Forecast sum_up(std::vector<Forecast::Rank> ranks) {
+Forecast sum_up(std::vector<Forecast::Rank> ranks, double bandwidth) {
   Forecast all;
+  all.bandwidth = bandwidth;
   all.ranks = std::move(ranks);
   for (const Forecast::Rank& rank : all.ranks) {
     all.bytes_read += rank.bytes_read;
@@ -32,7 +31,8 @@ Forecast sum_up(std::vector<Forecast::Rank> ranks) {
 }
 
 /// An even share of bytes for each rank.
-void add_bytes(std::vector<Forecast::Rank>& ranks, std::uint64_t read, std::uint64_t written) {
+void add_bytes(std::vector<Forecast::Rank>& ranks, std::uint64_t read, std::uint64_t written,
+               double bandwidth) {
   constexpr std::uint64_t buffers = std::uint64_t{64} << 20;
   const std::uint64_t count = ranks.size();
   for (Forecast::Rank& rank : ranks) {
@@ -40,17 +40,17 @@ void add_bytes(std::vector<Forecast::Rank>& ranks, std::uint64_t read, std::uint
     cost.memory = buffers;
     cost.bytes_read = (read + count - 1) / count;
     cost.bytes_written = (written + count - 1) / count;
-    cost.seconds = file_seconds(static_cast<double>(cost.bytes_read + cost.bytes_written));
+    cost.seconds = file_seconds(static_cast<double>(cost.bytes_read + cost.bytes_written), bandwidth);
     add(rank, cost);
   }
 }
 
 }  // namespace
 
-Forecast forecast(const Plan& plan, const Checkpoint& aligned, int ranks) {
+Forecast forecast(const Plan& plan, const Checkpoint& aligned, int ranks, double bandwidth) {
   std::vector<Forecast::Rank> each(static_cast<std::size_t>(ranks));
   std::vector<bool> begun(each.size());
-  CostTable costs(ranks);
+  CostTable costs(ranks, bandwidth);
   for (const Item& item : plan.items) {
     const Cost cost = costs.of(item);
     if (item.where == Where::local) {
@@ -63,25 +63,25 @@ Forecast forecast(const Plan& plan, const Checkpoint& aligned, int ranks) {
     for (Forecast::Rank& rank : each) add(rank, cost);
   }
   for (Forecast::Rank& rank : each) rank.memory += plan.book_keeping;
-  Forecast all = sum_up(std::move(each));
-  all.disk = aligned.bytes();
-  for (const OtherFile& file : aligned.other_files) all.disk += file.extent.bytes;
+  Forecast all = sum_up(std::move(each), bandwidth);
+  all.disk = aligned.bytes_with_files();
   return all;
 }
 
-Forecast forecast_copy(std::uint64_t read, std::uint64_t written, int ranks) {
+Forecast forecast_copy(std::uint64_t read, std::uint64_t written, int ranks, double bandwidth) {
   std::vector<Forecast::Rank> each(static_cast<std::size_t>(ranks));
-  add_bytes(each, read, written);
-  Forecast all = sum_up(std::move(each));
+  add_bytes(each, read, written, bandwidth);
+  Forecast all = sum_up(std::move(each), bandwidth);
   all.disk = written;
   return all;
 }
 
-Forecast forecast_check(const std::vector<Item>& checked, std::uint64_t compared, int ranks) {
+Forecast forecast_check(const std::vector<Item>& checked, std::uint64_t compared, int ranks,
+                        double bandwidth) {
   std::vector<Forecast::Rank> each(static_cast<std::size_t>(ranks));
   for (std::size_t i = 0; i < checked.size(); ++i) add(each[i % each.size()], check_cost(checked[i]));
-  add_bytes(each, 2 * compared, 0);
-  return sum_up(std::move(each));
+  add_bytes(each, 2 * compared, 0, bandwidth);
+  return sum_up(std::move(each), bandwidth);
 }
 
 }  // namespace lox

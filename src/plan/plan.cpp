@@ -224,11 +224,11 @@ namespace {
 
 Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job, const Resources& resources,
                const AdaptedModel* adapter, Cut cut) {
-  Plan plan =
-      make_items({{"aligned", &aligned}, {"base", &base}}, job.selection, job.solve, resources.memory);
+  const std::optional<std::uint64_t>& own = resources.own ? resources.own : resources.memory;
+  Plan plan = make_items({{"aligned", &aligned}, {"base", &base}}, job.selection, job.solve, own);
   if (adapter != nullptr) use_adapter(*adapter, cut, plan);
   Resources left = resources;
-  if (left.memory) *left.memory -= plan.book_keeping;
+  if (left.memory) *left.memory -= std::min(*left.memory, plan.book_keeping);
   std::stable_sort(plan.items.begin(), plan.items.end(),
                    [](const Item& x, const Item& y) { return x.seconds > y.seconds; });
   choose_grid_items(plan.items, job.run.grid, left);

@@ -17,8 +17,8 @@ void check_content(const ExpectedContents& expected, const std::string& tensor, 
   const auto known = expected.find({tensor, matrix});
   if (known != expected.end() && known->second == found) return;
   fail(ExitCode::bad_input,
-       "tensor '{}' matrix {} of the aligned model is not the one that the factors are of; factor this model "
-       "first",
+       "tensor '{}' matrix {} is not the one that the factors are of; give the model that was factored, or "
+       "factor this one first",
        tensor, matrix);
 }
 

@@ -31,6 +31,7 @@ void FactorSteps::describe(const Item& item, const Solved& solved, Record& recor
   record.key = {tensor.name, item.matrix.number, Action::factor, item.matrix.rows * item.matrix.cols, 0};
   record.spectrum = solved.spectrum;
   record.aligned = solved.content.aligned;
+  record.base = solved.content.base;
 }
 
 void FactorSteps::read(Parcel& parcel) {

@@ -78,6 +78,18 @@ int Journal::next_run(const fs::path& directory) {
   return last + 1;
 }
 
+int Journal::idle_runs(const fs::path& directory) {
+  int last = 0;
+  int last_of_use = 0;
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory)) {
+    if (entry.path().extension() != ".jsonl") continue;
+    const int run = run_of(entry.path());
+    last = std::max(last, run);
+    if (entry.file_size() > 0) last_of_use = std::max(last_of_use, run);
+  }
+  return last - last_of_use;
+}
+
 void Journal::keep_edges(std::span<Record> records) {
   std::vector<std::byte> all;
   for (Record& record : records) {

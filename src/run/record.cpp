@@ -118,18 +118,20 @@ std::vector<Edge> edges_from_json(const json& from) {
 json record_to_json(const Record& r) {
   json edits = json::array();
   for (const Edit& edit : r.edits) edits.push_back({edit.norm, edit.realised_dot, edit.changed});
-  return {{"name", r.key.name},
-          {"matrix", r.key.matrix},
-          {"row", r.key.row},
-          {"action", action_name(r.key.action)},
-          {"entries", r.key.entries},
-          {"spectrum", spectrum_to_json(r.spectrum)},
-          {"edits", std::move(edits)},
-          {"aligned", r.aligned.sums},
-          {"seconds", {r.timing.read, r.timing.svd, r.timing.write}},
-          {"bytes", {r.timing.bytes_read, r.timing.bytes_written}},
-          {"pieces", pieces_to_json(r.pieces)},
-          {"edges", edges_to_json(r.edges)}};
+  json record{{"name", r.key.name},
+              {"matrix", r.key.matrix},
+              {"row", r.key.row},
+              {"action", action_name(r.key.action)},
+              {"entries", r.key.entries},
+              {"spectrum", spectrum_to_json(r.spectrum)},
+              {"edits", std::move(edits)},
+              {"aligned", r.aligned.sums},
+              {"seconds", {r.timing.read, r.timing.svd, r.timing.write}},
+              {"bytes", {r.timing.bytes_read, r.timing.bytes_written}},
+              {"pieces", pieces_to_json(r.pieces)},
+              {"edges", edges_to_json(r.edges)}};
+  if (r.base) record["base"] = r.base->sums;
+  return record;
 }
 
 Record record_from_json(const json& from) {
@@ -146,6 +148,7 @@ Record record_from_json(const json& from) {
   r.timing = {seconds.at(0).get<double>(), seconds.at(1).get<double>(), seconds.at(2).get<double>(),
               bytes.at(0).get<std::uint64_t>(), bytes.at(1).get<std::uint64_t>()};
   r.aligned.sums = from.at("aligned").get<std::array<std::uint64_t, 2>>();
+  if (from.contains("base")) r.base = Content{from.at("base").get<std::array<std::uint64_t, 2>>()};
   r.pieces = pieces_from_json(from.at("pieces"));
   r.edges = edges_from_json(from.at("edges"));
   return r;

@@ -36,8 +36,7 @@ std::vector<ApplyTarget> targets_of(const ApplyJob& job, std::int64_t stored_k) 
     for (const double coef : job.coef) {
       ApplyTarget target;
       target.blend = {k, coef};
-      const std::string name = replaced(job.output, "{k}", std::to_string(k));
-      target.place.output = without_slash(replaced(name, "{coef}", fmt::format("{}", coef)));
+      target.place.output = apply_output(job, k, coef);
       Job named;
       named.output = target.place.output;
       named.report = job.report;
@@ -73,7 +72,7 @@ Index largest_rank(const std::vector<ApplyTarget>& targets) {
 /// All that is decided before the outputs are opened; on every rank.
 struct Prepared {
   Resources resources;
-  Checkpoint aligned;
+  Checkpoint aligned;  ///< or the base: what is added to
   Checkpoint store;
   FactorsInfo info;  ///< on rank 0
   std::vector<ApplyTarget> targets;
@@ -81,21 +80,26 @@ struct Prepared {
   Plan plan;
 };
 
+/// Opens model and store. For one process.
+Prepared opened(const ApplyJob& job, const Log& log) {
+  Prepared prepared;
+  prepared.aligned = open_aligned(job.model(), log);
+  prepared.store = open_checkpoint(job.factors);
+  prepared.info = read_factors_info(prepared.store);
+  check_ranks(job, prepared.info, targets_of(job, prepared.info.k), log);
+  return prepared;
+}
+
 /// Reads the headers and decides what is to be done. Collective.
 Prepared prepare(const Comm& comm, const ApplyJob& job, const Log& log) {
   Prepared prepared;
+  on_root(comm, [&] { prepared = opened(job, log); });
   prepared.resources = {comm.size(), rank_memory(comm, job.run)};
-  on_root(comm, [&] {
-    prepared.aligned = open_aligned(job.aligned, log);
-    prepared.store = open_checkpoint(job.factors);
-    prepared.info = read_factors_info(prepared.store);
-    check_ranks(job, prepared.info, targets_of(job, prepared.info.k), log);
-  });
   prepared.info.k = std::stoll(comm.broadcast(std::to_string(prepared.info.k)));
   prepared.targets = targets_of(job, prepared.info.k);
   broadcast(comm, prepared.aligned);
   broadcast(comm, prepared.store);
-  prepared.contents = share_contents(comm, prepared.info);
+  prepared.contents = share_contents(comm, job.factors, prepared.info, job.onto());
   together(comm, [&] {
     prepared.plan = plan_apply(prepared.aligned, prepared.store, prepared.info.k,
                                largest_rank(prepared.targets), prepared.targets.size(), prepared.resources);
@@ -104,7 +108,7 @@ Prepared prepare(const Comm& comm, const ApplyJob& job, const Log& log) {
   return prepared;
 }
 
-JournaledOutputs outputs_of(const Comm& comm, const ApplyJob& job, const Prepared& prepared) {
+JournaledOutputs outputs_of(const ApplyJob& job, const Prepared& prepared) {
   JournaledOutputs outputs;
   outputs.task = "apply";
   outputs.parameters = nlohmann::json::array();
@@ -114,12 +118,12 @@ JournaledOutputs outputs_of(const Comm& comm, const ApplyJob& job, const Prepare
                                   {"name", printable(target.place.output.filename().native(), SIZE_MAX)}});
     outputs.places.push_back(target.place);
   }
-  outputs.inputs = {{"aligned", &prepared.aligned}, {"factors", &prepared.store}};
+  outputs.inputs = {{job.model_name(), &prepared.aligned}, {"factors", &prepared.store}};
   outputs.like = &prepared.aligned;
   outputs.leading = &prepared.aligned;
   outputs.overwrite = job.overwrite;
   outputs.moves = [copies = prepared.targets.size()](const Item& item) { return (1 + copies) * item.bytes; };
-  outputs.disk = forecast_apply(prepared.plan, prepared.aligned, prepared.targets.size(), comm.size()).disk;
+  outputs.disk = prepared.aligned.bytes_with_files();
   return outputs;
 }
 
@@ -158,7 +162,7 @@ nlohmann::ordered_json reported_job(const ApplyJob& job, const FactorsInfo& info
   for (const auto& [name, value] : info.job.items()) reported[name] = value;
   reported["k"] = target.blend.k;
   reported["coef"] = target.blend.coef;
-  reported["aligned"] = printable(job.aligned.native(), SIZE_MAX);
+  reported[job.model_name()] = printable(job.model().native(), SIZE_MAX);
   reported["factors"] = printable(job.factors.native(), SIZE_MAX);
   reported["output"] = printable(target.place.output.native(), SIZE_MAX);
   return reported;
@@ -166,8 +170,16 @@ nlohmann::ordered_json reported_job(const ApplyJob& job, const FactorsInfo& info
 
 }  // namespace
 
+fs::path apply_output(const ApplyJob& job, const std::optional<Index>& k, double coef) {
+  const std::string name = k ? replaced(job.output, "{k}", std::to_string(*k)) : job.output;
+  return without_slash(replaced(name, "{coef}", fmt::format("{}", coef)));
+}
+
 void check_apply_job(const ApplyJob& job) {
-  if (job.aligned.empty()) fail(ExitCode::usage, "--aligned is missing: the model that the factors are of");
+  if (job.model().empty()) fail(ExitCode::usage, "--aligned is missing: the model that the factors are of");
+  if (!job.aligned.empty() && !job.base.empty()) {
+    fail(ExitCode::usage, "--aligned and --base: the factors are added to one of them");
+  }
   if (job.factors.empty()) fail(ExitCode::usage, "--factors is missing: what 'lox factor' has written");
   if (job.output.empty()) fail(ExitCode::usage, "--output is missing: where the hardened checkpoint goes");
   for (const Index k : job.k) {
@@ -183,7 +195,7 @@ ExitCode apply(const Comm& comm, const ApplyJob& job, const Log& log) {
   keep_freed_memory();
   set_time_limit(job.run);
   const Prepared prepared = prepare(comm, job, log);
-  JournaledTask task(comm, log, outputs_of(comm, job, prepared), prepared.plan, prepared.resources, job.run);
+  JournaledTask task(comm, log, outputs_of(job, prepared), prepared.plan, prepared.resources, job.run);
   if (!task.begin()) return ExitCode::done;
   work(prepared, task);
   return task.conclude([&](std::vector<Record> records, const RunTotals& totals) {
@@ -207,18 +219,21 @@ ExitCode apply(const Comm& comm, const ApplyJob& job, const Log& log) {
   });
 }
 
-Forecast plan_apply_job(const ApplyJob& job, const Resources& resources) {
-  const Log silent(Log::Level::silent);
-  const Checkpoint aligned = open_aligned(job.aligned, silent);
-  const Checkpoint store = open_checkpoint(job.factors);
-  const FactorsInfo info = read_factors_info(store);
-  const std::vector<ApplyTarget> targets = targets_of(job, info.k);
-  check_ranks(job, info, targets, silent);
-  for (const ApplyTarget& target : targets) {
-    check_output(target.place.output, {job.overwrite, {job.aligned, job.factors}});
-  }
-  const Plan plan = plan_apply(aligned, store, info.k, largest_rank(targets), targets.size(), resources);
-  return forecast_apply(plan, aligned, targets.size(), resources.ranks);
+Planned plan_apply_job(const ApplyJob& job, const PlanRequest& request, const Log& log) {
+  Prepared prepared = opened(job, log);
+  prepared.targets = targets_of(job, prepared.info.k);
+  const std::size_t count = prepared.targets.size();
+  std::vector<PlannedRun> runs = plan_ways(request, [&](const Resources& way, PlannedRun& run) {
+    run.plan = plan_apply(prepared.aligned, prepared.store, prepared.info.k, largest_rank(prepared.targets),
+                          count, way);
+    run.forecast = forecast_apply(run.plan, prepared.aligned, count, way.ranks, request.bandwidth_of(way));
+    if (prepared.plan.items.empty()) prepared.plan = run.plan;
+  });
+  check_entries(job.factors, prepared.info, prepared.aligned, prepared.plan.items);
+  Planned planned = foresee(outputs_of(job, prepared));
+  planned.runs = std::move(runs);
+  planned.aligned = std::move(prepared.aligned);
+  return planned;
 }
 
 }  // namespace lox

@@ -14,12 +14,6 @@
 namespace lox {
 namespace {
 
-std::uint64_t bytes_to_copy(const Checkpoint& to) {
-  std::uint64_t sum = to.bytes();
-  for (const OtherFile& file : to.other_files) sum += file.extent.bytes;
-  return sum;
-}
-
 /// Copies between two models of the same tensors and files.
 class Copier {
  public:
@@ -84,16 +78,17 @@ class Copier {
 
 }  // namespace
 
-Forecast plan_convert(const fs::path& source, const fs::path& target, bool overwrite, int ranks) {
+Forecast plan_convert(const fs::path& source, const fs::path& target, bool overwrite, int ranks,
+                      double bandwidth) {
   check_output(target, {overwrite, {source}});
   Checkpoint model = open_checkpoint(source);
   if (format_of(target) == Format::safetensors_file) model.other_files.clear();  // it has no place for them
-  const std::uint64_t bytes = bytes_to_copy(model);
-  return forecast_copy(bytes, bytes, ranks);
+  const std::uint64_t bytes = model.bytes_with_files();
+  return forecast_copy(bytes, bytes, ranks, bandwidth);
 }
 
 std::optional<std::uint64_t> convert(const Comm& comm, const fs::path& source, const fs::path& target,
-                                     bool overwrite) {
+                                     bool overwrite, const Log& log) {
   Checkpoint from;
   Checkpoint to;
   std::optional<Output> output;
@@ -104,12 +99,13 @@ std::optional<std::uint64_t> convert(const Comm& comm, const fs::path& source, c
                             {{"task", "convert"}, {"source", identity_of(from)}});
     to = output->table();
     done = output->state() != Output::State::fresh;
+    warn_of_left_files(from, target, log);
     if (done) output->finish();
   });
   if (comm.sum(std::int64_t{done ? 1 : 0}) > 0) return std::nullopt;
   broadcast(comm, from);
   broadcast(comm, to);
-  const std::uint64_t total = bytes_to_copy(to);
+  const std::uint64_t total = to.bytes_with_files();
   const auto border = [&](int rank) {
     const auto r = static_cast<std::uint64_t>(rank);
     const auto size = static_cast<std::uint64_t>(comm.size());

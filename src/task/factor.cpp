@@ -5,7 +5,6 @@
 #include "lox/base/version.hpp"
 #include "lox/io/factors.hpp"
 #include "lox/io/identity.hpp"
-#include "lox/plan/cost.hpp"
 #include "lox/run/adapter_factors.hpp"
 #include "lox/run/factor_steps.hpp"
 #include "lox/task/journaled.hpp"
@@ -58,9 +57,18 @@ FactorsInfo info_without_numbers(const Prepared& prepared) {
     FactorEntry entry;
     entry.tensor = prepared.pair.aligned.tensors[tensor].name;
     entry.matrix = item.matrix.number;
+    entry.base.emplace();
     info.matrices.push_back(std::move(entry));
   }
   return info;
+}
+
+/// Decides on the store, by the plan.
+void make_store(Prepared& prepared) {
+  prepared.info = info_without_numbers(prepared);
+  prepared.store = factors_to_make(
+      factor_tensors(factored_tensors(prepared.plan, prepared.pair.aligned), prepared.job.solve.k),
+      format_of(prepared.job.output), longest_factors_text(prepared.info));
 }
 
 /// Reads the headers and decides what is to be done. Collective.
@@ -75,12 +83,7 @@ Prepared prepare(const Comm& comm, const Job& asked, const Log& log) {
     const Pair& pair = prepared.pair;
     prepared.plan = plan_factors(pair.base, pair.aligned, prepared.job, prepared.resources, pair.made_by());
   });
-  on_root(comm, [&] {
-    prepared.info = info_without_numbers(prepared);
-    prepared.store = factors_to_make(
-        factor_tensors(factored_tensors(prepared.plan, prepared.pair.aligned), prepared.job.solve.k),
-        format_of(prepared.job.output), longest_factors_text(prepared.info));
-  });
+  on_root(comm, [&] { make_store(prepared); });
   return prepared;
 }
 
@@ -135,6 +138,7 @@ FactorEntry entry_of(const Record& record) {
   entry.tensor = record.key.name;
   entry.matrix = record.key.matrix;
   entry.aligned = record.aligned;
+  entry.base = record.base;
   entry.delta_norm = s.delta_norm;
   entry.method = method_name(s.method);
   entry.certificate = s.certificate.residual;
@@ -171,16 +175,24 @@ ExitCode factor(const Comm& comm, const Job& job, const Log& log) {
   });
 }
 
-PlannedFactors plan_factor(const Job& job, const Pair& pair, const Resources& resources) {
-  const Checkpoint& aligned = pair.aligned;
-  PlannedFactors planned;
-  planned.plan = plan_factors(pair.base, aligned, job, resources, pair.made_by());
-  planned.forecast = forecast(planned.plan, aligned, resources.ranks);
-  std::uint64_t bytes = 0;
-  for (const TensorInfo& tensor : factor_tensors(factored_tensors(planned.plan, aligned), job.solve.k)) {
-    bytes += tensor.extent.bytes;
-  }
-  planned.forecast.disk = planned.forecast.bytes_written = bytes;
+Planned plan_factor(const Job& asked, const PlanRequest& request, const Log& log) {
+  Prepared prepared;
+  prepared.job = with_unfinished_seed(asked);
+  prepared.job.solve.every_k = true;
+  prepared.pair = open_pair(prepared.job, log);
+  const Checkpoint& aligned = prepared.pair.aligned;
+  std::vector<PlannedRun> runs = plan_ways(request, [&](const Resources& way, PlannedRun& run) {
+    run.plan = plan_factors(prepared.pair.base, aligned, prepared.job, way, prepared.pair.made_by());
+    if (prepared.plan.items.empty()) {  // the store is the same in all ways
+      prepared.plan = run.plan;
+      make_store(prepared);
+    }
+    run.forecast = forecast(run.plan, aligned, way.ranks, request.bandwidth_of(way));
+    run.forecast.disk = run.forecast.bytes_written = prepared.store.bytes();
+  });
+  Planned planned = foresee(outputs_of(prepared));
+  planned.runs = std::move(runs);
+  planned.aligned = std::move(prepared.pair.aligned);
   return planned;
 }
 

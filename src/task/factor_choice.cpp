@@ -66,10 +66,18 @@ void check_entries(const fs::path& store, const FactorsInfo& info, const Checkpo
        wanted.begin()->first, wanted.begin()->second);
 }
 
-ExpectedContents share_contents(const Comm& comm, const FactorsInfo& info) {
+ExpectedContents share_contents(const Comm& comm, const fs::path& store, const FactorsInfo& info, Role of) {
   nlohmann::json list = nlohmann::json::array();
-  for (const FactorEntry& entry : info.matrices)
-    list.push_back({entry.tensor, entry.matrix, entry.aligned.sums});
+  on_root(comm, [&] {
+    for (const FactorEntry& entry : info.matrices) {
+      if (of == base_model && !entry.base) {
+        fail(ExitCode::bad_input,
+             "{}: was made by lox {}, which did not note what the base's matrices hold; factor once more",
+             store, info.lox);
+      }
+      list.push_back({entry.tensor, entry.matrix, of == base_model ? entry.base->sums : entry.aligned.sums});
+    }
+  });
   ExpectedContents contents;
   for (const nlohmann::json& one : nlohmann::json::parse(comm.broadcast(list.dump()))) {
     contents[{one.at(0).get<std::string>(), one.at(1).get<std::int64_t>()}].sums =

@@ -3,7 +3,6 @@
 
 #include "lox/base/buffer.hpp"
 #include "lox/io/storage.hpp"
-#include "lox/plan/forecast.hpp"
 #include "lox/run/adapter_factors.hpp"
 #include "lox/run/edit_steps.hpp"
 #include "lox/task/journaled.hpp"
@@ -37,7 +36,7 @@ Prepared prepare(const Comm& comm, const Job& asked, const Log& log) {
   return prepared;
 }
 
-JournaledOutputs outputs_of(const Comm& comm, const Prepared& prepared) {
+JournaledOutputs outputs_of(const Prepared& prepared) {
   const Job& job = prepared.job;
   const Pair& pair = prepared.pair;
   JournaledOutputs outputs;
@@ -48,7 +47,7 @@ JournaledOutputs outputs_of(const Comm& comm, const Prepared& prepared) {
   outputs.like = &pair.aligned;
   outputs.leading = &pair.aligned;
   outputs.overwrite = job.overwrite;
-  outputs.disk = forecast(prepared.plan, pair.aligned, comm.size()).disk;
+  outputs.disk = pair.aligned.bytes_with_files();
   return outputs;
 }
 
@@ -80,7 +79,7 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
   keep_freed_memory();
   set_time_limit(job.run);
   const Prepared prepared = prepare(comm, job, log);
-  JournaledTask task(comm, log, outputs_of(comm, prepared), prepared.plan, prepared.resources, job.run);
+  JournaledTask task(comm, log, outputs_of(prepared), prepared.plan, prepared.resources, job.run);
   if (!task.begin()) return ExitCode::done;
   work(comm, prepared, task, log);
   return task.conclude([&](std::vector<Record> records, const RunTotals& totals) -> std::vector<Report> {
@@ -92,6 +91,21 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
     }
     return {make_report(std::move(reported), prepared.pair.aligned, records, totals)};
   });
+}
+
+Planned plan_harden(const Job& asked, const PlanRequest& request, const Log& log) {
+  Prepared prepared;
+  prepared.job = with_unfinished_seed(asked);
+  prepared.pair = open_pair(prepared.job, log);
+  const Checkpoint& aligned = prepared.pair.aligned;
+  std::vector<PlannedRun> runs = plan_ways(request, [&](const Resources& way, PlannedRun& run) {
+    run.plan = make_plan(prepared.pair.base, aligned, prepared.job, way, prepared.pair.made_by());
+    run.forecast = forecast(run.plan, aligned, way.ranks, request.bandwidth_of(way));
+  });
+  Planned planned = foresee(outputs_of(prepared));
+  planned.runs = std::move(runs);
+  planned.aligned = std::move(prepared.pair.aligned);
+  return planned;
 }
 
 }  // namespace lox

@@ -34,7 +34,69 @@ Counts count(const std::vector<Item>& items, const std::function<std::uint64_t(c
   return counts;
 }
 
+/// Whether the report of an output tells that what stands there is this job's.
+bool is_vouched_for(const JournaledOutputs::Place& place, const nlohmann::json& identity) {
+  if (!fs::exists(place.output)) return false;
+  const Report report = read_report(place.report);
+  return report.proof.fingerprint == fingerprint_of(identity) && is_of(report, open_checkpoint(place.output));
+}
+
+/// Of outputs that get their names together somebody may have taken one away.
+void refuse_half_of_them(const std::vector<std::pair<Output::State, fs::path>>& outputs) {
+  const auto in = [&](Output::State state) {
+    return std::ranges::find(outputs, state, &std::pair<Output::State, fs::path>::first);
+  };
+  const auto named = in(Output::State::published);
+  const auto gone = in(Output::State::fresh);
+  if (named == outputs.end() || gone == outputs.end()) return;
+  fail(ExitCode::bad_input,
+       "{}: was finished together with {}, which is gone; move it away and run this again, or ask for what "
+       "is gone alone",
+       named->second, gone->second);
+}
+
+OutputRules rules_of(const JournaledOutputs& asked) {
+  OutputRules rules{asked.overwrite, {}};
+  for (const auto& input : asked.inputs) rules.inputs.push_back(input.table->path);
+  return rules;
+}
+
+/// Checks where the reports go, before an output is opened. Returns what makes the job this one.
+nlohmann::json checked_identity(const JournaledOutputs& asked, const OutputRules& rules) {
+  nlohmann::json identity = identity_of_job(asked.task, asked.parameters, asked.inputs);
+  for (const auto& place : asked.places) check_report(place.report, OutputPaths(place.output), rules.inputs);
+  return identity;
+}
+
+/// The room that those of the outputs need which are still to be made.
+std::vector<Room> rooms_of(const JournaledOutputs& outputs) {
+  std::vector<Room> rooms;
+  for (const auto& place : outputs.places) {
+    const OutputPaths paths(place.output);
+    const bool finished = is_there(paths.output) && !outputs.overwrite;
+    if (finished || is_there(paths.partial) || is_there(paths.sign())) continue;
+    rooms.push_back({place.output, outputs.disk});
+  }
+  return rooms;
+}
+
 }  // namespace
+
+Planned foresee(const JournaledOutputs& outputs) {
+  const OutputRules rules = rules_of(outputs);
+  const nlohmann::json identity = checked_identity(outputs, rules);
+  std::vector<std::pair<Output::State, fs::path>> found;
+  for (const auto& place : outputs.places) {
+    const auto vouched = [&] { return is_vouched_for(place, identity); };
+    found.emplace_back(Output::foresee(place.output, rules, *outputs.like, identity, vouched), place.output);
+  }
+  refuse_half_of_them(found);
+  for (const auto& place : outputs.places) check_report_folder(place.report);
+  Planned planned;
+  planned.state = found.front().first;
+  planned.rooms = rooms_of(outputs);
+  return planned;
+}
 
 void check_report_folder(const fs::path& report) {
   const fs::path folder = normal_path(report).parent_path();
@@ -52,50 +114,23 @@ JournaledTask::JournaledTask(const Comm& comm, const Log& log, JournaledOutputs 
       resources_(resources),
       run_options_(run) {}
 
-/// Whether the report of an output tells that what stands there is this job's.
-bool JournaledTask::is_vouched_for(const JournaledOutputs::Place& place) const {
-  if (!fs::exists(place.output)) return false;
-  const Report report = read_report(place.report);
-  return report.proof.fingerprint == fingerprint_of(identity_) &&
-         is_of(report, open_checkpoint(place.output));
-}
-
-/// Of outputs that get their names together somebody may have taken one away.
-void JournaledTask::refuse_half_of_them() const {
-  const Output* named = nullptr;
-  const Output* gone = nullptr;
-  for (const Output& output : outputs_) {
-    if (output.state() == Output::State::published) named = &output;
-    if (output.state() == Output::State::fresh) gone = &output;
-  }
-  if (named == nullptr || gone == nullptr) return;
-  fail(ExitCode::bad_input,
-       "{}: was finished together with {}, which is gone; move it away and run this again, or ask for what "
-       "is gone alone",
-       named->paths().output, gone->paths().output);
-}
-
 /// Outputs get their names in reverse, the first one last: where it has its name, all have.
 void JournaledTask::open_on_root() {
-  OutputRules rules{asked_.overwrite, {}};
-  for (const auto& input : asked_.inputs) rules.inputs.push_back(input.table->path);
-  bool any = false;
-  for (const auto& place : asked_.places) {
-    const OutputPaths paths(place.output);
-    any = any || is_there(paths.partial) || is_there(paths.sign());
-  }
-  if (!any) check_space(asked_.places.front().output, asked_.disk);
-  identity_ = identity_of_job(asked_.task, asked_.parameters, asked_.inputs);
-  for (const auto& place : asked_.places) check_report(place.report, OutputPaths(place.output), rules.inputs);
+  const OutputRules rules = rules_of(asked_);
+  check_space(rooms_of(asked_));
+  identity_ = checked_identity(asked_, rules);
   const nlohmann::json notes{{"items", plan_.items.size()}};
   try {
     for (const auto& place : asked_.places) {
       const bool all_have_names = !outputs_.empty() && outputs_.front().state() == Output::State::published;
-      if (all_have_names && !is_there(OutputPaths(place.output).journal) && is_vouched_for(place)) continue;
+      if (all_have_names && !is_there(OutputPaths(place.output).journal) && is_vouched_for(place, identity_))
+        continue;
       outputs_.push_back(Output::open(place.output, rules, *asked_.like, identity_, notes,
-                                      [&] { return is_vouched_for(place); }));
+                                      [&] { return is_vouched_for(place, identity_); }));
     }
-    refuse_half_of_them();
+    std::vector<std::pair<Output::State, fs::path>> found;
+    for (const Output& output : outputs_) found.emplace_back(output.state(), output.paths().output);
+    refuse_half_of_them(found);
     for (const auto& place : asked_.places) check_report_folder(place.report);
   } catch (...) {
     for (Output& output : outputs_) {
@@ -150,6 +185,9 @@ bool JournaledTask::begin() {
   if (comm_.is_root() && resumed_) {
     log_.info("going on with {}: {} of {} items are finished", asked_.places.front().output, earlier_.items,
               total_.items);
+  }
+  if (asked_.like == asked_.leading) {  // outputs that carry the model's files along
+    for (const auto& place : asked_.places) warn_of_left_files(*asked_.like, place.output, log_);
   }
   journal_.emplace(journal, run_, comm_.rank());
   return true;
@@ -206,6 +244,22 @@ void JournaledTask::write_report(std::size_t i, Report& report) {
   write_text_atomically(asked_.places[i].report, text);
 }
 
+/// A job that is stopped again and again before one item is finished would be requeued for ever.
+void JournaledTask::tell_of_idle_run() const {
+  constexpr int at_most = 5;
+  const int idle = Journal::idle_runs(OutputPaths(asked_.places.front().output).journal);
+  const char* const remedy =
+      "give the job more time (sbatch's --time, --time-limit), more ranks, or solve by all of them (--grid "
+      "always)";
+  if (idle < at_most) {
+    log_.warn("nothing was finished in this run: its time is shorter than one matrix takes; {}", remedy);
+    return;
+  }
+  fail(ExitCode::usage,
+       "{}: {} runs in a row were stopped before one matrix was finished; {}, then the same command goes on",
+       asked_.places.front().output, idle, remedy);
+}
+
 ExitCode JournaledTask::conclude(const Finish& finish) {
   journal_.reset();
   locks_.clear();
@@ -219,10 +273,12 @@ ExitCode JournaledTask::conclude(const Finish& finish) {
   totals.peak_rss_bytes = static_cast<std::uint64_t>(comm_.max(static_cast<double>(peak_memory())));
   totals.ranks = comm_.size();
   totals.work = sum_times(comm_, times_);
-  const bool whole = comm_.sum(counts_.items) == total_.items - earlier_.items;
+  const std::int64_t finished_now = comm_.sum(counts_.items);
+  const bool whole = finished_now == total_.items - earlier_.items;
   std::vector<Record> all = gather_records(comm_, records_);
   const nlohmann::ordered_json made = made_here(comm_);
   if (!whole) {
+    if (finished_now == 0) on_root(comm_, [&] { tell_of_idle_run(); });
     log_.info("stopped early; the same command goes on from here");
     return ExitCode::stopped;
   }

@@ -49,6 +49,12 @@ Job with_drawn_seed(const Comm& comm, const Job& asked) {
   return job;
 }
 
+Job with_unfinished_seed(const Job& asked) {
+  Job job = asked;
+  if (asked.random_seed) job.solve.seed = unfinished_seed(job).value_or(asked.solve.seed);
+  return job;
+}
+
 std::uint64_t rank_memory(const Comm& comm, const RunOptions& run) {
   const int ranks = node_spread(comm).ranks_here;
   const std::uint64_t mine = run.memory ? *run.memory : memory_share(ranks);
@@ -63,6 +69,14 @@ void set_time_limit(const RunOptions& run) {
   } else if (const std::optional<double> end = slurm().end_time) {
     set_deadline(*end);
   }
+}
+
+void warn_of_left_files(const Checkpoint& model, const fs::path& output, const Log& log) {
+  if (model.other_files.empty() || format_of(output) != Format::safetensors_file) return;
+  const std::size_t more = model.other_files.size() - 1;
+  log.warn("{} has no place for the other files of {}: {}{} left out; a folder or an .h5 file keeps them",
+           output, model.path, to_line("{}", model.other_files.front().name),
+           more == 0 ? std::string(" is") : fmt::format(" and {} more are", more));
 }
 
 void refuse_if_stopped() {

@@ -128,13 +128,13 @@ nlohmann::json identity_of_half(const SynthOptions& options) {
 
 }  // namespace
 
-Forecast plan_synth(const SynthOptions& options, int ranks) {
+Forecast plan_synth(const SynthOptions& options, int ranks, double bandwidth) {
   check_output(options.target, {options.overwrite, {}});
   std::uint64_t bytes = 0;
   for (const TensorInfo& tensor : model_tensors(model_shape(options.shape), options.layers)) {
     bytes += static_cast<std::uint64_t>(tensor.elements()) * 2;
   }
-  return forecast_copy(0, options.headers_only ? 0 : bytes, ranks);
+  return forecast_copy(0, options.headers_only ? 0 : bytes, ranks, bandwidth);
 }
 
 std::optional<std::uint64_t> synthesise(const Comm& comm, const SynthOptions& options) {

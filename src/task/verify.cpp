@@ -3,8 +3,7 @@
 
 #include "lox/base/buffer.hpp"
 #include "lox/base/error.hpp"
-#include "lox/base/random.hpp"
-#include "lox/base/stop.hpp"
+#include "lox/base/units.hpp"
 #include "lox/io/storage.hpp"
 #include "lox/task/factor_choice.hpp"
 #include "lox/task/pair.hpp"
@@ -13,6 +12,7 @@
 #include "lox/task/reference_factors.hpp"
 #include "lox/task/verify_counts.hpp"
 #include "lox/task/verify_tables.hpp"
+#include "lox/task/verify_work.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -24,39 +24,6 @@
 
 namespace lox {
 namespace {
-
-/// Which matrices to check: `sample` of them (0: all), spread by a hash of their names.
-std::vector<Item> choose(const VerifyTables& opened, std::int64_t sample) {
-  std::vector<std::pair<std::uint64_t, const Item*>> order;
-  for (const Item& item : opened.items) {
-    if (item.action == Action::copy) continue;
-    const std::string& name = opened.tensor(item, aligned_model).name;
-    order.emplace_back(stream_key(static_cast<std::uint64_t>(item.matrix.number), name), &item);
-  }
-  std::sort(order.begin(), order.end());
-  if (sample > 0 && static_cast<std::size_t>(sample) < order.size())
-    order.resize(static_cast<std::size_t>(sample));
-  std::vector<Item> chosen;
-  for (const auto& [hash, item] : order) chosen.push_back(*item);
-  return chosen;
-}
-
-/// Whether the result's format has a place for the files that harden carries over.
-bool has_place_for_files(const Checkpoint& hardened) {
-  return hardened.format != Format::safetensors_file;
-}
-
-/// The other files of the aligned model that harden carries over.
-std::vector<OtherFile> files_of_harden(const Checkpoint& aligned) {
-  std::vector<OtherFile> files = aligned.other_files;
-  std::erase_if(files, [](const OtherFile& file) { return is_foreign_weights(file.name); });
-  return files;
-}
-
-/// Those that the result must hold.
-std::vector<OtherFile> files_to_compare(const VerifyTables& opened) {
-  return has_place_for_files(opened.hardened) ? files_of_harden(opened.aligned) : std::vector<OtherFile>();
-}
 
 class Verifier {
  public:
@@ -95,7 +62,7 @@ class Verifier {
     const auto differs =
         first_difference(aligned.extent.bytes, aligned, opened_.tensor(item, hardened_model));
     if (!differs) return "";
-    return to_line("tensor '{}': byte {} is not that of the aligned model\n", aligned.name, *differs);
+    return to_line("tensor '{}': byte {} is not that of the {} model\n", aligned.name, *differs, model());
   }
 
   /// Compares another file of the model.
@@ -108,7 +75,7 @@ class Verifier {
     auto differs = first_difference(common, file.extent, found->second->extent);
     if (!differs && file.extent.bytes != there) differs = common;
     if (!differs) return "";
-    return to_line("file '{}': byte {} is not that of the aligned model\n", file.name, *differs);
+    return to_line("file '{}': byte {} is not that of the {} model\n", file.name, *differs, model());
   }
 
  private:
@@ -134,6 +101,7 @@ class Verifier {
     return to_line("tensor '{}' matrix {}: {}\n", tensor.name, item.matrix.number, judgement.fault);
   }
 
+  const char* model() const { return asked_.onto_base ? "base" : "aligned"; }
   Judgement judge(const EditedMatrix& matrix, const std::string& tensor, std::int64_t number) {
     const Job& job = asked_.job;
     if (!store_) return judge_edit(matrix, job.solve.k, job.coef);
@@ -141,7 +109,7 @@ class Verifier {
     content.add(matrix.aligned, element_bytes(matrix.dtype), static_cast<std::size_t>(matrix.cols), 0);
     if (contents_.at({tensor, number}) != content) {
       Judgement judgement;
-      judgement.fault = "the aligned matrix is not the one that the factors are of";
+      judgement.fault = "the model's matrix is not the one that the factors are of";
       return judgement;
     }
     const StoredFactors factors = store_->read(tensor, number, matrix.rows, matrix.cols);
@@ -225,14 +193,12 @@ void check_verify_job(const VerifyJob& asked) {
   check_job(job);
 }
 
-Forecast plan_verify(const VerifyJob& asked, int ranks) {
+Forecast plan_verify(const VerifyJob& asked, int ranks, double bandwidth) {
   VerifyTables opened;
   open_tables(asked, opened);
   pair_tables(asked, opened);
-  std::uint64_t compared = 0;
-  for (const Item& item : opened.items) compared += item.action == Action::copy ? item.bytes : 0;
-  for (const OtherFile& file : files_to_compare(opened)) compared += file.extent.bytes;
-  return forecast_check(choose(opened, asked.sample), compared, ranks);
+  const VerifyWork work = work_of(asked, opened);
+  return forecast_check(work.checked, work.compared_bytes(), ranks, bandwidth);
 }
 
 ExitCode verify(const Comm& comm, const VerifyJob& words, const Log& log) {
@@ -248,7 +214,7 @@ ExitCode verify(const Comm& comm, const VerifyJob& words, const Log& log) {
   ExpectedContents contents;
   if (asked.has_store()) {
     take_job_of_store(comm, opened.info, asked.job);
-    contents = share_contents(comm, opened.info);
+    contents = share_contents(comm, asked.factors, opened.info, asked.onto_base ? base_model : aligned_model);
   }
   together(comm, [&] { pair_tables(asked, opened); });
   if (asked.has_store()) {
@@ -257,24 +223,31 @@ ExitCode verify(const Comm& comm, const VerifyJob& words, const Log& log) {
 
   VerifyCounts counts;
   std::string failures = comm.is_root() && !asked.of_store() ? stray_files(opened) : "";
+  const VerifyWork todo = work_of(asked, opened);
+  log.info("checking {} matrices, comparing {} tensors and {} files: about {}", todo.checked.size(),
+           todo.compared.size(), todo.files.size(),
+           format_seconds(forecast_check(todo.checked, todo.compared_bytes(), comm.size()).seconds));
+  RankProgress progress(comm, log, todo.counts(), {});
+  Counts done;
   together(comm, [&] {
     Verifier verifier(asked, opened, contents);
     int turn = 0;
-    const auto mine = [&] {
-      if (stop_urgency() > 0)
-        fail(ExitCode::stopped, "stopped by a signal; nothing is decided, run it again");
-      return turn++ % comm.size() == comm.rank();
+    const auto take_turns = [&](const auto& all, auto work) {
+      for (const auto& one : all) {
+        progress.update(done);
+        if (progress.stop_urgency() > 0)
+          fail(ExitCode::stopped, "stopped by a signal; nothing is decided, run it again");
+        if (turn++ % comm.size() != comm.rank()) continue;
+        failures += work(one);
+        ++done.items;
+        done.bytes += VerifyWork::bytes_of(one);
+      }
     };
-    for (const Item& item : choose(opened, asked.sample)) {
-      if (mine()) failures += verifier.check(item, counts);
-    }
-    for (const Item& item : opened.items) {
-      if (item.action == Action::copy && mine()) failures += verifier.compare(item, counts);
-    }
-    for (const OtherFile& file : asked.of_store() ? std::vector<OtherFile>() : files_to_compare(opened)) {
-      if (mine()) failures += verifier.compare(file, counts);
-    }
+    take_turns(todo.checked, [&](const Item& item) { return verifier.check(item, counts); });
+    take_turns(todo.compared, [&](const Item& item) { return verifier.compare(item, counts); });
+    take_turns(todo.files, [&](const OtherFile& file) { return verifier.compare(file, counts); });
   });
+  progress.finish(done);
 
   std::string all;
   for (const std::string& text : comm.gather(failures)) all += text;

@@ -21,6 +21,27 @@ TEST(Units, RefusesWhatIsNoSize) {
   }
 }
 
+TEST(Units, ParsesTimesAsSlurmWritesThem) {
+  const auto seconds = [](const char* text) { return parse_seconds(text, "--time-limit"); };
+  EXPECT_EQ(seconds("90s"), 90);
+  EXPECT_EQ(seconds("1.5h"), 5400);
+  EXPECT_EQ(seconds("15m"), 900);
+  EXPECT_EQ(seconds("2d"), 172800);
+  EXPECT_EQ(seconds("15:30"), 930);
+  EXPECT_EQ(seconds("1:30:00"), 5400);
+  EXPECT_EQ(seconds("1-00:00:00"), 86400);
+  EXPECT_EQ(seconds("1-12"), 129600);
+  EXPECT_EQ(seconds("0-1:30"), 5400);
+  EXPECT_EQ(seconds("2-01:02:03"), 2 * 86400 + 3723);
+}
+
+TEST(Units, RefusesWhatIsNoTime) {
+  for (const char* text :
+       {"", "90", "-1s", "1x", "1:", ":1", "1:2:3:4", "1-", "1-1:2:3:4", "1-2s", "nans", "1h30m", "1-2-3"}) {
+    EXPECT_THROW(parse_seconds(text, "--time-limit"), Error) << text;
+  }
+}
+
 TEST(Units, Formats) {
   EXPECT_EQ(format_bytes(0), "0 B");
   EXPECT_EQ(format_bytes(999), "999 B");

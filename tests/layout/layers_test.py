@@ -21,7 +21,7 @@ HEADERLESS = re.compile(r"(cli/(command_\w+|commands|main)|base/checksum_avx2)\.
 SCALAPACK = re.compile(r"\b(p[sd](ge|la|or|po|tr|sy)\w{2,}_|p[sd](gemm|nrm2|dot|scal)_|([sdi]|C)?blacs_\w+|"
                        r"descinit_|numroc_|indxg2[lp]_|C?p[sdi]gemr2d_?|[sd]ge(bs|br|sd|rv)2d_)\b")
 SCALAPACK_MODULES = {"process_grid", "scalapack", "dist_matrix", "dist_svd"}
-FIXED = {"CMakeLists.txt", "src", "include", "jobs", "slurm", "tests", "docs", "README.md", "LICENSE",
+FIXED = {"CMakeLists.txt", "src", "include", "jobs", "slurm", "tests", "docs", "README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE",
          "CMakePresets.json"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.MULTILINE)
 

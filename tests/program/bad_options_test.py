@@ -104,7 +104,7 @@ def misspelt_option(_):
     pass
 
 
-@case("positional", code=USAGE, more=("stray",))
+@case("is an argument too many", code=USAGE, more=("stray",))
 def stray_word(_):
     pass
 

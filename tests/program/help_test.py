@@ -56,7 +56,7 @@ class Help(unittest.TestCase):
                 options = [set(re.findall(r"(?m)^  (?:-h \[ )?(--[a-z-]+)", run(*words, "--help").out))
                            for words in ((command,), ("plan", command))]
                 self.assertGreater(len(options[0]), 1)
-                self.assertEqual(options[1] - options[0], {"--ranks", "--json"})
+                self.assertEqual(options[1] - options[0], {"--ranks", "--json", "--bandwidth"})
                 self.assertEqual(options[0] - options[1], set())
 
     def test_help_under_mpirun_is_printed_once(self):

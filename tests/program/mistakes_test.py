@@ -94,6 +94,10 @@ class Mistakes(LoxTest):
             (self.directory / name / "model.safetensors").write_bytes(checkpoint.encode(tensors))
         said = self.lox("harden", "--base", "toy-Instruct", "--aligned", "toy", "--output", "out").err
         self.assertIn("swapped", said)
+        for task in ((), ("factor",)):
+            planned = self.lox("plan", *task, "--base", "toy-Instruct", "--aligned", "toy", "--output", f"x{len(task)}").err
+            self.assertIn("swapped", planned)
+            self.assertNotIn("swapped", self.lox("plan", *task, "--base", "toy", "--aligned", "toy-Instruct", "--output", "y").err)
         self.assertNotIn("swapped", self.lox("harden", "--base", "toy", "--aligned", "toy-Instruct", "--output", "b").err)
         (self.directory / "toy" / "chat_template.jinja").write_text("{{ messages }}")
         self.assertNotIn("swapped", self.lox("harden", "--base", "toy-Instruct", "--aligned", "toy", "--output", "c").err)

@@ -37,9 +37,11 @@ SBATCH = """#!/usr/bin/env bash
 printf '%s\\0' "$@" > recorded
 while [[ $1 == --*=* ]]; do shift; done
 shift
+task=
+case $1 in factor | apply) task=$1; shift ;; esac
 job_file=$1
 shift
-"$LOX" plan --config "$job_file" "$@" --json --ranks 6 > planned
+"$LOX" plan $task --config "$job_file" "$@" --json --ranks 6 > planned
 """
 
 
@@ -93,9 +95,8 @@ class Sbatch(LoxTest):
         own = self.lox("plan", "--json", "--ranks", 6, *config, *words).out
         submitted = json.loads((self.directory / "planned").read_text())
         own = json.loads(own)
-        if not any(word.startswith("--memory") for word in words):  # what is free changes
-            self.assertGreater(submitted.pop("memory_per_rank"), 0)
-            own.pop("memory_per_rank")
+        for plan in (submitted, own):
+            self.assertGreater(plan["totals"].pop("disk_free"), 0)  # changes
         self.assertEqual(submitted, own, printed)
         expected = self.settings("job.ini" if config else os.devnull, words)
         self.assertEqual(self.settings(job_file, rest), expected, printed)
@@ -150,6 +151,24 @@ class Sbatch(LoxTest):
         self.assertIn("harden.ini", self.submit(printed, code=1))
         self.assertEqual((self.directory / "harden.ini").read_text(), "k = 1\n")
         self.assertFalse((self.directory / "recorded").exists())
+
+    def test_factor_and_apply(self):
+        """Their tasks, their job files' names, their options."""
+        self.lox("factor", "--quiet", "--base", "base", "--aligned", "aligned", "--output", "store")
+        asked = {"factor": ["--base=base", "--aligned=aligned", "--output=f t", "--k=4", "--exclude=[#q]_proj"],
+                 "apply": ["--aligned=aligned", "--factors=store", "--output=$o-{coef}", "--coef=0.5,1", "--accept-open"]}
+        for task, words in asked.items():
+            printed = self.lox("plan", task, "--sbatch", "--ranks", 6, *words).out
+            recorded = self.submit(printed)
+            self.assertEqual(recorded[1:3], (str(SCRIPT), task), printed)
+            self.assertEqual(recorded[3][0], f"{task}.ini")
+            settings = self.settings(f"{task}.ini", recorded[3][1:])
+            self.assertEqual(settings, self.settings(os.devnull, words), printed)
+            plans = [json.loads((self.directory / "planned").read_text()),
+                     json.loads(self.lox("plan", task, "--json", "--ranks", 6, *words).out)]
+            for plan in plans:
+                plan["totals"].pop("disk_free")
+            self.assertEqual(*plans)
 
     def test_job_file_with_a_dash(self):
         (self.directory / "-j.ini").write_text("base = base\naligned = aligned\noutput = out\n")

@@ -245,7 +245,7 @@ class Signals(StartTest):
 
         for ranks in (0, 2):
             with self.subTest(ranks=ranks):
-                self.stop(("verify", "--base", "base.safetensors", "--aligned", "aligned.safetensors",
+                self.stop(("verify", "--quiet", "--base", "base.safetensors", "--aligned", "aligned.safetensors",
                            "--hardened", "aligned.safetensors", "--sample", "0"), begun, ranks)
 
 

@@ -208,5 +208,21 @@ TEST(Journal, LatestRecordOfAnItemCounts) {
   EXPECT_EQ((iterations[{"a", 1}]), 7);
 }
 
+TEST(Journal, RunsThatFinishedNothing) {
+  const Scratch scratch;
+  const auto idle = [&] { return Journal::idle_runs(scratch.path()); };
+  EXPECT_EQ(idle(), 0);
+  append(scratch.path(), 1, 0, {});
+  append(scratch.path(), 1, 1, {testing::copied("one")});
+  EXPECT_EQ(idle(), 0);
+  for (int run = 2; run <= 4; ++run) {
+    append(scratch.path(), run, 0, {});
+    append(scratch.path(), run, 1, {});
+    EXPECT_EQ(idle(), run - 1);
+  }
+  append(scratch.path(), 5, 1, {testing::copied("two")});
+  EXPECT_EQ(idle(), 0);
+}
+
 }  // namespace
 }  // namespace lox

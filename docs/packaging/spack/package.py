@@ -9,8 +9,8 @@ class Lox(CMakePackage):
     maintainers("lox")
     license("MIT")
 
-    # From a checkout: spack develop --path /path/to/lox lox@0.1.0, or spack dev-build in it.
-    version("0.1.0")
+    # From a checkout: spack develop --path /path/to/lox lox@0.2.0, or spack dev-build in it.
+    version("0.2.0")
 
     variant("tests", default=False, description="Build the test suite")
 

@@ -25,6 +25,8 @@ int launched_processes();
 /// Bytes that all ranks of this node may use together: the limit of the Slurm job or the cgroup, else what is
 /// free, less a tenth for the system.
 std::uint64_t node_memory();
+/// Of a node's memory, what each of so many ranks on it may use: nine tenths in all.
+std::uint64_t share_of(std::uint64_t memory, int ranks);
 
 /// Bytes that each of `ranks` ranks of this node may use.
 std::uint64_t memory_share(int ranks);

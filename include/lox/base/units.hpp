@@ -9,7 +9,8 @@ namespace lox {
 /// binary. Throws Error(usage) naming `what`.
 std::uint64_t parse_bytes(const std::string& text, const std::string& what);
 
-/// "90", "90s", "15m", "2h", "1:30:00", "15:00" -> seconds. Throws Error(usage) naming `what`.
+/// "90s", "15m", "2h", "2d", and as in Slurm "15:00", "1:30:00", "1-12", "1-12:00:00" -> seconds. A number
+/// alone is refused: minutes to Slurm, seconds to others. Throws Error(usage) naming `what`.
 double parse_seconds(const std::string& text, const std::string& what);
 
 /// "13.5 GB" (decimal, as disks are sold and tools print).

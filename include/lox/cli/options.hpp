@@ -24,7 +24,11 @@ struct Option {
   std::string fallback = {};  ///< the default, where the variable does not say it well
   std::string example = {};   ///< a value for the job file, where there is no default
   bool in_words = true;       ///< the default describes, it is no value; set by Options
+  bool path = false;  ///< a path, in which a job file may say ~ and $NAME; set by Options for fs::path
 };
+
+/// Whether a job file has a line for this key.
+bool job_file_names(const std::string& path, const std::string& key);
 
 /// The options of one command, its help text and how both are used. Every complaint is an Error(usage).
 class Options {
@@ -40,6 +44,7 @@ class Options {
     if constexpr (std::is_same_v<T, bool>) {
       add_described(std::move(option), "", po::bool_switch(&to));
     } else if constexpr (std::is_same_v<T, fs::path>) {
+      option.path = true;
       add_valued(std::move(option), to.string(),
                  po::value<std::string>()->notifier([&to](const std::string& text) { to = text; }));
     } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
@@ -96,6 +101,7 @@ class Options {
                      const boost::program_options::value_semantic* semantic);
   std::string help() const;
   void read_config_file(const std::string& path, boost::program_options::variables_map& values) const;
+  [[noreturn]] void refuse_extra(const Arguments& arguments) const;
   std::string command_;
   std::string synopsis_;
   std::string text_;

@@ -11,8 +11,11 @@ namespace lox {
 struct VerifyOptions {
   VerifyJob asked;
   std::string k;
+  std::string job_file;
+  std::string report;
   void add_to(Options& options);
-  void finish();
+  /// Takes what no word gives from the job file or the report.
+  void finish(const boost::program_options::variables_map& values);
 };
 
 }  // namespace lox

@@ -64,7 +64,8 @@ struct Checkpoint {
   /// HDF5 file, a model made from nothing): then it is made up where it is needed, in shards of 5 GB.
   std::vector<Shard> shards;
 
-  std::uint64_t bytes() const;  ///< of all tensors
+  std::uint64_t bytes() const;             ///< of all tensors
+  std::uint64_t bytes_with_files() const;  ///< of all tensors and other files
   /// The table as JSON and back, to hand it to other ranks. Shard headers stay behind.
   std::string to_text() const;
   static Checkpoint from_text(const std::string& text);

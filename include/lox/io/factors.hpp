@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -69,6 +70,7 @@ struct FactorEntry {
   bool settled = true;            ///< Delta_K is exact enough; it is not where s_K = s_K+1
   std::vector<double> residuals;  ///< of each triplet, over its singular value
   std::vector<OpenRank> open;
+  std::optional<Content> base = {};  ///< what the base's holds; stores of lox 0.1 do not tell
 };
 
 /// What a store says of itself, in factors.json.

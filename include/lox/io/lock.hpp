@@ -31,6 +31,8 @@ class OutputLock {
 
   /// Who holds it now: one line for people, or nothing if nobody does. Needs no permission to write.
   static std::optional<std::string> holder(const fs::path& file);
+  /// Throws what the first constructor would throw if somebody holds it.
+  static void refuse_holder(const fs::path& file);
 
  private:
   File file_;

@@ -47,6 +47,10 @@ class Output {
                      const nlohmann::json& identity, const nlohmann::json& notes,
                      const Vouch& vouched = nullptr);
 
+  /// The state in which open() would find the output; throws what it would throw. Touches nothing.
+  static State foresee(const fs::path& path, const OutputRules& rules, const Checkpoint& like,
+                       const nlohmann::json& identity, const Vouch& vouched = nullptr);
+
   /// The lock for the ranks that have no Output: as long as one of them lives, no other job gets at the
   /// output. On rank 0 `output` is given and nothing is returned. Collective.
   static std::optional<OutputLock> join(const Comm& comm, const fs::path& path, const Output* output);
@@ -75,7 +79,8 @@ class Output {
   void discard();
 
  private:
-  Output(const fs::path& path, const OutputRules& rules);
+  explicit Output(const fs::path& path) : paths_(path) {}
+  void enter(const OutputRules& rules);
   void look(const OutputRules& rules, const Checkpoint& like, const nlohmann::json& identity, bool goes_on,
             const Vouch& vouched);
   void check_place(const OutputRules& rules);

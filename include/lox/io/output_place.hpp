@@ -39,8 +39,14 @@ bool is_there(const fs::path& path);
 /// it and its journal are apart from the inputs, and what has the journal's name is a journal.
 void check_output(const fs::path& output, const OutputRules& rules);
 
-/// Throws Error(io) if the file system of `output` has not the room that `bytes` more need.
-void check_space(const fs::path& output, std::uint64_t bytes);
+/// Bytes that an output needs where it lies.
+struct Room {
+  fs::path output;
+  std::uint64_t bytes = 0;
+};
+
+/// Throws Error(io) if a file system has not the room that all outputs on it need together.
+void check_space(const std::vector<Room>& outputs);
 
 /// Removes what lox has put into a journal but for its lock and its sign, and nothing else.
 void clear_journal(const OutputPaths& paths);

@@ -26,9 +26,10 @@ void check_factors(const Checkpoint& store, std::int64_t k, const TensorInfo& te
                    const FactorIndices& parts);
 
 /// What a stretch or a copy costs, in a model of `targets` outputs.
-Cost apply_cost(const Item& item, std::size_t targets);
+Cost apply_cost(const Item& item, std::size_t targets, double bandwidth = rank_bandwidth);
 
 /// What all of it costs.
-Forecast forecast_apply(const Plan& plan, const Checkpoint& aligned, std::size_t targets, int ranks);
+Forecast forecast_apply(const Plan& plan, const Checkpoint& aligned, std::size_t targets, int ranks,
+                        double bandwidth = rank_bandwidth);
 
 }  // namespace lox

@@ -19,6 +19,10 @@ struct Cost {
   double first_read = 0;  ///< seconds more if a rank begins with it: reading with nothing to solve
 };
 
+/// Bytes of files a second that a rank moves, beside the arithmetic: of one thread, on two cores that share a
+/// disk, from docs/benchmarks.md (jobs/bench.sh). Plans decide by it; only what they foretell knows another.
+constexpr double rank_bandwidth = 4.5e8;
+
 /// The same item, solved by the exact method.
 Item by_exact_method(Item item);
 
@@ -26,28 +30,29 @@ Item by_exact_method(Item item);
 inline constexpr std::uint64_t stretch_bytes = std::uint64_t{256} << 20;
 
 /// By one rank alone. The memory formula is in docs/architecture.md and kept by a test.
-Cost local_cost(const Item& item);
+Cost local_cost(const Item& item, double bandwidth = rank_bandwidth);
 /// By `ranks` ranks together; figures are per rank.
-Cost grid_cost(const Item& item, int ranks);
+Cost grid_cost(const Item& item, int ranks, double bandwidth = rank_bandwidth);
 
 /// The costs of a plan's items, each kind of item worked out once: a mixture of experts has tens of thousands
 /// of one kind.
 class CostTable {
  public:
-  explicit CostTable(int ranks) : ranks_(ranks) {}
+  explicit CostTable(int ranks, double bandwidth = rank_bandwidth) : ranks_(ranks), bandwidth_(bandwidth) {}
   /// Where the item is done, by its method.
   Cost of(const Item& item);
 
  private:
   using Kind = std::tuple<Index, Index, DType, DType, Index, double, Method, Where>;
   int ranks_;
+  double bandwidth_;
   std::map<Kind, Cost> known_;
 };
 
 /// Of a matrix that verify holds against an edit formed anew in double.
 Cost check_cost(const Item& item);
 /// Seconds to move bytes of files.
-double file_seconds(double bytes);
+double file_seconds(double bytes, double bandwidth = rank_bandwidth);
 
 /// What a rank holds beside its items: MPI, the libraries, tables.
 constexpr std::uint64_t program_memory = std::uint64_t{128} << 20;

@@ -14,7 +14,8 @@ namespace lox {
 /// What a job may use.
 struct Resources {
   int ranks = 1;
-  std::optional<std::uint64_t> memory;  ///< bytes a rank; nothing: without limit
+  std::optional<std::uint64_t> memory;    ///< bytes a rank; nothing: without limit
+  std::optional<std::uint64_t> own = {};  ///< of the process that plans, if it is not one of them
 };
 
 /// Everything that will be done, decided before anything is. A pure function of the tables, the job and the

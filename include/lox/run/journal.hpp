@@ -47,6 +47,8 @@ class Journal {
 
   /// The number for a run that begins, from 1.
   static int next_run(const fs::path& directory);
+  /// How many of the last runs have finished nothing.
+  static int idle_runs(const fs::path& directory);
   /// The records of all ranks so far, later runs last; only those whose edges are there.
   static std::vector<Record> load(const fs::path& directory);
   /// The records in one rank's text. What is not a record is skipped.

@@ -4,6 +4,7 @@
 #include "lox/plan/item.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -81,8 +82,9 @@ struct Edge {
 struct Record {
   RecordKey key;
   Spectrum spectrum;
-  std::vector<Edit> edits;  ///< by target; none if nothing was edited
-  Content aligned;          ///< what these rows of the aligned model hold; where factors come or go
+  std::vector<Edit> edits;      ///< by target; none if nothing was edited
+  Content aligned;              ///< what these rows of the aligned model hold; where factors come or go
+  std::optional<Content> base;  ///< the same of the base; where factors are made
   Timing timing;
   std::vector<Piece> pieces;  ///< all that was written of the item, edges included
   std::vector<Edge> edges;

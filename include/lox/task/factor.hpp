@@ -2,9 +2,8 @@
 #pragma once
 #include "lox/base/log.hpp"
 #include "lox/base/mpi.hpp"
-#include "lox/plan/forecast.hpp"
 #include "lox/plan/job.hpp"
-#include "lox/task/pair.hpp"
+#include "lox/task/planned.hpp"
 
 namespace lox {
 
@@ -13,11 +12,7 @@ namespace lox {
 /// job is gone on with. Returns `done`, or `stopped` if a signal ended it early. Collective.
 ExitCode factor(const Comm& comm, const Job& job, const Log& log);
 
-/// The same plan, and what it will cost.
-struct PlannedFactors {
-  Plan plan;
-  Forecast forecast;
-};
-PlannedFactors plan_factor(const Job& job, const Pair& pair, const Resources& resources);
+/// What that would do and cost, from headers only. Throws what it would throw, but for room.
+Planned plan_factor(const Job& asked, const PlanRequest& request, const Log& log);
 
 }  // namespace lox

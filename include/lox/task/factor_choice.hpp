@@ -24,7 +24,8 @@ std::string check_rank(const fs::path& store, const FactorsInfo& info, Index k, 
 void check_entries(const fs::path& store, const FactorsInfo& info, const Checkpoint& aligned,
                    const std::vector<Item>& items);
 
-/// The fingerprints of the aligned matrices, from rank 0 to all. Collective.
-ExpectedContents share_contents(const Comm& comm, const FactorsInfo& info);
+/// The fingerprints of the aligned matrices, or of the base's, from rank 0 to all. Throws Error(bad_input) if
+/// the store does not tell those. Collective.
+ExpectedContents share_contents(const Comm& comm, const fs::path& store, const FactorsInfo& info, Role of);
 
 }  // namespace lox

@@ -3,6 +3,7 @@
 #include "lox/base/log.hpp"
 #include "lox/base/mpi.hpp"
 #include "lox/plan/job.hpp"
+#include "lox/task/planned.hpp"
 
 namespace lox {
 
@@ -10,5 +11,8 @@ namespace lox {
 /// unfinished output of the same job goes on where it was left. Returns `done`, or `stopped` if a signal
 /// ended it early; throws Error otherwise. Collective.
 ExitCode harden(const Comm& comm, const Job& job, const Log& log);
+
+/// What that would do and cost, from headers only. Throws what it would throw, but for room.
+Planned plan_harden(const Job& asked, const PlanRequest& request, const Log& log);
 
 }  // namespace lox

@@ -8,6 +8,7 @@
 #include "lox/run/journal.hpp"
 #include "lox/run/progress.hpp"
 #include "lox/run/steps.hpp"
+#include "lox/task/planned.hpp"
 
 #include <functional>
 #include <optional>
@@ -29,7 +30,7 @@ struct JournaledOutputs {
   const Checkpoint* like = nullptr;     ///< whole on rank 0
   const Checkpoint* leading = nullptr;  ///< model whose tensors give records their names
   bool overwrite = false;
-  std::uint64_t disk = 0;                                         ///< bytes that all outputs need
+  std::uint64_t disk = 0;                                         ///< bytes that each output needs
   std::function<std::uint64_t(const Item&)> moves = bytes_moved;  ///< bytes that an item reads and writes
 };
 
@@ -65,10 +66,9 @@ class JournaledTask {
  private:
   bool open();
   void open_on_root();
-  void refuse_half_of_them() const;
-  bool is_vouched_for(const JournaledOutputs::Place& place) const;
   void throw_away();
   void write_report(std::size_t i, Report& report);
+  void tell_of_idle_run() const;
 
   Comm comm_;
   Log log_;
@@ -92,6 +92,10 @@ class JournaledTask {
   Counts counts_;
   WorkTimes times_;
 };
+
+/// The state in which JournaledTask::begin() would find the first output, and the room for what is still to
+/// be made; throws what it would throw, but for room. Touches nothing. For one process.
+Planned foresee(const JournaledOutputs& outputs);
 
 /// Throws Error(io) if a file could not be written into the folder of the report: better now than after
 /// hours.

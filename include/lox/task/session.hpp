@@ -18,11 +18,17 @@ namespace lox {
 /// own. Collective.
 Job with_drawn_seed(const Comm& comm, const Job& asked);
 
+/// The same for a plan: the seed of an unfinished output, or any.
+Job with_unfinished_seed(const Job& asked);
+
 /// Bytes that a rank may use: the least of all ranks, since the plan must be the same everywhere. Collective.
 std::uint64_t rank_memory(const Comm& comm, const RunOptions& run);
 
 /// When to stop at the latest: by the option, else by the Slurm job's own end.
 void set_time_limit(const RunOptions& run);
+
+/// Warns of the other files of a model that an output has no place for.
+void warn_of_left_files(const Checkpoint& model, const fs::path& output, const Log& log);
 
 /// For tasks that begin anew after a stop: throws Error(stopped) if a signal has asked for one.
 void refuse_if_stopped();

@@ -25,6 +25,6 @@ struct SynthOptions {
 std::optional<std::uint64_t> synthesise(const Comm& comm, const SynthOptions& options);
 
 /// What that will cost on so many ranks.
-Forecast plan_synth(const SynthOptions& options, int ranks);
+Forecast plan_synth(const SynthOptions& options, int ranks, double bandwidth = rank_bandwidth);
 
 }  // namespace lox

@@ -13,6 +13,7 @@ struct VerifyJob {
   Job job;                  ///< job.output: the hardened model; empty where a store is checked
   fs::path factors;         ///< empty: no store
   std::int64_t sample = 8;  ///< matrices; 0: all
+  bool onto_base = false;   ///< job.aligned is the base: `apply` has added the store's factors to that
 
   bool has_store() const { return !factors.empty(); }
   bool of_store() const { return has_store() && job.output.empty(); }
@@ -28,6 +29,6 @@ void check_verify_job(const VerifyJob& asked);
 ExitCode verify(const Comm& comm, const VerifyJob& asked, const Log& log);
 
 /// What that will cost on so many ranks, from headers only. Refuses what verify would refuse.
-Forecast plan_verify(const VerifyJob& asked, int ranks);
+Forecast plan_verify(const VerifyJob& asked, int ranks, double bandwidth = rank_bandwidth);
 
 }  // namespace lox

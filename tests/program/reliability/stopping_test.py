@@ -8,7 +8,7 @@ import numpy as np
 
 import checkpoint
 import reference
-from jobs import SLOW, STOPPED, JobTest, wait_for
+from jobs import SLOW, STOPPED, USAGE, JobTest, wait_for
 
 SIGNALS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
 
@@ -112,6 +112,24 @@ class TimeLimit(JobTest):
         self.assert_ended(self.start("--time-limit", "1s"), STOPPED)
         self.assert_unfinished()
         self.resume()
+
+
+class Idle(JobTest):
+    def test_time_that_is_never_enough(self):
+        """Each run says so; the fifth in a row ends with a code that no script requeues. More time finishes the job."""
+        for run in range(1, 6):
+            job = self.start("--time-limit", "1s", ranks=2)
+            self.assert_ended(job, STOPPED if run < 5 else USAGE)
+            self.assertIn("before one matrix was finished", job.output())
+        self.assertIn("5 runs in a row", job.output())
+        self.assert_unfinished()
+        self.resume(ranks=2)
+
+    def test_one_matrix_is_enough(self):
+        """Runs that finish something begin the count anew."""
+        for limit in ("1s", "1s", "1s", "1s", "12s", "1s", "1s"):
+            self.assert_ended(self.start("--time-limit", limit, ranks=2, fault="item:*:*:600" if limit == "12s" else ""), STOPPED)
+        self.resume(ranks=2)
 
 
 class Urgency(JobTest):
