@@ -166,7 +166,38 @@ def output():
     return figure
 
 
-FIGURES = {"house": house, "pipeline": pipeline, "grid": grid, "output": output}
+def idea():
+    """What is done to every weight matrix."""
+    figure = Figure(860, 176)
+    top, size = 46, 92
+
+    def matrix(x, name, fill, note, width=size):
+        figure.box(x, top, width, size, fill)
+        figure.text(x + width / 2, top - 12, name, 13, "middle", bold=True)
+        figure.text(x + width / 2, top + size + 20, note, 12, "middle", fill=GREY)
+
+    def sign(x, text):
+        figure.text(x, top + size / 2 + 6, text, 20, "middle")
+
+    matrix(20, "W_aligned", COLOURS[0], "after alignment")
+    sign(131, "\u2212")
+    matrix(150, "W_base", COLOURS[5], "before it")
+    sign(261, "=")
+    matrix(280, "Delta", COLOURS[4], "what alignment did")
+    sign(391, "\u2248")
+    figure.box(410, top, 20, size, COLOURS[1])
+    figure.box(436, top, 20, 20, COLOURS[1])
+    figure.box(462, top, size, 20, COLOURS[1])
+    figure.text(482, top - 12, "Delta_k = U S V\u1d40", 13, "middle", bold=True)
+    figure.text(482, top + size + 20, "its k largest singular triplets", 12, "middle", fill=GREY)
+    figure.arrow(568, top + size / 2, 596, top + size / 2)
+    matrix(606, "W_aligned", COLOURS[0], "as it is")
+    figure.text(723, top + size / 2 + 5, "+ coef \u00b7", 12, "middle")
+    matrix(748, "Delta_k", COLOURS[1], "= W_hardened")
+    return figure
+
+
+FIGURES = {"idea": idea, "house": house, "pipeline": pipeline, "grid": grid, "output": output}
 
 
 def main():
