@@ -252,7 +252,7 @@ void JournaledTask::tell_of_idle_run() const {
       "give the job more time (sbatch's --time, --time-limit), more ranks, or solve by all of them (--grid "
       "always)";
   if (idle < at_most) {
-    log_.warn("nothing was finished in this run: its time is shorter than one matrix takes; {}", remedy);
+    log_.warn("this run was stopped before one matrix was finished; if that happens again, {}", remedy);
     return;
   }
   fail(ExitCode::usage,
