@@ -45,10 +45,11 @@ def with_inputs(words):
     words = list(words)
     for i, word in enumerate(words[:-1]):
         if word in ROLES:
-            make_adapter(words[i + 1]) if "--as-adapter" in words else make_model(words[i + 1], ROLES[word])
+            make_adapter(words[i + 1]) if "adapter" in words[i + 1] else make_model(words[i + 1], ROLES[word])
         if word == "--shape" and "--headers-only" not in words:
             words[i + 1] = "tiny"
-    if words[0] == "synth" and Path(words[1]).exists():
+    made = words[1] if words[0] == "synth" else words[words.index("--output") + 1] if words[0] == "factor" else ""
+    if made and Path(made).exists():  # by another block of the page
         words.append("--overwrite")
     return words
 
