@@ -48,7 +48,7 @@ def with_inputs(words):
             make_adapter(words[i + 1]) if "adapter" in words[i + 1] else make_model(words[i + 1], ROLES[word])
         if word == "--shape" and "--headers-only" not in words:
             words[i + 1] = "tiny"
-    made = words[1] if words[0] == "synth" else words[words.index("--output") + 1] if words[0] == "factor" else ""
+    made = words[1] if words[0] == "synth" else dict(zip(words, words[1:])).get("--output", "") if words[0] == "factor" else ""
     if made and Path(made).exists():  # by another block of the page
         words.append("--overwrite")
     return words
