@@ -60,7 +60,7 @@ class Pages(unittest.TestCase):
         words = words[words.index("lox") + 1:]
         name = " ".join(words[:2]) if " ".join(words[:2]) in self.options else words[0]
         if name not in self.options:
-            self.assertTrue(name.startswith("-") or name in ("COMMAND", ""), command)
+            self.assertTrue(name.startswith("-") or name in ("COMMAND", "analyze", ""), command)
             return
         for word in words:
             option = word.strip("[](),;.").split("=")[0]
@@ -79,7 +79,7 @@ class Pages(unittest.TestCase):
                 shim.chmod(0o755)
             (folder / ".local/share/lox").mkdir(parents=True)
             (folder / ".local/share/lox/slurm").symlink_to(ROOT / "slurm")
-            for link in ("jobs", "slurm", "tests"):
+            for link in ("docs", "jobs", "slurm", "tests"):
                 (folder / link).symlink_to(ROOT / link)
             for mine in ("scratch", "next"):
                 (folder / mine).mkdir()
