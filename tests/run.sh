@@ -7,4 +7,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash jobs/install.sh --tests
 cmake --preset ci
 cmake --build --preset ci
-ctest --preset ci "$@"
+ctest --preset ci -j "$(nproc)" "$@"

@@ -112,12 +112,14 @@ std::vector<std::pair<std::string, std::string>> library_versions() {
 }
 
 nlohmann::ordered_json made_here(const Comm& comm) {
+  const int nodes = node_spread(comm).nodes;
+  if (!comm.is_root()) return {};
   const std::time_t now = std::time(nullptr);
   std::tm utc{};
   gmtime_r(&now, &utc);
   nlohmann::ordered_json made{{"date", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", utc)},
                               {"host", printable(host_name())},
-                              {"nodes", node_spread(comm).nodes},
+                              {"nodes", nodes},
                               {"threads", max_threads()}};
   if (const Slurm job = slurm(); !job.job.empty()) made["slurm_job"] = printable(job.job);
   for (const auto& [name, version] : library_versions()) made["versions"][name] = printable(version);

@@ -42,7 +42,7 @@ bool is_fault_of_data(const Error& error);
 /// What a run depends on beside lox itself: names and versions.
 std::vector<std::pair<std::string, std::string>> library_versions();
 /// When, where and with what a report is made: date in UTC, host of rank 0, nodes, threads of a rank, Slurm
-/// job, versions. Collective.
+/// job, versions; on rank 0 only. Collective.
 nlohmann::ordered_json made_here(const Comm& comm);
 
 /// The job as a report tells it: parameters, then paths.

@@ -33,7 +33,7 @@ class Scripts(ScriptTest):
         if checker is None and os.environ.get("CI") != "1":
             self.skipTest("no shellcheck here")
         self.assertIsNotNone(checker, "shellcheck not found")
-        done = subprocess.run([checker, *sorted(SCRIPTS.iterdir())], stdout=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run([checker, "-x", "-P", "SCRIPTDIR/..", *sorted(SCRIPTS.iterdir())], stdout=subprocess.PIPE, text=True, check=False)
         self.assertEqual(done.returncode, 0, done.stdout)
 
     def test_contract(self):

@@ -263,6 +263,7 @@ class LastSteps(JobTest):
         before = {path.name: path.stat().st_mtime_ns for path in (self.directory / "out.partial").iterdir()}
         self.resume(ranks=2)
         after = {path.name: path.stat().st_mtime_ns for path in (self.directory / "out").iterdir()}
+        del before["lox_report.json"], after["lox_report.json"]  # each run that ends writes its own
         self.assertEqual(before, after, "finished tensors were written again")
 
     def crash_after_the_rename(self):

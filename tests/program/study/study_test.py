@@ -57,6 +57,8 @@ class QuickStudy(unittest.TestCase):
                             "--output", own, "--k", "6", "--coef", coef, "--quiet"],
                            env=os.environ | kernels, check=True)
             for file in sorted(own.iterdir()):
+                if file.name == "lox_report.json":  # has a date, and is of another task
+                    continue
                 self.assertEqual((self.models / f"sft-k6-c{coef}" / file.name).read_bytes(), file.read_bytes(), file.name)
 
     def test_attack_breaks_the_aligned_model(self):
