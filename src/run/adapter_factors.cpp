@@ -102,7 +102,7 @@ Solved AdapterFactors::read(const Item& item) const {
 
 AdapterFactorSteps::AdapterFactorSteps(const RowReader& base, const AdapterFactors& factors,
                                        FactorTarget& target, Journal& journal)
-    : base_(base), factors_(factors), target_(target), journal_(journal) {}
+    : StoreSteps(target, journal), base_(base), factors_(factors) {}
 
 std::uint64_t AdapterFactorSteps::memory(const Item& item) const {
   return local_cost(item).memory;
@@ -149,18 +149,6 @@ bool AdapterFactorSteps::solve(Parcel& parcel) {
   parcel.solved = Solved();
   record.timing.svd = start.seconds();
   return true;
-}
-
-void AdapterFactorSteps::write(Parcel& parcel) {
-  const Timer start;
-  target_.write(parcel.record.key.name, parcel.item.matrix.number, parcel.edited, parcel.record);
-  parcel.record.timing.write = start.seconds();
-}
-
-/// Bytes to disk first, then the lines that vouch for them.
-void AdapterFactorSteps::commit(std::vector<Record>& records) {
-  target_.sync();
-  journal_.append(records);
 }
 
 }  // namespace lox

@@ -11,11 +11,10 @@ namespace lox {
 
 FactorSteps::FactorSteps(const Comm& comm, const RowReader& reader, const SolveOptions& options,
                          FactorTarget& target, Journal& journal, const Log& log, std::uint64_t memory)
-    : comm_(comm),
+    : StoreSteps(target, journal),
+      comm_(comm),
       reader_(reader),
       options_(options),
-      target_(target),
-      journal_(journal),
       log_(log),
       memory_(memory) {}
 
@@ -58,14 +57,14 @@ bool FactorSteps::solve(Parcel& parcel) {
   return true;
 }
 
-void FactorSteps::write(Parcel& parcel) {
+void StoreSteps::write(Parcel& parcel) {
   const Timer start;
   target_.write(parcel.record.key.name, parcel.item.matrix.number, parcel.edited, parcel.record);
   parcel.record.timing.write = start.seconds();
 }
 
 /// Bytes to disk first, then the lines that vouch for them.
-void FactorSteps::commit(std::vector<Record>& records) {
+void StoreSteps::commit(std::vector<Record>& records) {
   target_.sync();
   journal_.append(records);
 }

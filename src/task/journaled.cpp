@@ -276,12 +276,12 @@ ExitCode JournaledTask::conclude(const Finish& finish) {
   const std::int64_t finished_now = comm_.sum(counts_.items);
   const bool whole = finished_now == total_.items - earlier_.items;
   std::vector<Record> all = gather_records(comm_, records_);
-  const nlohmann::ordered_json made = made_here(comm_);
   if (!whole) {
     if (finished_now == 0) on_root(comm_, [&] { tell_of_idle_run(); });
     log_.info("stopped early; the same command goes on from here");
     return ExitCode::stopped;
   }
+  const nlohmann::ordered_json made = made_here(comm_);
   on_root(comm_, [&] {
     for (const auto& input : asked_.inputs)
       check_unchanged(std::string(input.name), *input.table, identity_[std::string(input.name)]);

@@ -3,7 +3,7 @@
 #include "lox/io/adapted_model.hpp"
 #include "lox/io/storage.hpp"
 #include "lox/run/apply_steps.hpp"
-#include "lox/run/factor_target.hpp"
+#include "lox/run/factor_steps.hpp"
 
 #include <memory>
 #include <mutex>
@@ -53,7 +53,7 @@ class StepsByMethod final : public LocalSteps {
 
 /// The steps of factoring what an adapter changes: its triplets go to a store, with the content of the matrix
 /// that it makes of the base's, rounded once.
-class AdapterFactorSteps final : public LocalSteps {
+class AdapterFactorSteps final : public StoreSteps {
  public:
   /// `base`: reads the rows that the adapter changes. All of them outlive it.
   AdapterFactorSteps(const RowReader& base, const AdapterFactors& factors, FactorTarget& target,
@@ -62,14 +62,10 @@ class AdapterFactorSteps final : public LocalSteps {
   std::uint64_t memory(const Item& item) const override;
   void read(Parcel& parcel) override;
   bool solve(Parcel& parcel) override;
-  void write(Parcel& parcel) override;
-  void commit(std::vector<Record>& records) override;
 
  private:
   const RowReader& base_;
   const AdapterFactors& factors_;
-  FactorTarget& target_;
-  Journal& journal_;
 };
 
 }  // namespace lox

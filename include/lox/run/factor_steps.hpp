@@ -10,8 +10,21 @@
 
 namespace lox {
 
+/// What all steps have in common whose triplets go to a store.
+class StoreSteps : public LocalSteps {
+ public:
+  /// Both outlive it.
+  StoreSteps(FactorTarget& target, Journal& journal) : target_(target), journal_(journal) {}
+  void write(Parcel& parcel) final;
+  void commit(std::vector<Record>& records) final;
+
+ protected:
+  FactorTarget& target_;
+  Journal& journal_;
+};
+
 /// The steps of factoring: Delta is solved, and its triplets go to a store.
-class FactorSteps final : public LocalSteps, public GridSteps {
+class FactorSteps final : public StoreSteps, public GridSteps {
  public:
   /// `memory`: bytes that a rank may use. `target` outlives it.
   FactorSteps(const Comm& comm, const RowReader& reader, const SolveOptions& options, FactorTarget& target,
@@ -20,8 +33,6 @@ class FactorSteps final : public LocalSteps, public GridSteps {
   std::uint64_t memory(const Item& item) const override;
   void read(Parcel& parcel) override;
   bool solve(Parcel& parcel) override;
-  void write(Parcel& parcel) override;
-  void commit(std::vector<Record>& records) override;
   Record solve_together(const Item& item) override;
   const WorkTimes& times() const override { return times_; }
 
@@ -31,8 +42,6 @@ class FactorSteps final : public LocalSteps, public GridSteps {
   Comm comm_;
   const RowReader& reader_;
   SolveOptions options_;
-  FactorTarget& target_;
-  Journal& journal_;
   Log log_;
   std::uint64_t memory_;
   WorkTimes times_;
