@@ -5,6 +5,8 @@
 #include "lox/cli/tell_planned.hpp"
 #include "lox/task/harden.hpp"
 
+#include <algorithm>
+
 namespace po = boost::program_options;
 
 namespace lox {
@@ -12,6 +14,12 @@ namespace lox {
 ExitCode run_plan(const Arguments& arguments) {
   keep_freed_memory();  // tables of many tensors are made of many small pieces
   if (const auto other = plan_of_other_task(arguments)) return *other;
+  if (std::ranges::find(arguments, "--as-adapter") != arguments.end()) {
+    fail(
+        ExitCode::usage,
+        "--as-adapter needs no plan: one rank hardens the adapter in seconds, with the memory of one pair of "
+        "its factors in double; run 'lox harden --as-adapter' itself");
+  }
   Options options("plan", "--base B --aligned A --output O [options]",
                   "Shows what harden would do with the same options, from headers only: which\n"
                   "matrices one rank solves and which all of them together, memory, bytes, disk\n"

@@ -114,8 +114,8 @@ class Adapter {
   }
 
   LoraUpdate update_of(const LoraPair& pair, const std::string& name, std::int64_t experts) const {
-    LoraUpdate update{pair.a, pair.b, model_.adapter.scales.rank_of(name), experts,
-                      model_.adapter.scales.scale_of(name)};
+    LoraUpdate update{pair.a, pair.b, model_.adapter.config.scales.rank_of(name), experts,
+                      model_.adapter.config.scales.scale_of(name)};
     if (update.r <= 0 || own(pair.a).shape[0] != update.r * experts) {
       refuse(pair.a, fmt::format("has not the {} rows of rank {} for {} matrices", update.r * experts,
                                  update.r, experts));
@@ -128,7 +128,7 @@ class Adapter {
     const Fit fit = fit_of(shape[0], shape[1], own(pair.a), own(pair.b));
     LoraUpdate update = update_of(pair, pair.module, 1);
     // A Conv1D's weight lies [in, out]; where it is square the configuration tells.
-    update.turned = pair.embedding || (fit.both() ? model_.adapter.fan_in_fan_out : fit.turned);
+    update.turned = pair.embedding || (fit.both() ? model_.adapter.config.fan_in_fan_out : fit.turned);
     if (!(update.turned ? fit.turned : fit.straight)) refuse_shape(pair, at);
     add(at, pair, update);
   }
@@ -142,7 +142,7 @@ class Adapter {
   /// The parameters of a module that the configuration may mean.
   std::vector<int> parameters_of(const std::string& module) const {
     std::vector<int> found;
-    for (const std::string& target : model_.adapter.target_parameters) {
+    for (const std::string& target : model_.adapter.config.target_parameters) {
       const std::string name = module + "." + target.substr(target.rfind('.') + 1);
       if (name != target && !name.ends_with("." + target)) continue;
       const std::optional<int> at = find(name);
@@ -193,7 +193,7 @@ class Adapter {
     const Shape& shape = tensor(at).shape;
     if (shape.size() > 3 || pair.embedding) return {};
     const std::int64_t experts = shape.size() == 3 ? shape[0] : 1;
-    if (own(pair.a).shape[0] != experts * model_.adapter.scales.rank_of(tensor(at).name)) return {};
+    if (own(pair.a).shape[0] != experts * model_.adapter.config.scales.rank_of(tensor(at).name)) return {};
     Fit fit = fit_of(shape[shape.size() - 2], shape.back(), own(pair.a), own(pair.b));
     if (shape.size() == 2) fit.turned = fit.turned && !fit.straight;
     return fit;
@@ -210,8 +210,12 @@ class Adapter {
     LoraUpdate update;
     update.b = bias.tensor;
     update.r = 1;
-    update.scale = model_.adapter.scales.scale_of(bias.name);
-    model_.updates.emplace(at, update);
+    update.scale = model_.adapter.config.scales.scale_of(bias.name);
+    const auto [first, fresh] = model_.updates.emplace(at, update);
+    if (!fresh) {
+      refuse(bias.tensor,
+             to_line("and '{}' are both added to '{}'", own(first->second.b).name, tensor(at).name));
+    }
   }
 
   void replace(const PeftAdapter::Named& whole) {

@@ -253,7 +253,10 @@ FactorsInfo read_factors_info(const Checkpoint& store) {
       fail(ExitCode::bad_input,
            "is missing: this is no store that 'lox factor' has made, or it has lost that file");
     }
-    return info_from_json(parse_json(text));
+    std::string why;
+    const json parsed = parse_json(text, &why);
+    if (!why.empty()) fail(ExitCode::bad_input, "is not what 'lox factor' writes: {}", why);
+    return info_from_json(parsed);
   } catch (const json::exception& error) {
     fail(ExitCode::bad_input, "{}: its {} is not what 'lox factor' writes: {}", store.path, factors_file,
          error.what());

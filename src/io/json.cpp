@@ -108,18 +108,20 @@ void visit_json(std::string_view text, const JsonVisitor& visit) {
   nlohmann::json::sax_parse(text.begin(), text.end(), &walker);
 }
 
-nlohmann::json parse_json(std::string_view text) {
-  constexpr int deepest_value = 64;
+nlohmann::json parse_json(std::string_view text, std::string* why) {
+  static constexpr int deepest_value = 64;
   const auto keep = [](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
-    if (depth > deepest_value) throw JsonError("too deep");
+    if (depth > deepest_value) throw JsonError(fmt::format("JSON nested more than {} deep", deepest_value));
     return true;
   };
   try {
-    nlohmann::json json = nlohmann::json::parse(text, keep, false);
-    return json.is_discarded() ? nlohmann::json() : json;
-  } catch (const JsonError&) {
-    return {};
+    return nlohmann::json::parse(text, keep);
+  } catch (const JsonError& error) {
+    if (why != nullptr) *why = error.what();
+  } catch (const nlohmann::json::exception& error) {
+    if (why != nullptr) *why = printable(error.what());
   }
+  return {};
 }
 
 bool is_utf8(const std::string& text) {

@@ -226,6 +226,15 @@ Checkpoint open_safetensors(const fs::path& path) {
   return model;
 }
 
+Checkpoint open_weights_file(const fs::path& folder, const std::string& name) {
+  Checkpoint model;
+  model.format = Format::safetensors_directory;
+  model.path = folder;
+  add_shard(folder / name, name, model);
+  list_other_files(folder, {name}, model);
+  return model;
+}
+
 Checkpoint create_safetensors(const Checkpoint& like, const fs::path& path, Format format, Space space,
                               std::uint64_t limit) {
   Checkpoint made;

@@ -2,7 +2,7 @@
 #include "lox/io/peft_adapter.hpp"
 
 #include "lox/base/error.hpp"
-#include "lox/io/json.hpp"
+#include "lox/io/model_directory.hpp"
 #include "lox/io/safetensors_header.hpp"
 
 #include <algorithm>
@@ -10,113 +10,14 @@
 #include <cmath>
 #include <map>
 
-#include <nlohmann/json.hpp>
-#include <re2/re2.h>
-
 namespace lox {
 namespace {
-
-using nlohmann::json;
 
 constexpr const char* config_file = "adapter_config.json";
 constexpr const char* weights_file = "adapter_model.safetensors";
 constexpr std::uint64_t longest_config = std::uint64_t{16} << 20;
 constexpr std::string_view prefix = "base_model.model.";
 constexpr std::string_view wrapped = ".base_layer";
-
-bool truth(const json& config, const char* key) {
-  const json value = config.value(key, json());
-  return value.is_boolean() && value.get<bool>();
-}
-
-bool filled(const json& config, const char* key) {
-  const json value = config.value(key, json());
-  return !value.is_null() && !(value.is_boolean() && !value.get<bool>()) &&
-         !(value.is_structured() && value.empty());
-}
-
-/// What a configuration says that makes it another thing than W + scale * B A.
-std::string what_it_is_else(const json& config) {
-  const json type = config.value("peft_type", json());
-  if (type != "LORA") return "its peft_type is " + type.dump() + ", not LORA";
-  constexpr std::array<std::pair<const char*, const char*>, 10> others{{
-      {"use_dora", "it is a DoRA"},
-      {"alora_invocation_tokens", "it is an activated LoRA"},
-      {"layer_replication", "it replicates layers"},
-      {"trainable_token_indices", "it trains single tokens"},
-      {"use_qalora", "it is a QA-LoRA"},
-      {"use_bdlora", "it is a block-diagonal LoRA"},
-      {"arrow_config", "it routes between adapters"},
-      {"kasa_config", "it changes the base"},
-      {"monteclora_config", "it is a MonteCLoRA"},
-      {"megatron_config", "its layers are Megatron's"},
-  }};
-  for (const auto& [key, what] : others) {
-    if (filled(config, key)) return fmt::format("{} ({})", what, key);
-  }
-  const json start = config.value("init_lora_weights", json());
-  if (!start.is_string()) return "";
-  const auto word = start.get<std::string>();
-  for (const char* const changes_base : {"pissa", "olora", "corda", "loftq", "lora_ga"}) {
-    if (word.starts_with(changes_base)) {
-      return fmt::format(
-          "its start '{}' changed the base; let PEFT save it as a plain LoRA "
-          "(path_initial_model_for_weight_conversion)",
-          word);
-    }
-  }
-  return "";
-}
-
-/// By the name of the base model, which is all that the configuration has of it.
-bool names_quantised(const std::string& base) {
-  static const RE2 words(
-      "(?i)(^|[^a-z0-9])(bnb|[48]-?bit|int[48]|fp[48]|nf4|gptq|awq|mxfp4|nvfp4)([^a-z0-9]|$)");
-  return RE2::PartialMatch(base, words);
-}
-
-using Pattern = std::vector<std::pair<std::string, double>>;
-
-/// In the order of the file: the first that fits counts.
-Pattern read_pattern(const nlohmann::ordered_json& config, const char* key) {
-  Pattern patterns;
-  const nlohmann::ordered_json found = config.value(key, nlohmann::ordered_json());
-  if (!found.is_object()) return patterns;
-  for (const auto& [pattern, value] : found.items()) {
-    const RE2 expression("(.*\\.)?(" + pattern + ")", RE2::Quiet);
-    if (!expression.ok()) {
-      fail(ExitCode::bad_input, "its {} has '{}', which is no regular expression: {}", key, pattern,
-           expression.error());
-    }
-    patterns.emplace_back(pattern, value.get<double>());
-  }
-  return patterns;
-}
-
-/// A value by the first key, a regular expression, that the end of a name matches, as PEFT does.
-double by_pattern(const Pattern& patterns, const std::string& name, double otherwise) {
-  for (const auto& [pattern, value] : patterns) {
-    if (RE2::FullMatch(name, RE2("(.*\\.)?(" + pattern + ")", RE2::Quiet))) return value;
-  }
-  return otherwise;
-}
-
-void read_config(const json& config, PeftAdapter& adapter) {
-  adapter.scales.r = config.at("r").get<double>();
-  adapter.scales.alpha = config.at("lora_alpha").get<double>();
-  adapter.scales.root = truth(config, "use_rslora");
-  const auto in_order = nlohmann::ordered_json::parse(adapter.config);
-  adapter.scales.rank_pattern = read_pattern(in_order, "rank_pattern");
-  adapter.scales.alpha_pattern = read_pattern(in_order, "alpha_pattern");
-  adapter.fan_in_fan_out = truth(config, "fan_in_fan_out");
-  if (const json base = config.value("base_model_name_or_path", json()); base.is_string()) {
-    adapter.base_name = base.get<std::string>();
-    adapter.on_quantised = names_quantised(adapter.base_name);
-  }
-  if (const json names = config.value("target_parameters", json()); names.is_array()) {
-    adapter.target_parameters = names.get<std::vector<std::string>>();
-  }
-}
 
 /// A name without an ending, if it has that.
 bool cut(std::string& name, std::string_view ending) {
@@ -170,7 +71,16 @@ class Sorter {
       const auto [found, fresh] = halves_.try_emplace({name, ending.embedding});
       LoraPair& pair = found->second;
       if (fresh) pair.a = pair.b = -1;
-      (ending.is_a ? pair.a : pair.b) = tensor;
+      int& place = ending.is_a ? pair.a : pair.b;
+      if (place >= 0) {
+        const auto name_of = [&](int index) -> const std::string& {
+          return adapter_.table.tensors[static_cast<std::size_t>(index)].name;
+        };
+        fail(ExitCode::bad_input,
+             "{}: tensors '{}' and '{}' are the same factor of one module; remove the one that is not meant",
+             adapter_.table.path, name_of(place), name_of(tensor));
+      }
+      place = tensor;
       pair.embedding = ending.embedding;
       (void)unwrap(name);  // parameters of one module have wrappers around wrappers
       pair.module = name;
@@ -206,7 +116,7 @@ class Sorter {
 /// The names by which ranks and scales of a pair may be told: its module's, or its parameters'.
 std::vector<std::string> names_of(const PeftAdapter& adapter, const LoraPair& pair) {
   std::vector<std::string> names;
-  for (const std::string& parameter : adapter.target_parameters) {
+  for (const std::string& parameter : adapter.config.target_parameters) {
     const std::size_t point = parameter.rfind('.');
     const std::string module = point == std::string::npos ? "" : parameter.substr(0, point);
     if (pair.module != module && !pair.module.ends_with("." + module)) continue;
@@ -216,24 +126,30 @@ std::vector<std::string> names_of(const PeftAdapter& adapter, const LoraPair& pa
   return names;
 }
 
+/// PEFT reads one file: parts of an adapter beside it would be left out without a word.
+void refuse_parts(const fs::path& path) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
+    const std::string name = entry.path().filename().string();
+    if (name != std::string(weights_file) + ".index.json" &&
+        !(name.starts_with("adapter_model-") && name.ends_with(".safetensors"))) {
+      continue;
+    }
+    fail(ExitCode::bad_input,
+         "{}: is part of an adapter in several files; save it as one {}, which PEFT reads", entry.path(),
+         weights_file);
+  }
+}
+
 }  // namespace
-
-std::int64_t LoraScales::rank_of(const std::string& name) const {
-  return static_cast<std::int64_t>(by_pattern(rank_pattern, name, r));
-}
-
-double LoraScales::scale_of(const std::string& name) const {
-  const double rank = by_pattern(rank_pattern, name, r);
-  return by_pattern(alpha_pattern, name, alpha) / (root ? std::sqrt(rank) : rank);
-}
 
 void fit_without_base(PeftAdapter& adapter) {
   for (LoraPair& pair : adapter.pairs) {
     const std::vector<std::string> names = names_of(adapter, pair);
-    pair.r = adapter.scales.rank_of(names.front());
-    pair.scale = adapter.scales.scale_of(names.front());
+    pair.r = adapter.config.scales.rank_of(names.front());
+    pair.scale = adapter.config.scales.scale_of(names.front());
     for (const std::string& name : names) {
-      if (adapter.scales.rank_of(name) == pair.r && adapter.scales.scale_of(name) == pair.scale) continue;
+      if (adapter.config.scales.rank_of(name) == pair.r && adapter.config.scales.scale_of(name) == pair.scale)
+        continue;
       fail(ExitCode::bad_input,
            "{}: ranks or scales of the parameters of '{}' differ, and which one its tensors are of only the "
            "base "
@@ -255,21 +171,11 @@ bool is_peft_adapter(const fs::path& path) {
   return fs::exists(path / config_file, ignored);
 }
 
-PeftAdapter make_peft_adapter(Checkpoint table, std::string text) {
+PeftAdapter make_peft_adapter(Checkpoint table, std::string config) {
   PeftAdapter adapter;
   adapter.table = std::move(table);
-  adapter.config = std::move(text);
   const fs::path& path = adapter.table.path;
-  const json config = parse_json(adapter.config);
-  if (!config.is_object()) fail(ExitCode::bad_input, "{}: is not a JSON object", path / config_file);
-  try {
-    if (const std::string other = what_it_is_else(config); !other.empty()) {
-      fail(ExitCode::bad_input, "{}: {}", path / config_file, other);
-    }
-    read_config(config, adapter);
-  } catch (const json::exception& error) {
-    fail(ExitCode::bad_input, "{}: is not what PEFT writes: {}", path / config_file, error.what());
-  }
+  adapter.config = parse_peft_config(std::move(config), path / config_file);
   Sorter(adapter).sort();
   if (adapter.pairs.empty()) fail(ExitCode::bad_input, "{}: holds no factors of a LoRA", path);
   for (const LoraPair& pair : adapter.pairs) {
@@ -281,18 +187,29 @@ PeftAdapter make_peft_adapter(Checkpoint table, std::string text) {
       fail(ExitCode::bad_input, "{}: tensors '{}' {} and '{}' {} are no pair of factors of any rank", path,
            a.name, shape_text(a.shape), b.name, shape_text(b.shape));
     }
-    if (!std::isfinite(adapter.scales.scale_of(pair.module))) {
-      fail(ExitCode::bad_input, "{}: its lora_alpha is no number", path);
-    }
   }
   return adapter;
 }
 
 PeftAdapter open_peft_adapter(const fs::path& path) {
-  if (!fs::exists(path / weights_file)) {
-    fail(ExitCode::bad_input, "{}: holds no {}; save the adapter as safetensors first", path, weights_file);
+  try {
+    refuse_parts(path);
+    if (!fs::exists(path / weights_file)) {
+      fail(ExitCode::bad_input, "{}: holds no {}; save the adapter as safetensors first", path, weights_file);
+    }
+    return make_peft_adapter(open_weights_file(without_slash(path), weights_file),
+                             read_text(path / config_file, longest_config));
+  } catch (const fs::filesystem_error& error) {
+    fail(ExitCode::bad_input, "{}", error.what());
   }
-  return make_peft_adapter(open_checkpoint(path), read_text(path / config_file, longest_config));
+}
+
+std::vector<std::string> unused_weights(const PeftAdapter& adapter) {
+  std::vector<std::string> names;
+  for (const OtherFile& file : adapter.table.other_files) {
+    if (file.name.ends_with(".safetensors")) names.push_back(file.name);
+  }
+  return names;
 }
 
 }  // namespace lox

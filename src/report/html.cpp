@@ -73,7 +73,9 @@ bool is_tensor(const json& tensor) {
 
 json page_entry(const PageFile& file) {
   if (file.name.ends_with(".csv")) return {{"name", file.name}, {"csv", file.text}};
-  json report = parse_json(file.text);
+  std::string why;
+  json report = parse_json(file.text, &why);
+  if (!why.empty()) fail(ExitCode::bad_input, "{}: is not JSON: {}", file.name, why);
   const json* const tensors = report.is_object() && report.contains("tensors") ? &report["tensors"] : nullptr;
   if (tensors == nullptr || !tensors->is_array() || !std::ranges::all_of(*tensors, is_tensor)) {
     fail(ExitCode::bad_input, "{}: is neither a report nor an analysis of lox; name one, or a table as *.csv",

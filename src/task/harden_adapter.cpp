@@ -12,6 +12,7 @@
 #include "lox/linalg/delta.hpp"
 #include "lox/linalg/matrix.hpp"
 #include "lox/linalg/product_svd.hpp"
+#include "lox/task/pair.hpp"
 #include "lox/task/report_place.hpp"
 #include "lox/task/session.hpp"
 
@@ -100,6 +101,7 @@ void harden_on_root(const Job& job, const Log& log) {
     fail(ExitCode::bad_input, "{}: is no adapter: it holds no adapter_config.json", job.aligned);
   }
   PeftAdapter adapter = open_peft_adapter(job.aligned);
+  drop_foreign_weights(adapter.table, log);
   fit_without_base(adapter);
   if (format_of(job.output) != Format::safetensors_directory) {
     fail(ExitCode::usage, "--output '{}': an adapter is a folder", job.output);

@@ -13,12 +13,31 @@
 namespace lox {
 namespace {
 
-void drop_foreign_weights(Checkpoint& aligned, const Log& log) {
-  std::erase_if(aligned.other_files, [&](const OtherFile& file) {
-    const bool drop = is_foreign_weights(file.name);
-    if (drop) log.warn("{} is not copied: it holds weights that are not hardened", file.name);
-    return drop;
-  });
+/// What a user of the adapter may not expect, a line each.
+void tell_of_adapter(const Pair& pair, const Log& log) {
+  const PeftAdapter& adapter = pair.adapter->adapter;
+  for (const std::string& name : unused_weights(adapter)) {
+    log.warn("{}: is no part of the adapter, whose weights are adapter_model.safetensors alone",
+             adapter.table.path / name);
+  }
+  std::vector<const TensorInfo*> kept;
+  for (const int at : pair.adapter->replaced) {
+    const auto index = static_cast<std::size_t>(at);
+    const TensorInfo& ours = pair.adapter->table.tensors[index];
+    if (ours.dtype != pair.base.tensors[index].dtype) kept.push_back(&ours);
+  }
+  if (!kept.empty()) {
+    log.warn(
+        "{}: {} of its tensors that stand for whole weights are written as {}, other than in the base, first "
+        "'{}'",
+        adapter.table.path, kept.size(), dtype_name(kept[0]->dtype), kept[0]->name);
+  }
+  if (adapter.config.on_quantised) {
+    log.warn(
+        "{}: was trained beside a quantised base, '{}'; its Delta is added to the weights of {}, which "
+        "differ",
+        adapter.table.path, adapter.config.base_name, pair.base.path);
+  }
 }
 
 /// By its files, or by what its folder is called.
@@ -38,6 +57,14 @@ void warn_of_swapped_models(const Pair& pair, const Log& log) {
 }
 
 }  // namespace
+
+void drop_foreign_weights(Checkpoint& aligned, const Log& log) {
+  std::erase_if(aligned.other_files, [&](const OtherFile& file) {
+    const bool drop = is_foreign_weights(file.name);
+    if (drop) log.warn("{} is not copied: it holds weights that are not hardened", file.name);
+    return drop;
+  });
+}
 
 void refuse_equal_models(const Pair& pair, const std::vector<Record>& records) {
   const auto differs = [](const Record& record) { return record.spectrum.delta_norm > 0; };
@@ -72,12 +99,7 @@ Pair open_pair(const Job& job, const Log& log) {
     pair.adapter = adapt(pair.base, std::move(adapter));
     check_saved_bases(*pair.adapter);
     pair.aligned = pair.adapter->table;
-    if (pair.adapter->adapter.on_quantised) {
-      log.warn(
-          "{}: was trained beside a quantised base, '{}'; its Delta is added to the weights of {}, which "
-          "differ",
-          job.aligned, pair.adapter->adapter.base_name, job.base);
-    }
+    tell_of_adapter(pair, log);
     return pair;
   }
   refuse_quantised(pair.aligned);
@@ -96,7 +118,7 @@ void broadcast(const Comm& comm, Pair& pair) {
   Checkpoint table;
   if (comm.is_root()) table = pair.adapter->adapter.table;
   broadcast(comm, table);
-  const std::string config = comm.broadcast(comm.is_root() ? pair.adapter->adapter.config : "");
+  const std::string config = comm.broadcast(comm.is_root() ? pair.adapter->adapter.config.text : "");
   if (comm.is_root()) return;
   pair.adapter = adapt(pair.base, make_peft_adapter(std::move(table), config));
   pair.aligned = pair.adapter->table;
@@ -104,8 +126,8 @@ void broadcast(const Comm& comm, Pair& pair) {
 
 nlohmann::ordered_json describe(const AdaptedModel& model) {
   const PeftAdapter& adapter = model.adapter;
-  return {{"base_model_name_or_path", printable(adapter.base_name, SIZE_MAX)},
-          {"trained_on_quantised", adapter.on_quantised},
+  return {{"base_model_name_or_path", printable(adapter.config.base_name, SIZE_MAX)},
+          {"trained_on_quantised", adapter.config.on_quantised},
           {"updated", model.updates.size()},
           {"replaced", model.replaced.size()}};
 }

@@ -245,13 +245,33 @@ class AdaptedTest(LoxTest):
         self.adapter[PREFIX + "lm_head.weight"] = self.whole["lm_head.weight"]
         self.base["lm_head.weight"].dtype  # stays BF16 in the base
         self.put()
-        self.run_harden("--k", 2)
+        said = self.run_harden("--k", 2).lines
+        self.assertEqual([line for line in said if "written as F32" in line and "'lm_head.weight'" in line][1:], [])
+        self.assertIn("written as F32", "".join(said))
         found = checkpoint.read(self.directory / "out")
         self.assertEqual(found["lm_head.weight"].dtype, "F32")
         off = np.abs(found["lm_head.weight"].values - self.expected("lm_head.weight", 2, 1.25))
         self.assertLess(off.max(), 1e-6)
         self.assertEqual(sorted(found), sorted(self.base))
         self.lox("verify", "--base", "base-BF16", "--aligned", "adapter", "--hardened", "out", "--k", 2, "--sample", 0)
+
+    def test_what_is_copied_is_copied_bit_by_bit(self):
+        """NaN too, as of any aligned model."""
+        norm = self.whole["l.norm.weight"].values.copy()
+        norm[3] = np.nan
+        self.adapter[PREFIX + "l.norm.weight"] = Tensor.of("BF16", norm)
+        self.put()
+        self.run_harden("--k", 2)
+        self.assertEqual(checkpoint.read(self.directory / "out")["l.norm.weight"], self.adapter[PREFIX + "l.norm.weight"])
+
+    def test_other_weights_in_the_folder(self):
+        """They are no part of the adapter; a line says so."""
+        stray = {PREFIX + "l.o_proj.lora_A.weight": Tensor.of("F32", np.ones((R, 40)))}
+        (self.directory / "adapter" / "model.safetensors").write_bytes(checkpoint.encode(stray))
+        said = self.run_harden("--k", 2).err
+        self.assertEqual(said.count("is no part of the adapter"), 1)
+        self.assertIn("model.safetensors", said)
+        self.check(checkpoint.read(self.directory / "out"), 2, 1.25)
 
     def test_as_adapter_is_the_same_model(self):
         """A hardened adapter, merged, is the hardened checkpoint up to rounding."""

@@ -121,7 +121,16 @@ class HardenAdapterTest(LoxTest):
         self.harden("--base", "adapter", code=2)
         self.harden(output="out.h5", code=2)
         self.lox("harden", "--aligned", "adapter/adapter_model.safetensors", "--as-adapter", "--output", "out", code=3)
-        self.lox("plan", "--aligned", "adapter", "--as-adapter", "--output", "out", code=2)
+        self.assertIn("needs no plan",
+                      self.lox("plan", "--aligned", "adapter", "--as-adapter", "--output", "out", code=2).err)
+
+    def test_weights_that_are_not_hardened_stay_behind(self):
+        for name in ("adapter_model.bin", "model.safetensors"):
+            (self.directory / "adapter" / name).write_bytes(b"others")
+        said = self.harden().err
+        for name in ("adapter_model.bin", "model.safetensors"):
+            self.assertIn(f"{name} is not copied", said)
+            self.assertFalse((self.directory / "out" / name).exists())
 
 
 if __name__ == "__main__":

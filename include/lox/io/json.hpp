@@ -34,7 +34,8 @@ struct JsonError : std::runtime_error {
 void visit_json(std::string_view text, const JsonVisitor& visit);
 
 /// A JSON value from a text that nobody vouches for; null if it is not JSON or nested more than 64 deep.
-nlohmann::json parse_json(std::string_view text);
+/// `why`: gets what is wrong then, for people.
+nlohmann::json parse_json(std::string_view text, std::string* why = nullptr);
 
 bool is_utf8(const std::string& text);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 #include "lox/io/checkpoint.hpp"
+#include "lox/io/peft_config.hpp"
 
 #include <cstdint>
 #include <string>
@@ -23,19 +24,6 @@ struct LoraPair {
   double scale = 1;
 };
 
-/// What adapter_config.json says of ranks and scales.
-struct LoraScales {
-  double r = 0;
-  double alpha = 0;
-  bool root = false;  ///< use_rslora: alpha over the root of r
-  std::vector<std::pair<std::string, double>> rank_pattern;
-  std::vector<std::pair<std::string, double>> alpha_pattern;
-
-  /// `name`: of a module, or of one of its parameters where the adapter names those.
-  std::int64_t rank_of(const std::string& name) const;
-  double scale_of(const std::string& name) const;
-};
-
 /// A LoRA adapter as PEFT saves it: a folder of adapter_config.json and adapter_model.safetensors.
 struct PeftAdapter {
   /// A tensor that has a meaning of its own, by the name that it has in the model.
@@ -45,12 +33,7 @@ struct PeftAdapter {
   };
 
   Checkpoint table;
-  std::string config;  ///< the text
-  LoraScales scales;
-  std::vector<std::string> target_parameters;
-  bool fan_in_fan_out = false;
-  std::string base_name;      ///< base_model_name_or_path
-  bool on_quantised = false;  ///< the configuration tells that it was trained beside a quantised base
+  PeftConfig config;
   std::vector<LoraPair> pairs;
   std::vector<Named> whole;        ///< weights of modules (modules_to_save) and biases, as they are to be
   std::vector<Named> lora_biases;  ///< of lora_B: scale times it is added to the module's bias
@@ -62,9 +45,13 @@ bool is_peft_adapter(const fs::path& path);
 
 /// Throws Error(bad_input), naming what is wrong: variants of LoRA whose sum is not W + scale * B A, tensors
 /// that belong to nothing, shapes that do not fit.
+/// Its weights are adapter_model.safetensors alone, which PEFT reads.
 PeftAdapter open_peft_adapter(const fs::path& path);
 /// The same of what another rank has read. `table`: of the folder; `config`: text of its adapter_config.json.
 PeftAdapter make_peft_adapter(Checkpoint table, std::string config);
+
+/// Names of *.safetensors in the adapter's folder that are no part of it.
+std::vector<std::string> unused_weights(const PeftAdapter& adapter);
 
 /// Gives every pair its rank, experts and scale by the name of its module alone. Throws Error(bad_input)
 /// where only the base model tells which of a module's parameters a pair is of, and the ranks or scales of

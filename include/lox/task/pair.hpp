@@ -34,6 +34,9 @@ nlohmann::ordered_json describe(const AdaptedModel& model);
 /// out of the aligned model, with a warning each: an edited model would hand them on without the edit.
 Pair open_pair(const Job& job, const Log& log);
 
+/// Leaves files of weights in another form out of a model, with a warning each.
+void drop_foreign_weights(Checkpoint& model, const Log& log);
+
 /// Throws Error(bad_input) if no matrix of the records differs between the models: nothing was to be done,
 /// and that is a mistake of whoever named them.
 void refuse_equal_models(const Pair& pair, const std::vector<Record>& records);
