@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Peak memory is that of a few tensors, not of the model."""
+import json
 import os
 import shutil
 import tempfile
@@ -88,6 +89,48 @@ class Memory(LoxTest):
         alone = self.peak(FEW, ".safetensors", 1)
         ballast = np.ones(1 << 25)  # 268 MB in this process
         self.assertLess(self.peak(FEW, ".h5", 0), alone + ballast.nbytes / 2)
+
+
+class AdapterMemory(LoxTest):
+    """Rows of an adapter need what docs/architecture.md says, however large the matrix is."""
+
+    ROWS, COLS, R = 12288, 16384, 16  # 384 MiB in BF16, more than are read at once
+
+    def put_pair(self, count):
+        """A base of zeros, most of it a hole in its file, and factors for each of its matrices."""
+        names = [f"layers.{i}.weight" for i in range(count)]
+        size = 2 * self.ROWS * self.COLS
+        header = {name: {"dtype": "BF16", "shape": [self.ROWS, self.COLS], "data_offsets": [i * size, (i + 1) * size]}
+                  for i, name in enumerate(names)}
+        text = json.dumps(header).encode()
+        with (self.directory / "base.safetensors").open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            file.truncate(8 + len(text) + count * size)
+        rng = np.random.default_rng(1)
+        tensors = {}
+        for name in names:
+            module = "base_model.model." + name.removesuffix(".weight")
+            for word, shape in (("A", (self.R, self.COLS)), ("B", (self.ROWS, self.R))):
+                tensors[f"{module}.lora_{word}.weight"] = checkpoint.Tensor.of("F32", rng.standard_normal(shape))
+        folder = self.directory / "adapter"
+        folder.mkdir()
+        (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": self.R, "lora_alpha": 2}))
+        (folder / "adapter_model.safetensors").write_bytes(checkpoint.encode(tensors))
+
+    def test_one_matrix(self):
+        self.put_pair(1)
+        k = 6
+        sides = self.ROWS + self.COLS
+        formula = (256 << 20) + 64 * sides * self.R + 12 * sides * k + (24 << 20)
+        program = 128 << 20
+        words = ("--base", "base.safetensors", "--aligned", "adapter", "--output", "out.safetensors", "--k", k)
+        planned = json.loads(self.lox("plan", *words, "--json").out)["per_rank"][0]["memory"]
+        self.assertLess(abs(planned - formula - program), 1 << 20)
+        peak = peak_memory("harden", "--quiet", *words, "--memory", planned, directory=self.directory)
+        print(f"\n{peak / 1e6:.0f} MB, {planned / 1e6:.0f} MB planned")
+        self.assertLess(peak, planned)
+        self.assertGreater(peak, 256 << 20)  # the rows were in memory, so the bound is of something
+        self.assertIn("--memory", self.lox("harden", *words, "--overwrite", "--memory", formula, code=3).err)
 
 
 if __name__ == "__main__":

@@ -6,22 +6,19 @@ LOX_KILLS: kills at random moments of each task (default 12). LOX_SEED: of the m
 import os
 import random
 import shutil
-import signal
-import time
 import unittest
 
 import numpy as np
 
 import checkpoint
 import reference
-from jobs import SLOW, Job
-from program import LoxTest
+from jobs import SLOW, Job, KilledTasks
 
 KILLS = int(os.environ.get("LOX_KILLS", "12"))
 SEED = int(os.environ.get("LOX_SEED", "1"))
 
 
-class FactorsKillTest(LoxTest):
+class FactorsKillTest(KilledTasks):
     """A small pair, its store, and two models made of it; `tasks` has the words that make them again."""
 
     def setUp(self):
@@ -42,48 +39,7 @@ class FactorsKillTest(LoxTest):
                        "out-{coef}"], ["out-0.5", "out-1"]),
         }
         self.lox("factor", "--base", "base", "--aligned", "aligned", "--k", 4, "--output", "store")
-        self.expected = {}
-        for task, (words, outputs) in self.tasks.items():
-            self.lox(*words)
-            self.expected[task] = self.contents(outputs)
-            self.remove(outputs)
-
-    def contents(self, outputs):
-        return {name: checkpoint.tree(self.directory / name) if (self.directory / name).is_dir()
-                else (self.directory / name).read_bytes() for name in outputs}
-
-    def remove(self, outputs):
-        for name in outputs:
-            path = self.directory / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-    def end(self, task, ranks=0):
-        """The same command again ends with the right bytes, and leaves nothing else."""
-        words, outputs = self.tasks[task]
-        self.lox(*words, ranks=ranks)
-        found = self.contents(outputs)
-        for name in outputs:
-            self.assertEqual(found[name] == self.expected[task][name], True, name)
-        left = [path.name for path in self.directory.iterdir() if path.name.endswith((".journal", ".partial"))]
-        self.assertEqual(left, [])
-        self.remove(outputs)
-
-    def every(self, task, place):
-        words, outputs = self.tasks[task]
-        kills = 0
-        while True:
-            job = Job(self.directory, *words, fault=f"{place}:0:{kills + 1}:kill")
-            code = job.wait()
-            if code == 0:
-                break
-            self.assertEqual(code, -signal.SIGKILL, job.output())
-            kills += 1
-            with self.subTest(task=task, place=place, kill=kills):
-                self.end(task)
-        self.assertEqual(self.contents(outputs), self.expected[task])
-        self.remove(outputs)
-        self.assertGreater(kills, 8)
-        print(f"{kills} kills", end=" ... ", flush=True)
+        self.make_expected()
 
     def test_syncs(self):
         for task in self.tasks:
@@ -95,20 +51,8 @@ class FactorsKillTest(LoxTest):
 
     def test_at_random(self):
         rng = random.Random(SEED)
-        for task, (words, _) in self.tasks.items():
-            for number in range(KILLS):
-                ranks = rng.choice([0, 1, 2, 3])
-                job = Job(self.directory, *words, ranks=ranks, fault=SLOW)
-                time.sleep(rng.random() * 1.5)
-                victims = job.ranks() or [job.pid]
-                job.signal(signal.SIGKILL, rng.choice([victims, [rng.choice(victims)]]))
-                with self.subTest(task=task, number=number):
-                    if job.wait() == 0:  # it had ended
-                        outputs = self.tasks[task][1]
-                        self.assertEqual(self.contents(outputs), self.expected[task])
-                        self.remove(outputs)
-                    else:
-                        self.end(task, ranks=rng.choice([0, 2]))
+        for task in self.tasks:
+            self.at_random(task, rng, KILLS)
 
     def several(self, *options, output, code=0):
         return self.lox("apply", "--aligned", "aligned", "--factors", "store", *options, "--output", output, code=code)

@@ -250,5 +250,70 @@ class JobTest(LoxTest):
         return result
 
 
+class KilledTasks(LoxTest):
+    """Tasks that are killed: what resumes ends with the bytes of an unbroken run. `tasks` has of each its words and
+    its outputs."""
+
+    def make_expected(self):
+        """To be called when `tasks` and their inputs are there."""
+        self.expected = {}
+        for task, (words, outputs) in self.tasks.items():
+            self.lox(*words)
+            self.expected[task] = self.contents(outputs)
+            self.remove(outputs)
+
+    def contents(self, outputs):
+        return {name: checkpoint.tree(self.directory / name) if (self.directory / name).is_dir()
+                else (self.directory / name).read_bytes() for name in outputs}
+
+    def remove(self, outputs):
+        for name in outputs:
+            path = self.directory / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def end(self, task, ranks=0):
+        """The same command again ends with the right bytes, and leaves nothing else."""
+        words, outputs = self.tasks[task]
+        self.lox(*words, ranks=ranks)
+        found = self.contents(outputs)
+        for name in outputs:
+            self.assertEqual(found[name] == self.expected[task][name], True, name)
+        left = [path.name for path in self.directory.iterdir() if path.name.endswith((".journal", ".partial"))]
+        self.assertEqual(left, [])
+        self.remove(outputs)
+
+    def every(self, task, place):
+        words, outputs = self.tasks[task]
+        kills = 0
+        while True:
+            job = Job(self.directory, *words, fault=f"{place}:0:{kills + 1}:kill")
+            code = job.wait()
+            if code == 0:
+                break
+            self.assertEqual(code, -signal.SIGKILL, job.output())
+            kills += 1
+            with self.subTest(task=task, place=place, kill=kills):
+                self.end(task)
+        self.assertEqual(self.contents(outputs), self.expected[task])
+        self.remove(outputs)
+        self.assertGreater(kills, 8)
+        print(f"{kills} kills", end=" ... ", flush=True)
+
+    def at_random(self, task, rng, kills):
+        """Some or all ranks killed at any moment, and what is left goes on with on another number of ranks."""
+        words, outputs = self.tasks[task]
+        for number in range(kills):
+            job = Job(self.directory, *words, ranks=rng.choice([0, 1, 2, 3]), fault=SLOW)
+            time.sleep(rng.random() * 1.5)
+            victims = job.ranks() or [job.pid]
+            job.signal(signal.SIGKILL, rng.choice([victims, [rng.choice(victims)]]))
+            with self.subTest(task=task, number=number):
+                if job.wait() == 0:  # it had ended
+                    self.assertEqual(self.contents(outputs), self.expected[task])
+                    self.remove(outputs)
+                else:
+                    self.end(task, ranks=rng.choice([0, 2]))
+
+
 def needs_root(test):
     return unittest.skipUnless(os.geteuid() == 0, "only root may mount a file system")(test)
