@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lox/base/units.hpp"
 #include "lox/cli/options.hpp"
+#include "lox/report/analysis.hpp"
 #include "lox/report/csv.hpp"
 #include "lox/report/html.hpp"
 #include "lox/report/json.hpp"
@@ -21,11 +22,19 @@ bool is_table(const std::string& file) {
   return file.ends_with(".csv");
 }
 
-NamedReport read(const std::string& asked) {
+/// A report, or an analysis, of which only the totals are shown as text.
+struct Shown {
+  NamedReport report;
+  std::string analysis;  ///< empty: it is a report
+};
+
+Shown read(const std::string& asked) {
   if (is_table(asked)) fail(ExitCode::usage, "{}: a table is shown only in a page; say --html PAGE", asked);
   const fs::path path = report_file(asked);
   try {
-    return {path.string(), report_from_json(nlohmann::ordered_json::parse(read_text(path, largest)))};
+    const nlohmann::ordered_json text = nlohmann::ordered_json::parse(read_text(path, largest));
+    if (is_analysis(text)) return {{path.string(), {}}, analysis_table(text)};
+    return {{path.string(), report_from_json(text)}, ""};
   } catch (const nlohmann::json::exception& error) {
     fail(ExitCode::bad_input, "{}: is not a report of lox: {}", path, error.what());
   }
@@ -63,7 +72,8 @@ ExitCode run_report(const Arguments& arguments) {
   Options options("report", "FILE|MODEL.. [options]",
                   "Shows reports of hardened models, and of stores of factors, as tables: tensors\n"
                   "of one kind in all layers make a row. Of a MODEL (a folder, .h5 or .safetensors)\n"
-                  "it finds the report that lies in it or beside it.",
+                  "it finds the report that lies in it or beside it. Of an analysis it shows the\n"
+                  "totals.",
                   "  lox report hardened\n"
                   "  lox report hardened --csv > tensors.csv\n"
                   "  lox report hardened-* --html sweep.html");
@@ -93,16 +103,25 @@ ExitCode run_report(const Arguments& arguments) {
     write_page(files, page);
     return ExitCode::done;
   }
-  std::vector<NamedReport> reports;
-  for (const std::string& file : files) reports.push_back(read(file));
+  std::vector<Shown> shown;
+  for (const std::string& file : files) shown.push_back(read(file));
   if (csv) {
+    std::vector<NamedReport> reports;
+    for (Shown& one : shown) {
+      if (!one.analysis.empty())
+        fail(ExitCode::usage, "{}: is an analysis, which --csv does not show; its JSON has all of it",
+             one.report.file);
+      reports.push_back(std::move(one.report));
+    }
     fmt::print("{}", reports_csv(reports));
     return ExitCode::done;
   }
-  for (const NamedReport& one : reports) {
-    if (&one != &reports.front()) fmt::print("\n");
-    if (reports.size() > 1) print("{}:\n", one.file);
-    fmt::print("{}", report_table(one.report, tensors ? Rows::tensors : Rows::kinds));
+  for (const Shown& one : shown) {
+    if (&one != &shown.front()) fmt::print("\n");
+    if (shown.size() > 1) print("{}:\n", one.report.file);
+    fmt::print("{}", one.analysis.empty()
+                         ? report_table(one.report.report, tensors ? Rows::tensors : Rows::kinds)
+                         : one.analysis);
   }
   return ExitCode::done;
 }

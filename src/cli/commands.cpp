@@ -21,6 +21,8 @@ const std::vector<Command>& commands() {
       {"factor", "solve once: keep the singular triplets in a store", nullptr, read_factor},
       {"apply", "hardened models from a store, at copying speed", nullptr, read_apply},
       {"adapter", "the edit as a LoRA adapter, from a store", nullptr, read_adapter},
+      {"analyze", "the safety subspace, and how tuned models lie to it", nullptr, read_analyze},
+      {"landscape", "models around the aligned one, to measure", nullptr, read_landscape},
       {"status", "how far an unfinished output is", run_status},
       {"report", "show the report of a hardened model as a table", run_report},
       {"verify", "check a hardened model by independent exact SVDs", nullptr, read_verify},
@@ -44,7 +46,7 @@ std::string program_help() {
       "Usage: lox COMMAND [options]          one process\n"
       "       mpirun -n N lox COMMAND ...    N of them; under Slurm: srun --mpi=pmix\n\n"
       "Commands:\n";
-  for (const Command& command : commands()) text += fmt::format("  {:10}{}\n", command.name, command.summary);
+  for (const Command& command : commands()) text += fmt::format("  {:11}{}\n", command.name, command.summary);
   text +=
       "\n  lox COMMAND --help    the options of a command\n"
       "  lox --version         versions of lox and its libraries\n\n";

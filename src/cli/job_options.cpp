@@ -17,7 +17,7 @@ void RunWords::add_memory_to(Options& options) {
               memory);
 }
 
-void RunWords::add_time_to(Options& options, RunOptions& run, bool& overwrite) {
+void RunWords::add_time_limit_to(Options& options) {
   options.add({.name = "time-limit",
                .value = "TIME",
                .brief = "stop in good order before it is over, e.g. 2h",
@@ -25,16 +25,29 @@ void RunWords::add_time_to(Options& options, RunOptions& run, bool& overwrite) {
                .fallback = "the Slurm job's end, where it is known",
                .example = "2h"},
               time_limit);
-  options.add({.name = "recheck",
-               .brief = "before going on, compare what is finished with its checksums",
-               .text = "before going on with an unfinished output, compare what is finished with its "
-                       "checksums, and do again what differs"},
-              run.recheck);
+}
+
+void RunWords::add_overwrite_to(Options& options, bool& overwrite) {
   options.add({.name = "overwrite",
                .brief = "replace an existing output",
                .text = "replace an existing output, or throw away an unfinished one of another job"},
               overwrite);
   options.add({.name = "quiet", .brief = "warnings and errors only"}, quiet);
+}
+
+void RunWords::add_time_to(Options& options, RunOptions& run, bool& overwrite) {
+  add_time_limit_to(options);
+  options.add({.name = "recheck",
+               .brief = "before going on, compare what is finished with its checksums",
+               .text = "before going on with an unfinished output, compare what is finished with its "
+                       "checksums, and do again what differs"},
+              run.recheck);
+  add_overwrite_to(options, overwrite);
+}
+
+void RunWords::add_limits_to(Options& options, bool& overwrite) {
+  add_time_limit_to(options);
+  add_overwrite_to(options, overwrite);
 }
 
 void RunWords::finish(RunOptions& run) const {
@@ -47,8 +60,8 @@ Log::Level RunWords::level(const Comm& comm) const {
   return quiet ? Log::Level::warnings : Log::Level::all;
 }
 
-void JobOptions::add_to(Options& options) {
-  const bool factor = task == Task::factor;
+void JobOptions::add_pair_to(Options& options) {
+  const bool adapters = task != Task::analyze;
   options.add({.name = "base",
                .value = "CKPT",
                .brief = "model before alignment",
@@ -58,11 +71,18 @@ void JobOptions::add_to(Options& options) {
               job.base);
   options.add({.name = "aligned",
                .value = "CKPT",
-               .brief = "model after alignment, or a LoRA adapter",
-               .text = "the model after alignment, or the folder of a LoRA adapter as PEFT saves it "
-                       "([adapters.md](adapters.md#an-adapter-that-was-aligned))",
+               .brief = adapters ? "model after alignment, or a LoRA adapter" : "model after alignment",
+               .text = std::string("the model after alignment") +
+                       (adapters ? ", or the folder of a LoRA adapter as PEFT saves it "
+                                   "([adapters.md](adapters.md#an-adapter-that-was-aligned))"
+                                 : ""),
                .example = "/path/to/aligned"},
               job.aligned);
+}
+
+void JobOptions::add_to(Options& options) {
+  const bool factor = task == Task::factor;
+  add_pair_to(options);
   options.add({.name = "output",
                .value = "CKPT",
                .brief = factor ? "the store of factors; its format follows from the name"
@@ -89,6 +109,21 @@ void JobOptions::add_to(Options& options) {
                          "alignment"},
                 job.coef);
   }
+  add_solver_to(options);
+  add_selection_to(options);
+  add_seed_to(options);
+  options.add({.name = "report",
+               .value = "FILE",
+               .brief = "where the report goes",
+               .text = "the report, written at the end",
+               .fallback = "`<output>.report.json`",
+               .example = "/path/to/report.json"},
+              job.report);
+  run.add_time_to(options, job.run, job.overwrite);
+  options.allow_config_file();
+}
+
+void JobOptions::add_solver_to(Options& options) {
   options.add({.name = "svd",
                .value = "krylov|exact",
                .brief = "how singular triplets are found",
@@ -116,24 +151,32 @@ void JobOptions::add_to(Options& options) {
                        "not fit one rank, and those that would leave the other ranks idle at the end"},
               grid);
   run.add_memory_to(options);
+}
+
+void JobOptions::add_selection_to(Options& options) {
+  const bool harden = task == Task::harden;
+  const char* const others = task == Task::harden   ? "; the others are copied"
+                             : task == Task::factor ? "; `apply` copies the others"
+                                                    : "";
+  const char* const verb = task == Task::harden ? "edit" : task == Task::factor ? "factor" : "analyse";
   options.add(
       {.name = "include",
        .value = "REGEX",
-       .brief = fmt::format("{} only tensors whose name matches (repeatable)", factor ? "factor" : "edit"),
-       .text = factor ? "factor only tensors whose name matches, anywhere in it; `apply` copies the others. "
-                        "Repeatable"
-                      : "edit only tensors whose name matches, anywhere in it; the others are copied. "
-                        "Repeatable",
+       .brief = fmt::format("{} only tensors whose name matches (repeatable)", verb),
+       .text = fmt::format("{} only tensors whose name matches, anywhere in it{}. Repeatable", verb, others),
        .example = "self_attn|mlp"},
       job.selection.include);
-  options.add({.name = "exclude",
-               .value = "REGEX",
-               .brief = factor ? "leave out tensors whose name matches (repeatable)"
-                               : "copy tensors whose name matches (repeatable)",
-               .text = factor ? "leave out tensors whose name matches, anywhere in it. Repeatable"
-                              : "copy tensors whose name matches, anywhere in it. Repeatable",
-               .example = "embed_tokens|lm_head"},
-              job.selection.exclude);
+  options.add(
+      {.name = "exclude",
+       .value = "REGEX",
+       .brief = fmt::format("{} tensors whose name matches (repeatable)", harden ? "copy" : "leave out"),
+       .text = fmt::format("{} tensors whose name matches, anywhere in it. Repeatable",
+                           harden ? "copy" : "leave out"),
+       .example = "embed_tokens|lm_head"},
+      job.selection.exclude);
+}
+
+void JobOptions::add_seed_to(Options& options) {
   options.add({.name = "seed",
                .value = "S",
                .brief = "of the random start of the SVD; 'random': drawn when the job begins",
@@ -141,15 +184,6 @@ void JobOptions::add_to(Options& options) {
                        "drawn from the operating system when the job begins, for models from strangers; it "
                        "stands in journal, report and log, and an unfinished output goes on with its own"},
               seed);
-  options.add({.name = "report",
-               .value = "FILE",
-               .brief = "where the report goes",
-               .text = "the report, written at the end",
-               .fallback = "`<output>.report.json`",
-               .example = "/path/to/report.json"},
-              job.report);
-  run.add_time_to(options, job.run, job.overwrite);
-  options.allow_config_file();
 }
 
 void JobOptions::finish() {

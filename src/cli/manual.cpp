@@ -3,6 +3,8 @@
 
 #include "lox/base/version.hpp"
 
+#include <algorithm>
+#include <array>
 #include <cctype>
 
 namespace lox {
@@ -91,8 +93,9 @@ std::string markdown_table(const Options& options) {
 
 std::string job_file(const Options& options) {
   const std::string& task = options.command();
-  if (task != "harden" && task != "factor" && task != "apply") {
-    fail(ExitCode::usage, "only harden, factor and apply have job files");
+  constexpr std::array<std::string_view, 4> with_job_files{"harden", "factor", "apply", "analyze"};
+  if (std::ranges::find(with_job_files, task) == with_job_files.end()) {
+    fail(ExitCode::usage, "only harden, factor, apply and analyze have job files");
   }
   std::string file = fmt::format(
       "# SPDX-License-Identifier: MIT\n"
@@ -110,8 +113,8 @@ std::string job_file(const Options& options) {
     if (option.in_words && !option.fallback.empty()) text += " Left out: " + plain(option.fallback) + '.';
     file += '\n' + wrapped(text, 100, "# ") + '\n';
     const bool base = option.name == "base" && task != "apply";
-    const bool wanted =
-        base || option.name == "aligned" || option.name == "factors" || option.name == "output";
+    const bool wanted = base || option.name == "aligned" || option.name == "output" ||
+                        (option.name == "factors" && task == "apply");
     const std::string value = option.value.empty() ? "true"
                               : option.in_words    ? option.example
                                                    : option.fallback;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lox/cli/other_plans.hpp"
 
+#include "lox/cli/analyze_options.hpp"
 #include "lox/cli/apply_options.hpp"
 #include "lox/cli/forecast_text.hpp"
 #include "lox/cli/task_options.hpp"
@@ -108,6 +109,23 @@ ExitCode of_apply(const Arguments& arguments) {
   return tell_planned(planned, plan, options, values, job.job.output, false);
 }
 
+ExitCode of_analyze(const Arguments& arguments) {
+  Options options("plan analyze", "--base B --aligned A [--tuned T].. --output R.json [options]",
+                  "Tells what 'lox analyze' would cost with the same options.",
+                  "  lox plan analyze --base base --aligned aligned --tuned tuned --output r.json --ranks 8");
+  AnalyzeOptions job;
+  job.add_to(options);
+  PlanOptions plan(true);
+  plan.add_to(options);
+  po::variables_map values;
+  if (!options.parse(arguments, values)) return ExitCode::done;
+  job.finish();
+  plan.finish();
+  const Planned planned =
+      plan_analyze_job(job.asked, plan.request(job.asked.job.run.memory), Log(Log::Level::warnings));
+  return tell_planned(planned, plan, options, values, job.asked.job.output, false);
+}
+
 }  // namespace
 
 std::optional<ExitCode> plan_of_other_task(const Arguments& arguments) {
@@ -118,6 +136,7 @@ std::optional<ExitCode> plan_of_other_task(const Arguments& arguments) {
   if (arguments[0] == "synth") return of_synth(rest);
   if (arguments[0] == "factor") return of_factor(rest);
   if (arguments[0] == "apply") return of_apply(rest);
+  if (arguments[0] == "analyze") return of_analyze(rest);
   return std::nullopt;
 }
 

@@ -124,6 +124,15 @@ void OutputLock::remove() {
   if (stands()) ::unlink(file_.path().c_str());
 }
 
+std::optional<OutputLock> join_lock(const Comm& comm, const fs::path& file, const OutputLock* held) {
+  const std::string token = comm.broadcast(held != nullptr ? held->token() : "");
+  std::optional<OutputLock> lock;
+  together(comm, [&] {
+    if (!comm.is_root()) lock.emplace(file, comm.rank(), token);
+  });
+  return lock;
+}
+
 std::optional<std::string> OutputLock::holder(const fs::path& file) {
   std::error_code ignored;
   if (!fs::exists(file, ignored)) return std::nullopt;

@@ -51,7 +51,24 @@ void copy_other_files(const Checkpoint& from, const Checkpoint& to) {
   }
 }
 
-/// What a sign says; an empty object if there is none or it says nothing.
+}  // namespace
+
+std::unique_ptr<OutputLock> lock_journal(const OutputPaths& paths, bool& made) {
+  constexpr int tries = 3;  // another job that ends may take the journal away between the two steps
+  for (int i = 1;; ++i) {
+    made = fs::create_directory(paths.journal);
+    try {
+      return std::make_unique<OutputLock>(paths.lock());
+    } catch (const Error&) {
+      if (i == tries || is_there(paths.lock())) throw;
+    }
+  }
+}
+
+json make_sign(const json& identity, const json& notes) {
+  return {{"lox_journal", journal_version}, {"identity", identity}, {"notes", notes}};
+}
+
 json read_sign(const OutputPaths& paths) {
   std::error_code ignored;
   if (!fs::exists(paths.sign(), ignored)) return json::object();
@@ -59,27 +76,16 @@ json read_sign(const OutputPaths& paths) {
   return sign.is_object() ? sign : json::object();
 }
 
-/// How `identity` differs from what a sign says, as a sentence; empty if it does not.
-std::string difference(const json& identity, const json& sign) {
+std::string difference_from_sign(const json& identity, const json& sign) {
   const std::string version =
       first_difference(journal_version, sign.value("lox_journal", json()), "lox_journal");
   return version.empty() ? first_difference(identity, sign.value("identity", json()), "") : version;
 }
 
-}  // namespace
-
 /// Makes the journal's folder, and takes the lock.
 void Output::enter(const OutputRules& rules) {
   check_output(paths_.output, {true, rules.inputs});
-  constexpr int tries = 3;  // another job that ends may take the journal away between the two steps
-  for (int i = 1; !lock_; ++i) {
-    made_journal_ = fs::create_directory(paths_.journal);
-    try {
-      lock_ = std::make_unique<OutputLock>(paths_.lock());
-    } catch (const Error&) {
-      if (i == tries || is_there(paths_.lock())) throw;
-    }
-  }
+  lock_ = lock_journal(paths_, made_journal_);
 }
 
 /// What an earlier run of the same job has left. `goes_on`: a part of the work is of use, too.
@@ -88,7 +94,7 @@ void Output::look(const OutputRules& rules, const Checkpoint& like, const json& 
   const bool known = fs::exists(paths_.sign());
   const bool has_partial = is_there(paths_.partial);
   sign_ = read_sign(paths_);
-  const std::string changed = known ? difference(identity, sign_) : "";
+  const std::string changed = known ? difference_from_sign(identity, sign_) : "";
   const bool mine = known && changed.empty();
   const bool whole = mine && sign_.value("whole", json()) == true;
   const std::string born = birth_of(paths_.output);
@@ -146,10 +152,8 @@ void Output::make(const Checkpoint& like, const json& identity, const json& note
     table_ = create_checkpoint(like, paths_.partial, format_of(paths_.output), space);
     partial_.emplace(paths_.partial);
     if (!temporary_) copy_other_files(like, table_);
-    sign_ = {{"lox_journal", journal_version},
-             {"identity", identity},
-             {"notes", notes},
-             {"born", birth_of(paths_.partial)}};
+    sign_ = make_sign(identity, notes);
+    sign_["born"] = birth_of(paths_.partial);
     write_text_atomically(paths_.sign(), sign_.dump());
   } catch (...) {
     discard();
@@ -308,12 +312,7 @@ void Output::discard() {
 }
 
 std::optional<OutputLock> Output::join(const Comm& comm, const fs::path& path, const Output* output) {
-  const std::string token = comm.broadcast(output != nullptr ? output->lock_->token() : "");
-  std::optional<OutputLock> lock;
-  together(comm, [&] {
-    if (!comm.is_root()) lock.emplace(OutputPaths(path).lock(), comm.rank(), token);
-  });
-  return lock;
+  return join_lock(comm, OutputPaths(path).lock(), output != nullptr ? output->lock_.get() : nullptr);
 }
 
 std::optional<json> unfinished_identity(const fs::path& output) {

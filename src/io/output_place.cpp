@@ -118,13 +118,18 @@ OutputPaths::OutputPaths(const fs::path& path)
       partial(with_ending(output, ".partial")),
       journal(with_ending(output, ".journal")) {}
 
-void check_output(const fs::path& output, const OutputRules& rules) {
+void check_output_place(const fs::path& output, const std::vector<fs::path>& inputs) {
   if (output.empty()) fail(ExitCode::bad_input, "the path of the output is empty");
   const OutputPaths paths(output);
-  for (const fs::path& input : rules.inputs) check_apart(paths, input);
+  for (const fs::path& input : inputs) check_apart(paths, input);
   check_folder(paths.output);
   for (const fs::path& path : {paths.partial, paths.journal}) check_name(path);
   check_journal(paths.journal);
+}
+
+void check_output(const fs::path& output, const OutputRules& rules) {
+  check_output_place(output, rules.inputs);
+  const OutputPaths paths(output);
   if (!is_there(paths.output)) return;
   if (!rules.overwrite) {
     fail(ExitCode::bad_input, "{}: exists already; say --overwrite to replace it", paths.output);

@@ -10,6 +10,8 @@
 #include <limits>
 #include <vector>
 
+#include <Eigen/Core>
+
 namespace lox {
 namespace {
 
@@ -192,6 +194,19 @@ void sample_ulps(DType aligned_type, const std::byte* aligned, std::span<const f
     summary.inverse_ulps += 1 / ulp(aligned_type, size);
     summary.sampled += 1;
   }
+}
+
+double sum_of_squares(DType dtype, std::span<const std::byte> values) {
+  const std::size_t width = element_bytes(dtype);
+  const std::size_t count = values.size() / width;
+  std::array<double, strip> wide;
+  double sum = 0;
+  for (std::size_t first = 0; first < count; first += strip) {
+    const auto n = static_cast<Eigen::Index>(std::min(strip, count - first));
+    to_double(dtype, values.data() + first * width, static_cast<std::size_t>(n), wide.data());
+    sum += Eigen::Map<const Eigen::ArrayXd>(wide.data(), n).square().sum();
+  }
+  return sum;
 }
 
 std::optional<std::size_t> find_non_finite(DType dtype, const std::byte* values, std::size_t count) {

@@ -49,7 +49,6 @@ Item copy_of(int tensor, const TensorInfo& info) {
 void add_tensor(int index, const TensorInfo& tensor, const FactorIndices& parts,
                 std::pair<std::int64_t, Index> ranks, std::vector<Item>& items) {
   Item item;
-  item.action = Action::edit;
   item.matrix.tensors = {index};
   item.matrix.tensors.insert(item.matrix.tensors.end(), parts.begin(), parts.end());
   item.matrix.rows = tensor.shape[tensor.shape.size() - 2];
@@ -58,14 +57,8 @@ void add_tensor(int index, const TensorInfo& tensor, const FactorIndices& parts,
   item.dtype = item.base_dtype = tensor.dtype;
   item.stored_k = ranks.first;
   item.k = ranks.second;
-  const std::int64_t matrices = tensor.elements() / (item.matrix.rows * item.matrix.cols);
-  for (item.matrix.number = 0; item.matrix.number < matrices; ++item.matrix.number) {
-    for (const RowRange& rows : stretches(tensor.dtype, item.matrix.rows, item.matrix.cols)) {
-      item.rows = rows;
-      item.bytes = static_cast<std::uint64_t>(rows.count * item.matrix.cols) * element_bytes(tensor.dtype);
-      items.push_back(item);
-    }
-  }
+  add_stretches(item, tensor.elements() / (item.matrix.rows * item.matrix.cols),
+                stretches(tensor.dtype, item.matrix.rows, item.matrix.cols), items);
 }
 
 }  // namespace
@@ -74,6 +67,10 @@ std::vector<RowRange> stretches(DType dtype, Index rows, Index cols) {
   const std::uint64_t row_bytes = static_cast<std::uint64_t>(cols) * element_bytes(dtype);
   const Index block = extrapolation_block(dtype, cols);
   const Index at_once = std::max<Index>(1, static_cast<Index>(stretch_bytes / row_bytes) / block) * block;
+  return ranges_of(rows, at_once);
+}
+
+std::vector<RowRange> ranges_of(Index rows, Index at_once) {
   std::vector<RowRange> ranges;
   for (Index first = 0; first < rows; first += at_once)
     ranges.push_back({first, std::min(at_once, rows - first)});
@@ -128,6 +125,37 @@ Cost apply_cost(const Item& item, std::size_t targets, double bandwidth) {
   return cost;
 }
 
+void add_stretches(Item item, std::int64_t matrices, const std::vector<RowRange>& ranges,
+                   std::vector<Item>& items) {
+  item.action = Action::edit;
+  for (item.matrix.number = 0; item.matrix.number < matrices; ++item.matrix.number) {
+    for (const RowRange& rows : ranges) {
+      item.rows = rows;
+      item.bytes = static_cast<std::uint64_t>(item.rows.count * item.matrix.cols) * element_bytes(item.dtype);
+      items.push_back(item);
+    }
+  }
+}
+
+void deal_stretches(Plan& plan, const Checkpoint& aligned, const Resources& resources,
+                    const std::function<Cost(const Item&)>& cost_of) {
+  for (Item& item : plan.items) {
+    const Cost cost = cost_of(item);
+    item.seconds = cost.seconds;
+    const std::uint64_t needed = program_memory + plan.book_keeping + cost.memory;
+    if (!resources.memory || needed <= *resources.memory) continue;
+    fail(ExitCode::bad_input,
+         "tensor '{}' needs {} a rank, but a rank has {}; give each rank more (--memory), or make fewer "
+         "outputs at "
+         "once",
+         aligned.tensors[static_cast<std::size_t>(item.matrix.tensor(aligned_model))].name,
+         format_bytes(static_cast<double>(needed)), format_bytes(static_cast<double>(*resources.memory)));
+  }
+  std::stable_sort(plan.items.begin(), plan.items.end(),
+                   [](const Item& x, const Item& y) { return x.seconds > y.seconds; });
+  deal(plan.items, resources.ranks);
+}
+
 Plan plan_apply(const Checkpoint& aligned, const Checkpoint& store, std::int64_t stored_k, Index k,
                 std::size_t targets, const Resources& resources) {
   Plan plan;
@@ -148,21 +176,7 @@ Plan plan_apply(const Checkpoint& aligned, const Checkpoint& store, std::int64_t
   }
   check_nothing_left(aligned, store, used);
   plan.book_keeping += plan.items.size() * (4096 + 256 * static_cast<std::uint64_t>(k));
-  for (Item& item : plan.items) {
-    const Cost cost = apply_cost(item, targets);
-    item.seconds = cost.seconds;
-    const std::uint64_t needed = program_memory + plan.book_keeping + cost.memory;
-    if (!resources.memory || needed <= *resources.memory) continue;
-    fail(ExitCode::bad_input,
-         "tensor '{}' needs {} a rank, but a rank has {}; give each rank more (--memory), or make fewer "
-         "outputs at "
-         "once",
-         aligned.tensors[static_cast<std::size_t>(item.matrix.tensor(aligned_model))].name,
-         format_bytes(static_cast<double>(needed)), format_bytes(static_cast<double>(*resources.memory)));
-  }
-  std::stable_sort(plan.items.begin(), plan.items.end(),
-                   [](const Item& x, const Item& y) { return x.seconds > y.seconds; });
-  deal(plan.items, resources.ranks);
+  deal_stretches(plan, aligned, resources, [&](const Item& item) { return apply_cost(item, targets); });
   return plan;
 }
 

@@ -43,6 +43,22 @@ Sizes sizes_of(const Item& item) {
   return s;
 }
 
+/// What models that are solved one after the other beside the first one add. The base's rows are held, the
+/// others' are not; the factors of the first one are kept, and its U's image.
+void add_tuned(const Item& item, const Sizes& s, int ranks, Cost& cost) {
+  if (item.tuned == 0) return;
+  const double kept = 8 * (s.m + 2 * s.n) * s.k;
+  const double base = item.where == Where::local ? std::max(0.0, s.base_bytes - s.aligned_bytes) : 0;
+  cost.memory += static_cast<std::uint64_t>(kept + base);
+  cost.exact_memory += static_cast<std::uint64_t>(kept + base);
+  const auto models = static_cast<std::uint64_t>(item.tuned);
+  // On the grid there is no room for the base's rows: they are read again with each.
+  const double rows = item.where == Where::local ? s.aligned_bytes : (s.aligned_bytes + s.base_bytes) / ranks;
+  cost.bytes_read += models * static_cast<std::uint64_t>(rows);
+  cost.flops *= static_cast<double>(1 + models);
+  cost.seconds *= static_cast<double>(1 + models);
+}
+
 Cost copy_cost(const Item& item, double bandwidth) {
   Cost cost;
   cost.memory = std::min<std::uint64_t>(item.bytes, std::uint64_t{32} << 20) + File::direct_piece;
@@ -112,6 +128,7 @@ Cost local_cost(const Item& item, double bandwidth) {
       (2 * s.aligned_bytes + s.base_bytes) / bandwidth);
   cost.first_read = (s.aligned_bytes + s.base_bytes) / bandwidth;
   cost.flops += extrapolation;
+  add_tuned(item, s, 1, cost);
   return cost;
 }
 
@@ -151,14 +168,15 @@ Cost grid_cost(const Item& item, int ranks, double bandwidth) {
                  s.entries / all / entries_per_second +
                  static_cast<double>(cost.bytes_read + cost.bytes_written) / bandwidth;
   cost.flops += extrapolation;
+  add_tuned(item, s, ranks, cost);
   return cost;
 }
 
 Cost CostTable::of(const Item& item) {
   if (item.action == Action::copy) return copy_cost(item, bandwidth_);
   if (item.method == Method::lora) return lora_cost(item, bandwidth_);
-  const Kind kind{item.matrix.rows, item.matrix.cols, item.dtype,  item.base_dtype,
-                  item.k,           item.proof,       item.method, item.where};
+  const Kind kind{item.matrix.rows, item.matrix.cols, item.dtype, item.base_dtype, item.k,
+                  item.proof,       item.method,      item.where, item.tuned};
   const auto [known, fresh] = known_.try_emplace(kind);
   if (fresh)
     known->second =

@@ -11,6 +11,8 @@ std::string_view action_name(Action action) {
       return "edited";
     case Action::factor:
       return "factored";
+    case Action::analyse:
+      return "analysed";
   }
   return "?";
 }

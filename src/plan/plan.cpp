@@ -222,11 +222,20 @@ Plan make_items(const std::vector<NamedModel>& models, const Selection& selectio
 
 namespace {
 
-Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job, const Resources& resources,
-               const AdaptedModel* adapter, Cut cut) {
-  const std::optional<std::uint64_t>& own = resources.own ? resources.own : resources.memory;
-  Plan plan = make_items({{"aligned", &aligned}, {"base", &base}}, job.selection, job.solve, own);
+std::optional<std::uint64_t> memory_of_planner(const Resources& resources) {
+  return resources.own ? resources.own : resources.memory;
+}
+
+Plan items_of_pair(const Checkpoint& base, const Checkpoint& aligned, const Job& job,
+                   const Resources& resources, const AdaptedModel* adapter, Cut cut) {
+  Plan plan = make_items({{"aligned", &aligned}, {"base", &base}}, job.selection, job.solve,
+                         memory_of_planner(resources));
   if (adapter != nullptr) use_adapter(*adapter, cut, plan);
+  return plan;
+}
+
+/// Where and by whom items are done, of those that make_items() gave.
+Plan decided(Plan plan, const Checkpoint& aligned, const Job& job, const Resources& resources) {
   Resources left = resources;
   if (left.memory) *left.memory -= std::min(*left.memory, plan.book_keeping);
   std::stable_sort(plan.items.begin(), plan.items.end(),
@@ -239,16 +248,10 @@ Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job
   return plan;
 }
 
-}  // namespace
-
-Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job, const Resources& resources,
-               const AdaptedModel* adapter) {
-  return make_plan(base, aligned, job, resources, adapter, Cut::stretches);
-}
-
-Plan plan_factors(const Checkpoint& base, const Checkpoint& aligned, const Job& job,
-                  const Resources& resources, const AdaptedModel* adapter) {
-  Plan plan = make_plan(base, aligned, job, resources, adapter, Cut::none);
+/// The same for tasks that need the factors of every matrix and copy nothing: what is edited without a
+/// solution is solved by the exact method, each by one rank.
+Plan decided_to_solve_all(Plan plan, const Checkpoint& aligned, const Job& job, const Resources& resources) {
+  plan = decided(std::move(plan), aligned, job, resources);
   std::erase_if(plan.items, [](const Item& item) { return item.action == Action::copy || item.merge_only; });
   for (Item& item : plan.items) {
     if (item.method != Method::full) continue;
@@ -264,6 +267,34 @@ Plan plan_factors(const Checkpoint& base, const Checkpoint& aligned, const Job& 
   deal(plan.items, resources.ranks);
   refuse_what_does_not_fit(aligned, plan, job.run.grid, resources);
   return plan;
+}
+
+}  // namespace
+
+Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job, const Resources& resources,
+               const AdaptedModel* adapter) {
+  return decided(items_of_pair(base, aligned, job, resources, adapter, Cut::stretches), aligned, job,
+                 resources);
+}
+
+Plan plan_factors(const Checkpoint& base, const Checkpoint& aligned, const Job& job,
+                  const Resources& resources, const AdaptedModel* adapter) {
+  return decided_to_solve_all(items_of_pair(base, aligned, job, resources, adapter, Cut::none), aligned, job,
+                              resources);
+}
+
+Plan plan_analysis(const std::vector<NamedModel>& models, const Job& job, std::uint64_t numbers,
+                   const Resources& resources) {
+  Plan plan = make_items(models, job.selection, job.solve, memory_of_planner(resources));
+  constexpr std::uint64_t number = 48;  // as a double, and its text in a line of the journal and at the end
+  const std::uint64_t tuned = models.size() - tuned_model;
+  for (Item& item : plan.items) {
+    if (item.action == Action::copy) continue;
+    item.tuned = static_cast<int>(tuned);
+    item.seconds *= static_cast<double>(1 + tuned);
+    plan.book_keeping += number * tuned * numbers;
+  }
+  return decided_to_solve_all(std::move(plan), *models.front().table, job, resources);
 }
 
 }  // namespace lox

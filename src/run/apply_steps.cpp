@@ -139,22 +139,11 @@ bool ApplySteps::solve(Parcel& parcel) {
 }
 
 void ApplySteps::write(Parcel& parcel) {
-  const Item& item = parcel.item;
-  Record& record = parcel.record;
-  if (item.action == Action::copy) {
-    const TensorInfo& tensor = aligned_.tensor(item.matrix, aligned_model);
-    record.key = {tensor.name, 0, Action::copy, tensor.elements(), 0};
-    const auto read = [&](std::uint64_t first, std::span<std::byte> to) {
-      aligned_.read_bytes(item.matrix, first, to);
-    };
-    copy_tensor(item, read, targets_, record);
-    return;
-  }
-  const Timer start;
-  for (std::size_t t = 0; t < targets_.size(); ++t) {
-    targets_[t]->write(item.matrix, item.rows, item.rows.first, parcel.edited[t].bytes(), record);
-  }
-  record.timing.write = start.seconds();
+  const MatrixRef& matrix = parcel.item.matrix;
+  const auto read = [&](std::uint64_t first, std::span<std::byte> to) {
+    aligned_.read_bytes(matrix, first, to);
+  };
+  write_stretch(parcel, aligned_.tensor(matrix, aligned_model), read, targets_);
 }
 
 /// Bytes to disk first, then the lines that vouch for them.

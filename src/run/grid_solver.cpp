@@ -60,7 +60,7 @@ void GridSolver::announce_exact(const Item& item) const {
 
 /// Reads the matrix, band by band, and deals each band to the grid.
 DeltaSummary GridSolver::load(const Item& item, DistMatrix& transposed, PairContent& content, Timing& timing,
-                              WorkTimes& times) {
+                              WorkTimes& times, const Look& look) {
   const Index rows = item.matrix.rows;
   const Index band = rows_at_once(item) * comm_.size();
   DeltaSummary mine;
@@ -74,6 +74,7 @@ DeltaSummary GridSolver::load(const Item& item, DistMatrix& transposed, PairCont
       slab = reader_.read(item.matrix, first + start, std::min(width, count - start));
       timing.read += reading.seconds();
       timing.bytes_read += slab.bytes_read;
+      if (look) look(slab, first + start);
     });
     mine.add(slab.summary);
     content.add(slab.content);
@@ -86,14 +87,14 @@ DeltaSummary GridSolver::load(const Item& item, DistMatrix& transposed, PairCont
   return sum(mine);
 }
 
-Solved GridSolver::solve(const Item& item, Timing& timing, WorkTimes& times) {
+Solved GridSolver::solve(const Item& item, Timing& timing, WorkTimes& times, const Look& look) {
   const std::string& name = reader_.tensor(item.matrix, aligned_model).name;
   const Index m = item.matrix.rows;
   const Index n = item.matrix.cols;
   const ProcessGrid grid(comm_, choose_grid(comm_.size(), n, m));
   DistMatrix transposed(grid, n, m, choose_block(grid.shape(), n, m));
   PairContent content;
-  const DeltaSummary summary = load(item, transposed, content, timing, times);
+  const DeltaSummary summary = load(item, transposed, content, timing, times, look);
   fault_point("grid");
   const Timer start;
   Solved solved = begin_solved(item, name, summary);

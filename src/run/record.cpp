@@ -131,13 +131,16 @@ json record_to_json(const Record& r) {
               {"pieces", pieces_to_json(r.pieces)},
               {"edges", edges_to_json(r.edges)}};
   if (r.base) record["base"] = r.base->sums;
+  if (r.analysis) record["analysis"] = analysis_to_json(*r.analysis);
+  if (!r.products.empty()) record["products"] = r.products;
   return record;
 }
 
 Record record_from_json(const json& from) {
   Record r;
   r.key = {from.at("name").get<std::string>(), from.at("matrix").get<std::int64_t>(),
-           from_name(std::array{Action::copy, Action::edit, Action::factor}, action_name, from.at("action")),
+           from_name(std::array{Action::copy, Action::edit, Action::factor, Action::analyse}, action_name,
+                     from.at("action")),
            from.at("entries").get<std::int64_t>(), from.at("row").get<std::int64_t>()};
   r.spectrum = spectrum_from_json(from.at("spectrum"));
   for (const json& edit : from.at("edits")) {
@@ -151,6 +154,8 @@ Record record_from_json(const json& from) {
   if (from.contains("base")) r.base = Content{from.at("base").get<std::array<std::uint64_t, 2>>()};
   r.pieces = pieces_from_json(from.at("pieces"));
   r.edges = edges_from_json(from.at("edges"));
+  if (from.contains("analysis")) r.analysis = analysis_from_json(from.at("analysis"));
+  if (from.contains("products")) r.products = from.at("products").get<std::vector<double>>();
   return r;
 }
 

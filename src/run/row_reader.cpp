@@ -11,29 +11,36 @@ namespace {
 
 constexpr std::size_t bytes_at_once = std::size_t{512} << 10;  // of the base; all of a piece stays in a cache
 
+std::string_view name_of(const OpenModel& model, Role role) {
+  if (!model.name.empty()) return model.name;
+  return role == aligned_model ? "aligned" : "base";
+}
+
 /// `first_index` is the index in the tensor of the first element given.
-[[noreturn]] void fail_non_finite(const Checkpoint& aligned_table, const TensorInfo& aligned,
-                                  std::span<const std::byte> ours, const Checkpoint& base_table,
-                                  const TensorInfo& base, std::span<const std::byte> theirs,
-                                  std::int64_t first_index) {
-  const auto complain = [&](const Checkpoint& model, const char* name, const TensorInfo& tensor,
-                            std::span<const std::byte> bytes) {
-    const DType dtype = tensor.dtype;
-    const std::size_t width = element_bytes(dtype);
-    const auto found = find_non_finite(dtype, bytes.data(), bytes.size() / width);
-    if (!found) return;
-    double value = 0;
-    to_double(dtype, bytes.data() + *found * width, 1, &value);
-    fail(ExitCode::bad_input,
-         "{}: tensor '{}' of the {} model holds {} at index {}; repair it, or use --exclude",
-         model.files[static_cast<std::size_t>(tensor.extent.file)], tensor.name, name,
-         std::isnan(value) ? "NaN" : "Inf", first_index + static_cast<std::int64_t>(*found));
-  };
-  complain(aligned_table, "aligned", aligned, ours);
-  complain(base_table, "base", base, theirs);
+void refuse_non_finite(const OpenModel& model, Role role, const TensorInfo& tensor,
+                       std::span<const std::byte> bytes, std::int64_t first_index) {
+  const DType dtype = tensor.dtype;
+  const std::size_t width = element_bytes(dtype);
+  const auto found = find_non_finite(dtype, bytes.data(), bytes.size() / width);
+  if (!found) return;
+  double value = 0;
+  to_double(dtype, bytes.data() + *found * width, 1, &value);
   fail(ExitCode::bad_input,
-       "{}: tensor '{}' differs so much from the base model's that float overflows; use --exclude",
-       aligned_table.path, aligned.name);
+       "{}: tensor '{}' of the {} model holds {} at index {}; repair it, or use --exclude",
+       model.table->files[static_cast<std::size_t>(tensor.extent.file)], tensor.name, name_of(model, role),
+       std::isnan(value) ? "NaN" : "Inf", first_index + static_cast<std::int64_t>(*found));
+}
+
+/// Calls work(first, count) for pieces of `elements` entries in rows of `cols`: whole rows at once, or whole
+/// segments of a long one, so many that those of `width` bytes stay in a cache.
+template <class Work>
+void for_pieces(std::size_t elements, std::size_t cols, std::size_t width, Work work) {
+  const std::size_t fitting = bytes_at_once / width;
+  const std::size_t at_once = std::min(elements, cols <= fitting ? fitting / cols * cols : fitting);
+  for (std::size_t done = 0, n = 0; done < elements; done += n) {
+    n = std::min(at_once, cols <= fitting ? elements - done : cols - done % cols);
+    work(done, n);
+  }
 }
 
 }  // namespace
@@ -63,44 +70,86 @@ Buffer RowReader::read_aligned(const MatrixRef& matrix, Index first, Index count
   return rows;
 }
 
-RowSlab RowReader::read(const MatrixRef& matrix, Index first, Index count, std::uint64_t target) const {
+/// The delta of entries from `number` on, in the matrix, and what is found of it.
+void RowReader::subtract_piece(const MatrixRef& matrix, std::uint64_t number, std::span<const std::byte> ours,
+                               std::span<const std::byte> theirs, std::span<float> delta,
+                               RowSlab& slab) const {
   const TensorInfo& aligned = tensor(matrix, aligned_model);
   const TensorInfo& base = tensor(matrix, base_model);
+  const DeltaSummary found = subtract(aligned.dtype, ours.data(), base.dtype, theirs.data(), delta);
+  if (!found.finite) {
+    const auto index = matrix.number * matrix.rows * matrix.cols + static_cast<std::int64_t>(number);
+    refuse_non_finite(models_[aligned_model], aligned_model, aligned, ours, index);
+    refuse_non_finite(models_[base_model], base_model, base, theirs, index);
+    fail(ExitCode::bad_input,
+         "{}: tensor '{}' differs so much from the base model's that float overflows; use --exclude",
+         models_[aligned_model].table->path, aligned.name);
+  }
+  slab.summary.add(found);
+  sample_ulps(aligned.dtype, ours.data(), delta, number, slab.summary);
+  const auto cols = static_cast<std::size_t>(matrix.cols);
+  slab.content.aligned.add(ours, element_bytes(aligned.dtype), cols, number);
+  slab.content.base.add(theirs, element_bytes(base.dtype), cols, number);
+}
+
+RowSlab RowReader::read(const MatrixRef& matrix, Index first, Index count, std::uint64_t target) const {
+  const TensorInfo& base = tensor(matrix, base_model);
   Storage& base_bytes = *models_[base_model].storage;
-  const std::size_t width = element_bytes(aligned.dtype);
+  const std::size_t width = element_bytes(tensor(matrix, aligned_model).dtype);
   const std::size_t base_width = element_bytes(base.dtype);
   // The disk brings the base while the aligned rows are read, and goes on while pieces are worked on.
-  const auto first_element = static_cast<std::uint64_t>((matrix.number * matrix.rows + first) * matrix.cols);
+  const std::uint64_t start = row_offset(matrix, base.dtype, first);
   const auto elements = static_cast<std::size_t>(count * matrix.cols);
-  base_bytes.will_read(base, first_element * base_width, elements * base_width);
+  base_bytes.will_read(base, start, elements * base_width);
   RowSlab slab;
   slab.aligned = read_aligned(matrix, first, count, target);
   slab.delta = Buffer(elements * sizeof(float));
-  // Whole rows at once, or whole segments of a long one.
-  const auto cols = static_cast<std::size_t>(matrix.cols);
-  const std::size_t fitting = bytes_at_once / base_width;
-  const std::size_t at_once = std::min(elements, cols <= fitting ? fitting / cols * cols : fitting);
-  Buffer piece(at_once * base_width);
-  std::size_t n = 0;
-  for (std::size_t done = 0; done < elements; done += n) {
-    n = std::min(at_once, cols <= fitting ? elements - done : cols - done % cols);
-    const std::span<std::byte> theirs = piece.bytes().first(n * base_width);
-    const std::span<const std::byte> ours = slab.aligned.bytes().subspan(done * width, n * width);
-    base_bytes.read(base, (first_element + done) * base_width, theirs);
-    const DeltaSummary found =
-        subtract(aligned.dtype, ours.data(), base.dtype, theirs.data(), slab.delta.floats().subspan(done, n));
-    if (!found.finite) {
-      fail_non_finite(*models_[aligned_model].table, aligned, ours, *models_[base_model].table, base, theirs,
-                      static_cast<std::int64_t>(first_element + done));
-    }
-    slab.summary.add(found);
-    const std::uint64_t number = static_cast<std::uint64_t>(first) * cols + done;  // in the matrix
-    sample_ulps(aligned.dtype, ours.data(), slab.delta.floats().subspan(done, n), number, slab.summary);
-    slab.content.aligned.add(ours, width, cols, number);
-    slab.content.base.add(theirs, base_width, cols, number);
-  }
+  Buffer piece(std::min(bytes_at_once, elements * base_width));
+  for_pieces(elements, static_cast<std::size_t>(matrix.cols), base_width,
+             [&](std::size_t done, std::size_t n) {
+               const std::span<std::byte> theirs = piece.bytes().first(n * base_width);
+               base_bytes.read(base, start + done * base_width, theirs);
+               subtract_piece(matrix, static_cast<std::uint64_t>(first * matrix.cols) + done,
+                              slab.aligned.bytes().subspan(done * width, n * width), theirs,
+                              slab.delta.floats().subspan(done, n), slab);
+             });
   slab.bytes_read = slab.aligned.size() + elements * base_width;
   return slab;
+}
+
+RowSlab RowReader::read_beside(const MatrixRef& matrix, std::span<const std::byte> base) const {
+  const TensorInfo& aligned = tensor(matrix, aligned_model);
+  const std::size_t width = element_bytes(aligned.dtype);
+  const std::size_t base_width = element_bytes(tensor(matrix, base_model).dtype);
+  const std::uint64_t start = row_offset(matrix, aligned.dtype, 0);
+  const auto elements = static_cast<std::size_t>(matrix.rows * matrix.cols);
+  RowSlab slab;
+  slab.delta = Buffer(elements * sizeof(float));
+  Buffer piece(std::min(bytes_at_once / base_width, elements) * width);
+  for_pieces(elements, static_cast<std::size_t>(matrix.cols), base_width,
+             [&](std::size_t done, std::size_t n) {
+               const std::span<std::byte> ours = piece.bytes().first(n * width);
+               models_[aligned_model].storage->read(aligned, start + done * width, ours);
+               subtract_piece(matrix, done, ours, base.subspan(done * base_width, n * base_width),
+                              slab.delta.floats().subspan(done, n), slab);
+               slab.aligned_squares += sum_of_squares(aligned.dtype, ours);
+             });
+  slab.bytes_read = elements * width;
+  return slab;
+}
+
+Buffer RowReader::read_base(const MatrixRef& matrix) const {
+  const TensorInfo& base = tensor(matrix, base_model);
+  Buffer rows(static_cast<std::size_t>(matrix.rows * matrix.cols) * element_bytes(base.dtype));
+  models_[base_model].storage->read(base, row_offset(matrix, base.dtype, 0), rows.bytes());
+  return rows;
+}
+
+void RowReader::will_read(const MatrixRef& matrix) const {
+  const TensorInfo& aligned = tensor(matrix, aligned_model);
+  const std::uint64_t bytes =
+      row_offset(matrix, aligned.dtype, matrix.rows) - row_offset(matrix, aligned.dtype, 0);
+  models_[aligned_model].storage->will_read(aligned, row_offset(matrix, aligned.dtype, 0), bytes);
 }
 
 }  // namespace lox

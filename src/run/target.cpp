@@ -105,6 +105,22 @@ void copy_tensor(const Item& item, const ReadBytes& read, std::span<Target* cons
   record.timing.bytes_read += place.bytes;
 }
 
+void write_stretch(Parcel& parcel, const TensorInfo& tensor, const ReadBytes& read,
+                   std::span<Target* const> targets) {
+  const Item& item = parcel.item;
+  Record& record = parcel.record;
+  if (item.action == Action::copy) {
+    record.key = {tensor.name, 0, Action::copy, tensor.elements(), 0};
+    copy_tensor(item, read, targets, record);
+    return;
+  }
+  const Timer start;
+  for (std::size_t t = 0; t < targets.size(); ++t) {
+    targets[t]->write(item.matrix, item.rows, item.rows.first, parcel.edited[t].bytes(), record);
+  }
+  record.timing.write = start.seconds();
+}
+
 void add_edit(Record& record, DType dtype, const EditSummary& edit) {
   check_range(record, dtype, edit);
   record.edits.push_back({std::sqrt(edit.edit_squared), edit.realised_dot, edit.changed});

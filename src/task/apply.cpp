@@ -144,19 +144,6 @@ void work(const Prepared& prepared, JournaledTask& task) {
   task.work(steps, nullptr);
 }
 
-/// What the store says of a matrix, for the first k of its triplets.
-void describe(const FactorEntry& entry, Index k, bool all, Spectrum& spectrum) {
-  for (const Method method : methods) {
-    if (method_name(method) == entry.method) spectrum.method = method;
-  }
-  spectrum.k = std::min<std::int64_t>(k, spectrum.k);
-  spectrum.sigma.resize(static_cast<std::size_t>(spectrum.k));
-  spectrum.delta_norm = entry.delta_norm;
-  spectrum.certificate = {entry.certificate, entry.orthogonality};
-  spectrum.missed = {entry.missed_epsilon, entry.missed_probability};
-  spectrum.settled = all ? entry.settled : std::ranges::find(entry.open, k, &OpenRank::k) == entry.open.end();
-}
-
 nlohmann::ordered_json reported_job(const ApplyJob& job, const FactorsInfo& info, const ApplyTarget& target) {
   nlohmann::ordered_json reported;
   for (const auto& [name, value] : info.job.items()) reported[name] = value;
@@ -200,8 +187,7 @@ ExitCode apply(const Comm& comm, const ApplyJob& job, const Log& log) {
   work(prepared, task);
   return task.conclude([&](std::vector<Record> records, const RunTotals& totals) {
     records = join_stretches(records);
-    std::map<std::pair<std::string, std::int64_t>, const FactorEntry*> entries;
-    for (const FactorEntry& entry : prepared.info.matrices) entries[{entry.tensor, entry.matrix}] = &entry;
+    const FactorEntries entries = entries_by_matrix(prepared.info);
     std::vector<Report> reports;
     for (std::size_t t = 0; t < prepared.targets.size(); ++t) {
       const ApplyTarget& target = prepared.targets[t];
@@ -210,7 +196,7 @@ ExitCode apply(const Comm& comm, const ApplyJob& job, const Log& log) {
         const auto entry = entries.find({record.key.name, record.key.matrix});
         if (entry == entries.end()) continue;  // copied
         check_content(prepared.contents, record.key.name, record.key.matrix, record.aligned);
-        describe(*entry->second, target.blend.k, target.blend.k == prepared.info.k, record.spectrum);
+        describe(*entry->second, target.blend.k, prepared.info.k, record.spectrum);
       }
       reports.push_back(
           make_report(reported_job(job, prepared.info, target), prepared.aligned, own, totals, t));

@@ -66,6 +66,29 @@ void check_entries(const fs::path& store, const FactorsInfo& info, const Checkpo
        wanted.begin()->first, wanted.begin()->second);
 }
 
+FactorEntries entries_by_matrix(const FactorsInfo& info) {
+  FactorEntries entries;
+  for (const FactorEntry& entry : info.matrices) entries[{entry.tensor, entry.matrix}] = &entry;
+  return entries;
+}
+
+void describe(const FactorEntry& entry, Index k, Index stored_k, Spectrum& spectrum) {
+  for (const Method method : methods) {
+    if (method_name(method) == entry.method) spectrum.method = method;
+  }
+  spectrum.k = std::min<std::int64_t>(k, spectrum.k);
+  spectrum.sigma.resize(static_cast<std::size_t>(spectrum.k));
+  spectrum.delta_norm = entry.delta_norm;
+  spectrum.certificate = {entry.certificate, entry.orthogonality};
+  spectrum.missed = {entry.missed_epsilon, entry.missed_probability};
+  spectrum.settled =
+      k == stored_k ? entry.settled : std::ranges::find(entry.open, k, &OpenRank::k) == entry.open.end();
+  spectrum.open.clear();
+  for (const OpenRank& open : entry.open) {
+    if (open.k < spectrum.k) spectrum.open.push_back({open.k, open.gap, {}});
+  }
+}
+
 ExpectedContents share_contents(const Comm& comm, const fs::path& store, const FactorsInfo& info, Role of) {
   nlohmann::json list = nlohmann::json::array();
   on_root(comm, [&] {

@@ -4,14 +4,11 @@
 #include "lox/base/buffer.hpp"
 #include "lox/base/error.hpp"
 #include "lox/base/site.hpp"
-#include "lox/base/stop.hpp"
 #include "lox/io/identity.hpp"
 #include "lox/io/other_files.hpp"
 #include "lox/plan/cost.hpp"
 #include "lox/report/json.hpp"
 #include "lox/report/text.hpp"
-#include "lox/run/grid_pipeline.hpp"
-#include "lox/run/local_pipeline.hpp"
 #include "lox/task/job_identity.hpp"
 #include "lox/task/report_place.hpp"
 #include "lox/task/resume.hpp"
@@ -26,13 +23,6 @@
 
 namespace lox {
 namespace {
-
-Counts count(const std::vector<Item>& items, const std::function<std::uint64_t(const Item&)>& moves) {
-  Counts counts;
-  for (const Item& item : items) counts.bytes += moves(item);
-  counts.items = static_cast<std::int64_t>(items.size());
-  return counts;
-}
 
 /// Whether the report of an output tells that what stands there is this job's.
 bool is_vouched_for(const JournaledOutputs::Place& place, const nlohmann::json& identity) {
@@ -177,10 +167,10 @@ bool JournaledTask::begin() {
   finished_ = broadcast_records(comm_, std::move(finished_));
   const fs::path journal = OutputPaths(asked_.places.front().output).journal;
   if (run_options_.recheck) finished_ = recheck(comm_, tables_, journal, std::move(finished_), log_);
-  total_ = count(plan_.items, asked_.moves);
+  total_ = count_items(plan_.items, asked_.moves);
   drop_finished(plan_.items, *asked_.leading, finished_);
   deal(plan_.items, comm_.size());
-  const Counts left = count(plan_.items, asked_.moves);
+  const Counts left = count_items(plan_.items, asked_.moves);
   earlier_ = {total_.bytes - left.bytes, total_.items - left.items};
   if (comm_.is_root() && resumed_) {
     log_.info("going on with {}: {} of {} items are finished", asked_.places.front().output, earlier_.items,
@@ -206,28 +196,7 @@ void JournaledTask::throw_away() {
 }
 
 void JournaledTask::work(LocalSteps& alone, GridSteps* together) {
-  RankProgress progress(comm_, log_, total_, earlier_);
-  try {
-    if (together != nullptr) {
-      records_ = run_on_grid(comm_, *together, *journal_, plan_.items, progress, counts_);
-      times_ = together->times();
-    }
-    std::vector<Item> mine;
-    std::ranges::copy_if(plan_.items, std::back_inserter(mine), [&](const Item& item) {
-      return item.where == Where::local && item.rank == comm_.rank();
-    });
-    LocalPipeline pipeline(alone, memory() - std::min(memory(), program_memory + plan_.book_keeping));
-    for (Record& record : pipeline.run(mine, progress, counts_, times_))
-      records_.push_back(std::move(record));
-  } catch (const Error& error) {
-    if (!is_fault_of_data(error)) throw;
-    failure_ = error;
-    request_stop(2);
-  } catch (const Stopped&) {  // a second signal: the item in hand was dropped
-  }
-  const Timer finishing;
-  progress.finish(counts_);
-  times_.idle = finishing.seconds();
+  done_ = do_items(comm_, log_, plan_, alone, together, *journal_, total_, earlier_, memory());
 }
 
 /// Beside output `i` and, if that is a folder, in it.
@@ -264,7 +233,7 @@ ExitCode JournaledTask::conclude(const Finish& finish) {
   journal_.reset();
   locks_.clear();
   try {
-    agree(comm_, failure_);
+    agree(comm_, done_.failure);
   } catch (...) {
     throw_away();
     throw;
@@ -272,10 +241,10 @@ ExitCode JournaledTask::conclude(const Finish& finish) {
   RunTotals totals;
   totals.peak_rss_bytes = static_cast<std::uint64_t>(comm_.max(static_cast<double>(peak_memory())));
   totals.ranks = comm_.size();
-  totals.work = sum_times(comm_, times_);
-  const std::int64_t finished_now = comm_.sum(counts_.items);
+  totals.work = sum_times(comm_, done_.times);
+  const std::int64_t finished_now = comm_.sum(done_.counts.items);
   const bool whole = finished_now == total_.items - earlier_.items;
-  std::vector<Record> all = gather_records(comm_, records_);
+  std::vector<Record> all = gather_records(comm_, done_.records);
   if (!whole) {
     if (finished_now == 0) on_root(comm_, [&] { tell_of_idle_run(); });
     log_.info("stopped early; the same command goes on from here");

@@ -23,7 +23,7 @@ namespace lox {
 namespace {
 
 /// The seed of the unfinished output, if its job differs from this one in nothing else.
-std::optional<std::uint64_t> unfinished_seed(const Job& job) {
+std::optional<std::uint64_t> unfinished_seed(const Job& job, const JobParameters& parameters) {
   const std::optional<nlohmann::json> identity = unfinished_identity(job.output);
   if (!identity || !identity->is_object()) return std::nullopt;
   const nlohmann::json theirs = identity->value("job", nlohmann::json());
@@ -32,26 +32,26 @@ std::optional<std::uint64_t> unfinished_seed(const Job& job) {
   if (!seed.is_number_unsigned()) return std::nullopt;
   Job same = job;
   same.solve.seed = seed.get<std::uint64_t>();
-  return changed_parameters(job_parameters(same)) == theirs ? std::optional(same.solve.seed) : std::nullopt;
+  return changed_parameters(parameters(same)) == theirs ? std::optional(same.solve.seed) : std::nullopt;
 }
 
 }  // namespace
 
-Job with_drawn_seed(const Comm& comm, const Job& asked) {
+Job with_drawn_seed(const Comm& comm, const Job& asked, const JobParameters& parameters) {
   Job job = asked;
   if (!asked.random_seed) return job;
   on_root(comm, [&] {
     std::random_device entropy;  // of the operating system
     const std::uint64_t drawn = (std::uint64_t{entropy()} << 32) | entropy();
-    job.solve.seed = unfinished_seed(job).value_or(drawn);
+    job.solve.seed = unfinished_seed(job, parameters).value_or(drawn);
   });
   job.solve.seed = std::stoull(comm.broadcast(std::to_string(job.solve.seed)));
   return job;
 }
 
-Job with_unfinished_seed(const Job& asked) {
+Job with_unfinished_seed(const Job& asked, const JobParameters& parameters) {
   Job job = asked;
-  if (asked.random_seed) job.solve.seed = unfinished_seed(job).value_or(asked.solve.seed);
+  if (asked.random_seed) job.solve.seed = unfinished_seed(job, parameters).value_or(asked.solve.seed);
   return job;
 }
 

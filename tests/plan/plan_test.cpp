@@ -151,6 +151,29 @@ TEST(Plan, AWholeLargeModelIsPlannedAtOnce) {
   EXPECT_LE(f.seconds, 1.1 * mean);  // no rank works much longer than the others
 }
 
+/// Models that are analysed one after the other take a rank little more memory than the first alone, and are
+/// read once.
+TEST(Plan, AnAnalysisNeedsTheMemoryOfHarden) {
+  Job job;
+  const Checkpoint model = model_of("llama-3-70b", 2);
+  const Plan harden = make_plan(model, model, job, {1, {}});
+  const auto worst = [](const Plan& plan) {
+    std::uint64_t bytes = 0;
+    for (const Item& item : plan.items) bytes = std::max(bytes, local_cost(item).memory);
+    return bytes;
+  };
+  std::vector<NamedModel> models{{"aligned", &model}, {"base", &model}};
+  EXPECT_EQ(worst(plan_analysis(models, job, 0, {1, {}})), worst(harden));
+  for (int tuned = 1; tuned <= 3; ++tuned) {
+    models.push_back({"tuned", &model});
+    const Plan plan = plan_analysis(models, job, 10, {1, {}});
+    EXPECT_LT(static_cast<double>(worst(plan)), 1.02 * static_cast<double>(worst(harden)));
+    std::uint64_t bytes = 0;
+    for (const TensorInfo& tensor : model.tensors) bytes += tensor.shape.size() > 1 ? tensor.extent.bytes : 0;
+    EXPECT_EQ(forecast(plan, model, 1).bytes_read, (2 + static_cast<std::uint64_t>(tuned)) * bytes);
+  }
+}
+
 TEST(Plan, KnownModelsHaveTheirKnownSizes) {
   const auto parameters = [](const std::string& name) {
     std::int64_t sum = 0;

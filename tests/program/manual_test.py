@@ -120,7 +120,8 @@ class JobFile(LoxTest):
         """Printed, filled in and carried out: a store, and a model of it."""
         for role in ("base", "aligned"):
             self.lox("synth", role, "--shape", "tiny", "--layers", 1, "--role", role)
-        for command, paths in (("factor", ("base", "aligned", "output")), ("apply", ("aligned", "factors", "output"))):
+        for command, paths in (("factor", ("base", "aligned", "output")), ("apply", ("aligned", "factors", "output")),
+                               ("analyze", ("base", "aligned", "output"))):
             with self.subTest(command=command):
                 text = self.lox(command, "--help-as", "job-file").out
                 keys = job_keys(text)
@@ -131,6 +132,7 @@ class JobFile(LoxTest):
                 (self.directory / f"{command}.ini").write_text(text.replace("/path/to/", ""))
                 self.lox(command, "--config", f"{command}.ini")
         self.assertTrue((self.directory / "hardened-1.25").exists())
+        self.assertTrue((self.directory / "analysis.json").exists())
 
 
 class ManPage(unittest.TestCase):

@@ -59,6 +59,33 @@ TEST(Record, RoundTrip) {
   }
 }
 
+TEST(Record, RoundTripOfAnAnalysis) {
+  Record record = testing::copied("a");
+  EXPECT_FALSE(round_trip(record).analysis.has_value());
+  record.key.action = Action::analyse;
+  const double third = 1.0 / 3;
+  record.analysis =
+      Analysis{third, {{0.1, {third, 1}, {0.2, 0.3}, {0.4, 0.5}, {{third}, {1, 2}}, {{3}, {}}}, {}}};
+  const Record found = round_trip(record);
+  EXPECT_EQ(found.key.action, Action::analyse);
+  EXPECT_EQ(found.analysis->weight_norm, third);
+  ASSERT_EQ(found.analysis->tuned.size(), 2U);
+  const TunedMatrix& tuned = found.analysis->tuned[0];
+  EXPECT_EQ(tuned.delta_norm, 0.1);
+  EXPECT_EQ(tuned.share, (std::vector{third, 1.0}));
+  EXPECT_EQ(tuned.overlap_left, (std::vector{0.2, 0.3}));
+  EXPECT_EQ(tuned.overlap_right, (std::vector{0.4, 0.5}));
+  EXPECT_EQ(tuned.angles_left, (std::vector<std::vector<double>>{{third}, {1, 2}}));
+  EXPECT_EQ(tuned.angles_right, (std::vector<std::vector<double>>{{3}, {}}));
+}
+
+TEST(Record, RoundTripOfProducts) {
+  Record record = testing::edited("a");
+  EXPECT_TRUE(round_trip(record).products.empty());
+  record.products = {1.0 / 3, -2e-300, 0};
+  EXPECT_EQ(round_trip(record).products, record.products);
+}
+
 TEST(Record, RoundTripOfEveryWord) {
   for (const Method method : {Method::krylov, Method::exact, Method::full}) {
     for (const Where where : {Where::local, Where::grid}) {

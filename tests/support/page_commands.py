@@ -15,6 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LOX = os.environ["REAL_LOX"]
 ROLES = {"--base": "base", "--aligned": "aligned"}
+TUNED = "--tuned"  # another one of the aligned kind
 
 
 def fail(*words):
@@ -28,10 +29,10 @@ def run(*words):
         sys.exit(code)
 
 
-def make_model(path, role):
+def make_model(path, role, seed=0):
     if not Path(path).exists():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        run(LOX, "synth", path, "--shape", "tiny", "--layers", 1, "--role", role, "--quiet")
+        run(LOX, "synth", path, "--shape", "tiny", "--layers", 1, "--role", role, "--seed", seed, "--quiet")
 
 
 def make_adapter(path):
@@ -48,6 +49,8 @@ def with_inputs(words):
     for i, word in enumerate(words[:-1]):
         if word in ROLES:
             make_adapter(words[i + 1]) if "adapter" in words[i + 1] else make_model(words[i + 1], ROLES[word])
+        if word == TUNED:
+            make_model(words[i + 1], "aligned", seed=1)
         if word == "--shape" and "--headers-only" not in words:
             words[i + 1] = "tiny"
     made = words[1] if words[0] == "synth" else dict(zip(words, words[1:])).get("--output", "") if words[0] == "factor" else ""

@@ -37,6 +37,8 @@ Request read_harden(const Arguments& arguments);
 Request read_factor(const Arguments& arguments);
 Request read_apply(const Arguments& arguments);
 Request read_adapter(const Arguments& arguments);
+Request read_analyze(const Arguments& arguments);
+Request read_landscape(const Arguments& arguments);
 ExitCode run_status(const Arguments& arguments);
 ExitCode run_report(const Arguments& arguments);
 Request read_verify(const Arguments& arguments);

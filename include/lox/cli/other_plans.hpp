@@ -6,8 +6,8 @@
 
 namespace lox {
 
-/// `lox plan convert|verify|synth|factor|apply ...`: what that command would cost, from headers only. Nothing
-/// if the first argument is no such word: then `harden` is to be planned.
+/// `lox plan convert|verify|synth|factor|apply|analyze ...`: what that command would cost, from headers only.
+/// Nothing if the first argument is no such word: then `harden` is to be planned.
 std::optional<ExitCode> plan_of_other_task(const Arguments& arguments);
 
 }  // namespace lox

@@ -17,9 +17,9 @@ struct BatchNeeds {
   long minutes = 1;
 };
 
-/// Shell commands that submit harden, factor or apply, whichever was planned, with the options of this
-/// command line: one line of sbatch and, where there is no job file, what writes one. No option is lost and
-/// none is read otherwise: what an INI file cannot hold stays on the command line.
+/// Shell commands that submit harden, factor, apply or analyze, whichever was planned, with the options of
+/// this command line: one line of sbatch and, where there is no job file, what writes one. No option is lost
+/// and none is read otherwise: what an INI file cannot hold stays on the command line.
 std::string sbatch_commands(const BatchNeeds& needs, const Options& options, const std::string& job_file);
 
 }  // namespace lox

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 #include "lox/base/file.hpp"
+#include "lox/base/mpi.hpp"
 
 #include <optional>
 #include <string>
@@ -38,5 +39,9 @@ class OutputLock {
   File file_;
   std::string token_;
 };
+
+/// The lock for the ranks that do not hold it yet: as long as one of them lives, no other job gets in. On
+/// rank 0 `held` is given and nothing is returned. Collective.
+std::optional<OutputLock> join_lock(const Comm& comm, const fs::path& file, const OutputLock* held);
 
 }  // namespace lox

@@ -105,6 +105,15 @@ class Output {
   bool temporary_ = false;  ///< to be removed with this object
 };
 
+/// Makes the journal's folder, if need be, and takes its lock: `made` tells if it was not there.
+std::unique_ptr<OutputLock> lock_journal(const OutputPaths& paths, bool& made);
+
+/// What a journal says of its job: its sign; empty if there is none or it says nothing.
+nlohmann::json make_sign(const nlohmann::json& identity, const nlohmann::json& notes);
+nlohmann::json read_sign(const OutputPaths& paths);
+/// How a job's identity differs from what a sign says, as a sentence; empty if it does not.
+std::string difference_from_sign(const nlohmann::json& identity, const nlohmann::json& sign);
+
 /// The identity of an unfinished output; nothing if there is none.
 std::optional<nlohmann::json> unfinished_identity(const fs::path& output);
 

@@ -34,9 +34,12 @@ struct OutputRules {
 /// Whether something has this name, be it a link that leads nowhere.
 bool is_there(const fs::path& path);
 
-/// Throws Error(bad_input) unless `output` may be written: its folder exists and is writable, the names of
-/// what belongs to it are not too long, it does not exist itself (or may be replaced and looks like a model),
-/// it and its journal are apart from the inputs, and what has the journal's name is a journal.
+/// Throws Error(bad_input) unless `output` may lie where it is to: its folder exists and is writable, the
+/// names of what belongs to it are not too long, it and its journal are apart from the inputs, and what has
+/// the journal's name is a journal.
+void check_output_place(const fs::path& output, const std::vector<fs::path>& inputs);
+
+/// The same, and it does not exist itself, or may be replaced and looks like a model.
 void check_output(const fs::path& output, const OutputRules& rules);
 
 /// Bytes that an output needs where it lies.

@@ -31,6 +31,9 @@ DeltaSummary subtract(DType aligned_type, const std::byte* aligned, DType base_t
 void sample_ulps(DType aligned_type, const std::byte* aligned, std::span<const float> delta,
                  std::uint64_t first, DeltaSummary& summary);
 
+/// Sum of the squares of entries, in a fixed order.
+double sum_of_squares(DType dtype, std::span<const std::byte> values);
+
 /// Index of the first NaN or Inf among `count` elements.
 std::optional<std::size_t> find_non_finite(DType dtype, const std::byte* values, std::size_t count);
 

@@ -5,6 +5,7 @@
 #include "lox/plan/forecast.hpp"
 #include "lox/plan/plan.hpp"
 
+#include <functional>
 #include <vector>
 
 namespace lox {
@@ -20,10 +21,22 @@ Plan plan_apply(const Checkpoint& aligned, const Checkpoint& store, std::int64_t
 /// does: edited one after the other they get the bits that all get at once.
 std::vector<RowRange> stretches(DType dtype, Index rows, Index cols);
 
+/// The same, of `at_once` rows each.
+std::vector<RowRange> ranges_of(Index rows, Index at_once);
+
 /// Throws Error(bad_input) unless a store of k triplets holds all parts of this tensor's factors in their
 /// shapes.
 void check_factors(const Checkpoint& store, std::int64_t k, const TensorInfo& tensor,
                    const FactorIndices& parts);
+
+/// Appends an item for each of these rows of each of so many matrices like that of `item`.
+void add_stretches(Item item, std::int64_t matrices, const std::vector<RowRange>& ranges,
+                   std::vector<Item>& items);
+
+/// Deals stretches and copies to ranks by what they cost. Throws Error(bad_input) naming the tensor whose
+/// stretches do not fit a rank.
+void deal_stretches(Plan& plan, const Checkpoint& aligned, const Resources& resources,
+                    const std::function<Cost(const Item&)>& cost_of);
 
 /// What a stretch or a copy costs, in a model of `targets` outputs.
 Cost apply_cost(const Item& item, std::size_t targets, double bandwidth = rank_bandwidth);

@@ -43,7 +43,7 @@ class CostTable {
   Cost of(const Item& item);
 
  private:
-  using Kind = std::tuple<Index, Index, DType, DType, Index, double, Method, Where>;
+  using Kind = std::tuple<Index, Index, DType, DType, Index, double, Method, Where, int>;
   int ranks_;
   double bandwidth_;
   std::map<Kind, Cost> known_;

@@ -9,14 +9,15 @@
 
 namespace lox {
 
-enum class Action { copy, edit, factor };
+enum class Action { copy, edit, factor, analyse };
 std::string_view action_name(Action action);
 
 enum class Where { local, grid };
 std::string_view where_name(Where where);
 
-/// The models of a pairing. The first one leads: outputs have its tensors, in its order.
-enum Role : std::size_t { aligned_model = 0, base_model = 1 };
+/// The models of a pairing. The first one leads: outputs have its tensors, in its order. From `tuned_model`
+/// on: further models of the same tensors, as many as there are.
+enum Role : std::size_t { aligned_model = 0, base_model = 1, tuned_model = 2 };
 
 /// Some rows of a matrix.
 struct RowRange {
@@ -50,6 +51,7 @@ struct Item {
   std::int64_t stored_k = 0;    ///< triplets that there are, where factors come from a store or an adapter
   std::uint64_t shared = 0;     ///< of an adapter: bytes of tensors that its items of one tensor share
   bool merge_only = false;      ///< of an adapter: Delta is added, and nothing of it once more
+  int tuned = 0;                ///< further models whose Delta is solved beside the aligned one's
   int tried = 0;                ///< iterations of the Krylov method that did not reach the tolerance
   // Decided by the plan:
   Where where = Where::local;

@@ -37,6 +37,11 @@ Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job
 Plan plan_factors(const Checkpoint& base, const Checkpoint& aligned, const Job& job,
                   const Resources& resources, const AdaptedModel* adapter = nullptr);
 
+/// What `lox analyze` does, in the same way: `models` are the aligned one, the base and the tuned ones.
+/// `numbers`: that are kept of a matrix for each tuned model.
+Plan plan_analysis(const std::vector<NamedModel>& models, const Job& job, std::uint64_t numbers,
+                   const Resources& resources);
+
 /// Every matrix to edit and every tensor to copy, in the order of the first model. Where and who is not
 /// decided yet. Refuses, before they are made, items whose book-keeping does not fit `memory` beside the
 /// program.

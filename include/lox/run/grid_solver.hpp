@@ -5,6 +5,8 @@
 #include "lox/run/solve.hpp"
 #include "lox/run/times.hpp"
 
+#include <functional>
+
 namespace lox {
 
 /// Solves matrices by all ranks together. Each rank reads contiguous slabs of rows, band by band, which are
@@ -18,7 +20,10 @@ class GridSolver {
   /// The factors of one matrix, whole on every rank. Adds to `timing` what this rank read and how long it
   /// took. Bad input on one rank is thrown on all, as SharedError; so is a certificate that does not hold.
   /// Collective.
-  Solved solve(const Item& item, Timing& timing, WorkTimes& times);
+  /// `look`: is shown the rows from `first` on that this rank has read, before they are dealt to the grid;
+  /// may throw, but must not be collective.
+  using Look = std::function<void(const RowSlab& rows, Index first)>;
+  Solved solve(const Item& item, Timing& timing, WorkTimes& times, const Look& look = nullptr);
 
   /// The rows of a matrix that this rank edits: each rank has one stretch.
   RowRange my_rows(Index rows) const;
@@ -30,7 +35,7 @@ class GridSolver {
 
  private:
   DeltaSummary load(const Item& item, DistMatrix& transposed, PairContent& content, Timing& timing,
-                    WorkTimes& times);
+                    WorkTimes& times, const Look& look);
   void announce_exact(const Item& item) const;
 
   Comm comm_;

@@ -2,6 +2,7 @@
 #pragma once
 #include "lox/base/checksum.hpp"
 #include "lox/plan/item.hpp"
+#include "lox/run/analysis.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -86,7 +87,9 @@ struct Record {
   Content aligned;              ///< what these rows of the aligned model hold; where factors come or go
   std::optional<Content> base;  ///< the same of the base; where factors are made
   Timing timing;
-  std::vector<Piece> pieces;  ///< all that was written of the item, edges included
+  std::optional<Analysis> analysis;  ///< of lox analyze
+  std::vector<double> products;      ///< scalar products over these rows, of lox landscape
+  std::vector<Piece> pieces;         ///< all that was written of the item, edges included
   std::vector<Edge> edges;
 };
 

@@ -21,6 +21,7 @@ struct RowSlab {
   Buffer delta;  ///< floats
   DeltaSummary summary;
   PairContent content;
+  double aligned_squares = 0;  ///< |aligned rows|_F^2; of read_beside() only
   std::uint64_t bytes_read = 0;
 };
 
@@ -28,6 +29,7 @@ struct RowSlab {
 struct OpenModel {
   const Checkpoint* table;
   Storage* storage;
+  std::string_view name = {};  ///< in messages; empty: by its role
 };
 
 /// First byte of a row of a matrix in its tensor.
@@ -46,12 +48,21 @@ class RowReader {
   /// position in a file that the aligned rows will be written to; memory is laid out so that they can be
   /// written from where they are.
   RowSlab read(const MatrixRef& matrix, Index first, Index count, std::uint64_t target = 0) const;
+  /// The delta of a whole matrix whose base rows are in memory already. The aligned ones are read piece by
+  /// piece and not kept.
+  RowSlab read_beside(const MatrixRef& matrix, std::span<const std::byte> base) const;
+  /// The base rows of a whole matrix alone.
+  Buffer read_base(const MatrixRef& matrix) const;
+  /// Tells the disk that the aligned rows of a matrix will be read soon.
+  void will_read(const MatrixRef& matrix) const;
   /// The aligned rows alone.
   Buffer read_aligned(const MatrixRef& matrix, Index first, Index count, std::uint64_t target = 0) const;
   /// Bytes of a whole tensor of the aligned model.
   void read_bytes(const MatrixRef& matrix, std::uint64_t first, std::span<std::byte> to) const;
 
  private:
+  void subtract_piece(const MatrixRef& matrix, std::uint64_t number, std::span<const std::byte> ours,
+                      std::span<const std::byte> theirs, std::span<float> delta, RowSlab& slab) const;
   std::vector<OpenModel> models_;
 };
 

@@ -54,6 +54,10 @@ void edit_rows(Parcel& parcel, const Solved& solved, std::span<Target* const> ta
 /// Copies a whole tensor of the leading model to all targets, in one reading.
 void copy_tensor(const Item& item, const ReadBytes& read, std::span<Target* const> targets, Record& record);
 
+/// Writes what a parcel holds for each target: its edited rows, or a copy of the whole tensor.
+void write_stretch(Parcel& parcel, const TensorInfo& tensor, const ReadBytes& read,
+                   std::span<Target* const> targets);
+
 /// What an edit adds to a record. Throws Error(bad_input) if an entry has left the range of the dtype.
 void add_edit(Record& record, DType dtype, const EditSummary& edit);
 

@@ -7,7 +7,9 @@
 #include "lox/plan/item.hpp"
 #include "lox/run/apply_steps.hpp"
 
+#include <map>
 #include <string>
+#include <utility>
 
 namespace lox {
 
@@ -23,6 +25,13 @@ std::string check_rank(const fs::path& store, const FactorsInfo& info, Index k, 
 /// other, once. `items`: of which those that are edited.
 void check_entries(const fs::path& store, const FactorsInfo& info, const Checkpoint& aligned,
                    const std::vector<Item>& items);
+
+/// What a store says of each matrix, by tensor and number.
+using FactorEntries = std::map<std::pair<std::string, std::int64_t>, const FactorEntry*>;
+FactorEntries entries_by_matrix(const FactorsInfo& info);
+
+/// Adds to a spectrum what the store says of the first k of its `stored_k` triplets.
+void describe(const FactorEntry& entry, Index k, Index stored_k, Spectrum& spectrum);
 
 /// The fingerprints of the aligned matrices, or of the base's, from rank 0 to all. Throws Error(bad_input) if
 /// the store does not tell those. Collective.

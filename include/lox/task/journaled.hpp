@@ -6,8 +6,7 @@
 #include "lox/plan/plan.hpp"
 #include "lox/report/report.hpp"
 #include "lox/run/journal.hpp"
-#include "lox/run/progress.hpp"
-#include "lox/run/steps.hpp"
+#include "lox/task/do_items.hpp"
 #include "lox/task/planned.hpp"
 
 #include <functional>
@@ -87,10 +86,7 @@ class JournaledTask {
   std::vector<Record> finished_;  ///< by earlier runs
   Counts total_;
   Counts earlier_;
-  std::vector<Record> records_;  ///< of this run and rank
-  std::optional<Error> failure_;
-  Counts counts_;
-  WorkTimes times_;
+  ItemsDone done_;  ///< by this run and rank
 };
 
 /// The state in which JournaledTask::begin() would find the first output, and the room for what is still to

@@ -4,6 +4,7 @@
 #include "lox/base/mpi.hpp"
 #include "lox/plan/plan.hpp"
 
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,11 +16,12 @@ namespace lox {
 /// What every long task does at its start and end.
 
 /// The job, its seed drawn from the operating system if it was asked to be: an unfinished output keeps its
-/// own. Collective.
-Job with_drawn_seed(const Comm& comm, const Job& asked);
+/// own. `parameters`: what makes two jobs of this task the same. Collective.
+using JobParameters = std::function<nlohmann::json(const Job&)>;
+Job with_drawn_seed(const Comm& comm, const Job& asked, const JobParameters& parameters = job_parameters);
 
 /// The same for a plan: the seed of an unfinished output, or any.
-Job with_unfinished_seed(const Job& asked);
+Job with_unfinished_seed(const Job& asked, const JobParameters& parameters = job_parameters);
 
 /// Bytes that a rank may use: the least of all ranks, since the plan must be the same everywhere. Collective.
 std::uint64_t rank_memory(const Comm& comm, const RunOptions& run);
