@@ -12,8 +12,8 @@ void AnalyzeOptions::add_to(Options& options) {
   options.add({.name = "tuned",
                .value = "CKPT",
                .brief = "a model fine-tuned from the aligned one (repeatable)",
-               .text = "a model fine-tuned from the aligned one: how its change from the base lies to the "
-                       "subspaces of the alignment. Repeatable",
+               .text = "a model fine-tuned from the aligned one, or the folder of a LoRA adapter of it: how "
+                       "its change from the base lies to the subspaces of the alignment. Repeatable",
                .example = "/path/to/tuned",
                .path = true},
               tuned);

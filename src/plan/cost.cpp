@@ -49,8 +49,8 @@ void add_tuned(const Item& item, const Sizes& s, int ranks, Cost& cost) {
   if (item.tuned == 0) return;
   const double kept = 8 * (s.m + 2 * s.n) * s.k;
   const double base = item.where == Where::local ? std::max(0.0, s.base_bytes - s.aligned_bytes) : 0;
-  cost.memory += static_cast<std::uint64_t>(kept + base);
-  cost.exact_memory += static_cast<std::uint64_t>(kept + base);
+  cost.memory += static_cast<std::uint64_t>(kept + base) + item.shared;
+  cost.exact_memory += static_cast<std::uint64_t>(kept + base) + item.shared;
   const auto models = static_cast<std::uint64_t>(item.tuned);
   // On the grid there is no room for the base's rows: they are read again with each.
   const double rows = item.where == Where::local ? s.aligned_bytes : (s.aligned_bytes + s.base_bytes) / ranks;
@@ -67,6 +67,14 @@ Cost copy_cost(const Item& item, double bandwidth) {
   return cost;
 }
 
+}  // namespace
+
+std::uint64_t adapter_bytes(const MatrixRef& matrix, std::int64_t rank) {
+  return static_cast<std::uint64_t>(64 * (matrix.rows + matrix.cols) * rank);
+}
+
+namespace {
+
 /// Rows of the base that get an adapter's Delta: its factors in double, their QRs and what comes of them.
 Cost lora_cost(const Item& item, double bandwidth) {
   const auto m = static_cast<double>(item.matrix.rows);
@@ -77,10 +85,11 @@ Cost lora_cost(const Item& item, double bandwidth) {
   Cost cost;
   const double least = std::min(m, n);
   const double whole = least <= static_cast<double>(item.k) ? 12 * m * n : 0;  // Delta itself, in a store
-  cost.memory = static_cast<std::uint64_t>(std::min(bytes, static_cast<double>(stretch_bytes)) +
-                                           File::direct_piece + (16 << 20) + 8 * (m + n) * r * 8 +
-                                           12 * (m + n) * static_cast<double>(item.k) + whole) +
-                item.shared;
+  cost.memory =
+      static_cast<std::uint64_t>(std::min(bytes, static_cast<double>(stretch_bytes)) + File::direct_piece +
+                                 (16 << 20) + static_cast<double>(adapter_bytes(item.matrix, item.stored_k)) +
+                                 12 * (m + n) * static_cast<double>(item.k) + whole) +
+      item.shared;
   cost.exact_memory = cost.memory;
   cost.bytes_read = item.bytes;
   cost.bytes_written = item.bytes;
@@ -176,7 +185,7 @@ Cost CostTable::of(const Item& item) {
   if (item.action == Action::copy) return copy_cost(item, bandwidth_);
   if (item.method == Method::lora) return lora_cost(item, bandwidth_);
   const Kind kind{item.matrix.rows, item.matrix.cols, item.dtype, item.base_dtype, item.k,
-                  item.proof,       item.method,      item.where, item.tuned};
+                  item.proof,       item.method,      item.where, item.tuned,      item.shared};
   const auto [known, fresh] = known_.try_emplace(kind);
   if (fresh)
     known->second =

@@ -283,7 +283,7 @@ Plan plan_factors(const Checkpoint& base, const Checkpoint& aligned, const Job& 
                               resources);
 }
 
-Plan plan_analysis(const std::vector<NamedModel>& models, const Job& job, std::uint64_t numbers,
+Plan plan_analysis(const std::vector<NamedModel>& models, const Job& job, const TunedNeeds& needs,
                    const Resources& resources) {
   Plan plan = make_items(models, job.selection, job.solve, memory_of_planner(resources));
   constexpr std::uint64_t number = 48;  // as a double, and its text in a line of the journal and at the end
@@ -292,7 +292,8 @@ Plan plan_analysis(const std::vector<NamedModel>& models, const Job& job, std::u
     if (item.action == Action::copy) continue;
     item.tuned = static_cast<int>(tuned);
     item.seconds *= static_cast<double>(1 + tuned);
-    plan.book_keeping += number * tuned * numbers;
+    item.shared = adapter_bytes(item.matrix, needs.adapter_rank);
+    plan.book_keeping += number * tuned * needs.numbers;
   }
   return decided_to_solve_all(std::move(plan), *models.front().table, job, resources);
 }

@@ -100,6 +100,31 @@ Solved AdapterFactors::read(const Item& item) const {
   return solved;
 }
 
+bool AdapterUpdate::changes(const MatrixRef& matrix) const {
+  return model_.updates.contains(matrix.tensor(aligned_model));
+}
+
+void AdapterUpdate::apply(const MatrixRef& matrix, Index first, std::span<std::byte> rows) const {
+  const std::pair asked(matrix.tensor(aligned_model), matrix.number);
+  if (last_matrix_ != asked) {
+    Item item;
+    item.matrix = matrix;
+    item.rows = {0, matrix.rows};
+    item.merge_only = true;
+    last_ = factors_.read(item).factors;
+    last_matrix_ = asked;
+  }
+  const TensorInfo& tensor = model_.table.tensors[static_cast<std::size_t>(asked.first)];
+  const auto count =
+      static_cast<Index>(rows.size() / element_bytes(tensor.dtype)) / std::max<Index>(1, matrix.cols);
+  const EditSummary edit =
+      extrapolate(tensor.dtype, rows, last_.u.middleRows(first, count), last_.sigma, last_.v, 1);
+  if (!edit.finite) {
+    fail(ExitCode::bad_input, "tensor '{}': with its Delta it leaves the range of {}", tensor.name,
+         dtype_name(tensor.dtype));
+  }
+}
+
 AdapterFactorSteps::AdapterFactorSteps(const RowReader& base, const AdapterFactors& factors,
                                        FactorTarget& target, Journal& journal)
     : StoreSteps(target, journal), base_(base), factors_(factors) {}

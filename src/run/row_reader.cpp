@@ -2,6 +2,8 @@
 #include "lox/run/row_reader.hpp"
 
 #include "lox/base/error.hpp"
+#include "lox/linalg/extrapolate.hpp"
+#include "lox/plan/apply_plan.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -43,6 +45,13 @@ void for_pieces(std::size_t elements, std::size_t cols, std::size_t width, Work 
   }
 }
 
+/// Rows that are updated at once: whole ones, cut where a block of the arithmetic ends.
+std::vector<RowRange> update_ranges(DType dtype, Index rows, Index cols) {
+  const auto fitting = static_cast<Index>(bytes_at_once / element_bytes(dtype)) / cols;
+  const Index block = extrapolation_block(dtype, cols);
+  return ranges_of(rows, std::max<Index>(1, fitting / block) * block);
+}
+
 }  // namespace
 
 void PairContent::add(const PairContent& other) {
@@ -58,6 +67,11 @@ const TensorInfo& RowReader::tensor(const MatrixRef& matrix, Role role) const {
   return models_[role].table->tensors[static_cast<std::size_t>(matrix.tensor(role))];
 }
 
+bool RowReader::is_updated(const MatrixRef& matrix) const {
+  const RowUpdate* const update = models_[aligned_model].update;
+  return update != nullptr && update->changes(matrix);
+}
+
 void RowReader::read_bytes(const MatrixRef& matrix, std::uint64_t first, std::span<std::byte> to) const {
   models_[aligned_model].storage->read(tensor(matrix, aligned_model), first, to);
 }
@@ -67,6 +81,7 @@ Buffer RowReader::read_aligned(const MatrixRef& matrix, Index first, Index count
   const DType dtype = tensor(matrix, aligned_model).dtype;
   Buffer rows(static_cast<std::size_t>(count * matrix.cols) * element_bytes(dtype), File::page_shift(target));
   read_bytes(matrix, row_offset(matrix, dtype, first), rows.bytes());
+  if (is_updated(matrix)) models_[aligned_model].update->apply(matrix, first, rows.bytes());
   return rows;
 }
 
@@ -125,15 +140,26 @@ RowSlab RowReader::read_beside(const MatrixRef& matrix, std::span<const std::byt
   const auto elements = static_cast<std::size_t>(matrix.rows * matrix.cols);
   RowSlab slab;
   slab.delta = Buffer(elements * sizeof(float));
-  Buffer piece(std::min(bytes_at_once / base_width, elements) * width);
-  for_pieces(elements, static_cast<std::size_t>(matrix.cols), base_width,
-             [&](std::size_t done, std::size_t n) {
-               const std::span<std::byte> ours = piece.bytes().first(n * width);
-               models_[aligned_model].storage->read(aligned, start + done * width, ours);
-               subtract_piece(matrix, done, ours, base.subspan(done * base_width, n * base_width),
-                              slab.delta.floats().subspan(done, n), slab);
-               slab.aligned_squares += sum_of_squares(aligned.dtype, ours);
-             });
+  const auto take = [&](std::size_t done, std::span<const std::byte> ours) {
+    const std::size_t n = ours.size() / width;
+    subtract_piece(matrix, done, ours, base.subspan(done * base_width, n * base_width),
+                   slab.delta.floats().subspan(done, n), slab);
+    slab.aligned_squares += sum_of_squares(aligned.dtype, ours);
+  };
+  if (is_updated(matrix)) {
+    for (const RowRange& rows : update_ranges(aligned.dtype, matrix.rows, matrix.cols)) {
+      take(static_cast<std::size_t>(rows.first * matrix.cols),
+           read_aligned(matrix, rows.first, rows.count).bytes());
+    }
+  } else {
+    Buffer piece(std::min(bytes_at_once / base_width, elements) * width);
+    for_pieces(elements, static_cast<std::size_t>(matrix.cols), base_width,
+               [&](std::size_t done, std::size_t n) {
+                 const std::span<std::byte> ours = piece.bytes().first(n * width);
+                 models_[aligned_model].storage->read(aligned, start + done * width, ours);
+                 take(done, ours);
+               });
+  }
   slab.bytes_read = elements * width;
   return slab;
 }

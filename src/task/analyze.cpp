@@ -6,6 +6,7 @@
 #include "lox/io/output_place.hpp"
 #include "lox/plan/apply_plan.hpp"
 #include "lox/report/analysis.hpp"
+#include "lox/run/adapter_factors.hpp"
 #include "lox/run/analysis_steps.hpp"
 #include "lox/task/factor_choice.hpp"
 #include "lox/task/pair.hpp"
@@ -26,10 +27,11 @@ namespace {
 struct Prepared {
   Job job;
   Resources resources;
-  std::vector<Checkpoint> models;  ///< by Role
-  std::vector<std::string> names;  ///< of them, in messages
-  Checkpoint store;                ///< of no tensors if none was named
-  FactorsInfo info;                ///< on rank 0
+  std::vector<Checkpoint> models;                     ///< by Role
+  std::vector<std::optional<AdaptedModel>> adapters;  ///< by Role: of tuned models that are adapters
+  std::vector<std::string> names;                     ///< of them, in messages
+  Checkpoint store;                                   ///< of no tensors if none was named
+  FactorsInfo info;                                   ///< on rank 0
   ExpectedContents contents;
   std::map<std::pair<std::string, std::int64_t>, double> delta_norms;
   Plan plan;
@@ -37,6 +39,14 @@ struct Prepared {
   std::vector<NamedModel> named() const {
     std::vector<NamedModel> all;
     for (std::size_t i = 0; i < models.size(); ++i) all.push_back({names[i], &models[i]});
+    return all;
+  }
+  /// The same as they were given, adapters as such.
+  std::vector<NamedModel> given() const {
+    std::vector<NamedModel> all = named();
+    for (std::size_t i = 0; i < models.size(); ++i) {
+      if (adapters[i]) all[i].table = &adapters[i]->adapter.table;
+    }
     return all;
   }
 };
@@ -60,8 +70,14 @@ void open_models(const AnalyzeJob& asked, Prepared& prepared, const Log& log) {
   Pair pair = open_pair(prepared.job, log);
   prepared.models.push_back(std::move(pair.aligned));
   prepared.models.push_back(std::move(pair.base));
+  prepared.adapters.resize(prepared.names.size());
   for (const fs::path& path : asked.tuned) {
-    prepared.models.push_back(open_aligned(path, Log(Log::Level::silent)));
+    std::optional<AdaptedModel>& adapter = prepared.adapters[prepared.models.size()];
+    if (is_peft_adapter(path)) {
+      adapter = adapt(prepared.models[aligned_model], open_peft_adapter(path));
+      check_saved_bases(*adapter);
+    }
+    prepared.models.push_back(adapter ? adapter->table : open_aligned(path, Log(Log::Level::silent)));
   }
   if (asked.factors.empty()) return;
   prepared.store = open_checkpoint(asked.factors);
@@ -78,9 +94,20 @@ std::uint64_t numbers_of(const AnalyzeJob& asked) {
   return 8 + 3 * asked.k.size() + (asked.angles ? 2 * angles : 0);
 }
 
+/// Of the adapters; 0: there is none.
+std::int64_t largest_rank(const Prepared& prepared) {
+  std::int64_t largest = 0;
+  for (const std::optional<AdaptedModel>& adapter : prepared.adapters) {
+    if (!adapter) continue;
+    for (const auto& [tensor, update] : adapter->updates) largest = std::max(largest, update.r);
+  }
+  return largest;
+}
+
 /// Without a store all matrices that were selected; with one, those that it has factors of.
 Plan plan_of(const AnalyzeJob& asked, const Prepared& prepared) {
-  Plan plan = plan_analysis(prepared.named(), prepared.job, numbers_of(asked), prepared.resources);
+  Plan plan = plan_analysis(prepared.named(), prepared.job, {numbers_of(asked), largest_rank(prepared)},
+                            prepared.resources);
   if (asked.factors.empty()) return plan;
   const Checkpoint& aligned = prepared.models.front();
   const FactorTable table(prepared.store);
@@ -131,7 +158,11 @@ Prepared prepare(const Comm& comm, const AnalyzeJob& asked, const Log& log) {
   prepared.names = names_of(asked.tuned.size());
   on_root(comm, [&] { open_models(asked, prepared, log); });
   prepared.models.resize(prepared.names.size());
-  for (Checkpoint& model : prepared.models) broadcast(comm, model);
+  prepared.adapters.resize(prepared.names.size());
+  for (std::size_t i = 0; i < prepared.models.size(); ++i) {
+    broadcast(comm, prepared.models[i]);
+    broadcast(comm, prepared.models[aligned_model], prepared.adapters[i]);
+  }
   if (!asked.factors.empty()) share_store(comm, asked, prepared);
   together(comm, [&] { prepared.plan = plan_of(asked, prepared); });
   if (!asked.factors.empty()) on_root(comm, [&] { check_store(asked, prepared); });
@@ -142,7 +173,7 @@ TextAsked asked_of(const AnalyzeJob& asked, const Prepared& prepared) {
   TextAsked text;
   text.task = "analyze";
   text.parameters = parameters_of(asked, prepared.job);
-  text.inputs = prepared.named();
+  text.inputs = prepared.given();
   if (!asked.factors.empty()) text.inputs.push_back({"factors", &prepared.store});
   text.output = asked.job.output;
   text.overwrite = asked.job.overwrite;
@@ -163,10 +194,14 @@ TextAsked asked_of(const AnalyzeJob& asked, const Prepared& prepared) {
 void work(const Comm& comm, const AnalyzeJob& asked, const Prepared& prepared, TextTask& task,
           const Log& log) {
   std::deque<FileStorage> storages;
+  std::deque<AdapterUpdate> updates;
   std::vector<OpenModel> models;
   for (std::size_t i = 0; i < prepared.models.size(); ++i) {
     storages.emplace_back(prepared.models[i], FileStorage::Access::read);
     models.push_back({&prepared.models[i], &storages.back(), prepared.names[i]});
+    if (!prepared.adapters[i]) continue;
+    storages.emplace_back(prepared.adapters[i]->adapter.table, FileStorage::Access::read);
+    models.back().update = &updates.emplace_back(*prepared.adapters[i], storages.back());
   }
   FileStorage store_bytes(prepared.store, FileStorage::Access::read);
   const StoredFactors stored{&prepared.store,

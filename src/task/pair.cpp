@@ -108,20 +108,23 @@ Pair open_pair(const Job& job, const Log& log) {
   return pair;
 }
 
+void broadcast(const Comm& comm, const Checkpoint& base, std::optional<AdaptedModel>& adapter) {
+  if (comm.max(adapter ? 1 : 0) == 0) return;
+  Checkpoint table;
+  if (comm.is_root()) table = adapter->adapter.table;
+  broadcast(comm, table);
+  const std::string config = comm.broadcast(comm.is_root() ? adapter->adapter.config.text : "");
+  if (!comm.is_root()) adapter = adapt(base, make_peft_adapter(std::move(table), config));
+}
+
 void broadcast(const Comm& comm, Pair& pair) {
   broadcast(comm, pair.base);
-  const bool is_adapter = comm.max(pair.adapter ? 1 : 0) > 0;
-  if (!is_adapter) {
+  broadcast(comm, pair.base, pair.adapter);
+  if (!pair.adapter) {
     broadcast(comm, pair.aligned);
-    return;
+  } else if (!comm.is_root()) {
+    pair.aligned = pair.adapter->table;
   }
-  Checkpoint table;
-  if (comm.is_root()) table = pair.adapter->adapter.table;
-  broadcast(comm, table);
-  const std::string config = comm.broadcast(comm.is_root() ? pair.adapter->adapter.config.text : "");
-  if (comm.is_root()) return;
-  pair.adapter = adapt(pair.base, make_peft_adapter(std::move(table), config));
-  pair.aligned = pair.adapter->table;
 }
 
 nlohmann::ordered_json describe(const AdaptedModel& model) {

@@ -163,10 +163,10 @@ TEST(Plan, AnAnalysisNeedsTheMemoryOfHarden) {
     return bytes;
   };
   std::vector<NamedModel> models{{"aligned", &model}, {"base", &model}};
-  EXPECT_EQ(worst(plan_analysis(models, job, 0, {1, {}})), worst(harden));
+  EXPECT_EQ(worst(plan_analysis(models, job, {}, {1, {}})), worst(harden));
   for (int tuned = 1; tuned <= 3; ++tuned) {
     models.push_back({"tuned", &model});
-    const Plan plan = plan_analysis(models, job, 10, {1, {}});
+    const Plan plan = plan_analysis(models, job, {10, 0}, {1, {}});
     EXPECT_LT(static_cast<double>(worst(plan)), 1.02 * static_cast<double>(worst(harden)));
     std::uint64_t bytes = 0;
     for (const TensorInfo& tensor : model.tensors) bytes += tensor.shape.size() > 1 ? tensor.extent.bytes : 0;

@@ -185,6 +185,25 @@ class Numbers(AnalyzeTest):
         for tensor in some["tensors"]:
             self.check_matrix(tensor, tensor["name"], 0, ks=(2,))
 
+    def test_a_tuned_adapter_is_the_model_that_it_makes(self):
+        aligned, other, folder = self.models / "aligned", self.models / "other", self.directory
+        self.lox("factor", "--base", aligned, "--aligned", other, "--k", 5, "--exclude", "experts", "--output", folder / "store")
+        self.lox("adapter", "--factors", folder / "store", "--coef", 1, "--onto", "base", "--for", "peft", "--output", folder / "lora")
+        self.lox("harden", "--base", aligned, "--aligned", folder / "lora", "--coef", 0, "--output", folder / "merged")
+        told = []
+        for name, ranks in (("merged", 1), ("lora", 1), ("lora", 3)):
+            told.append(without_run(self.analyze(output=f"{name}-{ranks}.json", ranks=ranks, tuned=(folder / name,))))
+        for analysis in told:
+            for tensor in analysis["tensors"]:
+                for one in [tensor, *tensor.get("batch", [])]:
+                    for tuned in one["tuned"]:
+                        tuned.pop("model", None)
+        self.assertGreater(told[0]["totals"]["mean"]["tuned"][0]["r_ft"]["6"], 0)
+        for analysis in told[1:]:
+            self.assertEqual(analysis["tensors"], told[0]["tensors"])
+        grid = self.analyze("--grid", "always", output="grid.json", ranks=2, tuned=(folder / "lora",))
+        self.assertAlmostEqual(grid["totals"]["mean"]["tuned"][0]["r_ft"]["6"], told[0]["totals"]["mean"]["tuned"][0]["r_ft"]["6"], delta=1e-4)
+
     def test_report_shows_the_totals(self):
         totals = self.analyze(output="r.json")["totals"]
         shown = self.lox("report", "r.json").out

@@ -43,11 +43,14 @@ class CostTable {
   Cost of(const Item& item);
 
  private:
-  using Kind = std::tuple<Index, Index, DType, DType, Index, double, Method, Where, int>;
+  using Kind = std::tuple<Index, Index, DType, DType, Index, double, Method, Where, int, std::uint64_t>;
   int ranks_;
   double bandwidth_;
   std::map<Kind, Cost> known_;
 };
+
+/// What the factors of an adapter take for one matrix, with all that is made of them.
+std::uint64_t adapter_bytes(const MatrixRef& matrix, std::int64_t rank);
 
 /// Of a matrix that verify holds against an edit formed anew in double.
 Cost check_cost(const Item& item);

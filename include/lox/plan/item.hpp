@@ -49,10 +49,11 @@ struct Item {
   Method svd = Method::krylov;  ///< as asked for
   double proof = 0.5;           ///< as asked for
   std::int64_t stored_k = 0;    ///< triplets that there are, where factors come from a store or an adapter
-  std::uint64_t shared = 0;     ///< of an adapter: bytes of tensors that its items of one tensor share
-  bool merge_only = false;      ///< of an adapter: Delta is added, and nothing of it once more
-  int tuned = 0;                ///< further models whose Delta is solved beside the aligned one's
-  int tried = 0;                ///< iterations of the Krylov method that did not reach the tolerance
+  std::uint64_t shared =
+      0;                    ///< of an adapter: bytes of what its items of one tensor share, or of its factors
+  bool merge_only = false;  ///< of an adapter: Delta is added, and nothing of it once more
+  int tuned = 0;            ///< further models whose Delta is solved beside the aligned one's
+  int tried = 0;            ///< iterations of the Krylov method that did not reach the tolerance
   // Decided by the plan:
   Where where = Where::local;
   Method method = Method::krylov;

@@ -37,9 +37,14 @@ Plan make_plan(const Checkpoint& base, const Checkpoint& aligned, const Job& job
 Plan plan_factors(const Checkpoint& base, const Checkpoint& aligned, const Job& job,
                   const Resources& resources, const AdaptedModel* adapter = nullptr);
 
+/// What tuned models take beside their rows.
+struct TunedNeeds {
+  std::uint64_t numbers = 0;      ///< that are kept of a matrix for each of them
+  std::int64_t adapter_rank = 0;  ///< largest one of those that are adapters
+};
+
 /// What `lox analyze` does, in the same way: `models` are the aligned one, the base and the tuned ones.
-/// `numbers`: that are kept of a matrix for each tuned model.
-Plan plan_analysis(const std::vector<NamedModel>& models, const Job& job, std::uint64_t numbers,
+Plan plan_analysis(const std::vector<NamedModel>& models, const Job& job, const TunedNeeds& needs,
                    const Resources& resources);
 
 /// Every matrix to edit and every tensor to copy, in the order of the first model. Where and who is not

@@ -4,9 +4,12 @@
 #include "lox/io/storage.hpp"
 #include "lox/run/apply_steps.hpp"
 #include "lox/run/factor_steps.hpp"
+#include "lox/run/row_reader.hpp"
 
 #include <memory>
 #include <mutex>
+#include <span>
+#include <utility>
 
 namespace lox {
 
@@ -29,6 +32,21 @@ class AdapterFactors final : public FactorSource {
   /// The last B of experts: those of a tensor come one after the other, and each needs columns of all of it.
   mutable std::shared_ptr<const RowMajorDoubles> last_;
   mutable int last_tensor_ = -1;
+};
+
+/// A model tuned by an adapter, as it is read: rows with their Delta, rounded once. For one thread.
+class AdapterUpdate final : public RowUpdate {
+ public:
+  /// `storage`: of the adapter's own table. Both outlive it.
+  AdapterUpdate(const AdaptedModel& model, Storage& storage) : model_(model), factors_(model, storage) {}
+  bool changes(const MatrixRef& matrix) const override;
+  void apply(const MatrixRef& matrix, Index first, std::span<std::byte> rows) const override;
+
+ private:
+  const AdaptedModel& model_;
+  AdapterFactors factors_;
+  mutable Factors last_;  ///< of the matrix that was asked for last
+  mutable std::pair<int, std::int64_t> last_matrix_{-1, 0};
 };
 
 /// The items of an adapter's job: those with factors are done as the first steps do them, as copies are; what

@@ -25,11 +25,22 @@ struct RowSlab {
   std::uint64_t bytes_read = 0;
 };
 
+/// What changes rows of a model as they are read.
+class RowUpdate {
+ public:
+  virtual ~RowUpdate() = default;
+  /// Whether it changes any rows of a matrix.
+  virtual bool changes(const MatrixRef& matrix) const = 0;
+  /// Changes whole rows of a matrix from `first` on.
+  virtual void apply(const MatrixRef& matrix, Index first, std::span<std::byte> rows) const = 0;
+};
+
 /// A model to be read: its table and its bytes.
 struct OpenModel {
   const Checkpoint* table;
   Storage* storage;
-  std::string_view name = {};  ///< in messages; empty: by its role
+  std::string_view name = {};         ///< in messages; empty: by its role
+  const RowUpdate* update = nullptr;  ///< of an aligned model
 };
 
 /// First byte of a row of a matrix in its tensor.
@@ -61,6 +72,7 @@ class RowReader {
   void read_bytes(const MatrixRef& matrix, std::uint64_t first, std::span<std::byte> to) const;
 
  private:
+  bool is_updated(const MatrixRef& matrix) const;
   void subtract_piece(const MatrixRef& matrix, std::uint64_t number, std::span<const std::byte> ours,
                       std::span<const std::byte> theirs, std::span<float> delta, RowSlab& slab) const;
   std::vector<OpenModel> models_;

@@ -24,6 +24,9 @@ struct Pair {
   const Checkpoint& given() const { return adapter ? adapter->adapter.table : aligned; }
 };
 
+/// Rank 0's adapter of a model that all ranks have, on all ranks; nothing if it has none. Collective.
+void broadcast(const Comm& comm, const Checkpoint& base, std::optional<AdaptedModel>& adapter);
+
 /// Rank 0's pair, on all ranks. Collective.
 void broadcast(const Comm& comm, Pair& pair);
 
