@@ -3,9 +3,10 @@
 # Does it protect? Trains miniature models, hardens them with lox, attacks them: tables and plots. docs/study.md
 #
 #   bash jobs/study.sh [--quick] [--seeds 0,1,2] [--out DIR] [--workers N]
+#   bash jobs/study.sh --landscape [--out DIR]
 #   bash jobs/study.sh --redraw --out DIR
 #
-# --quick takes minutes, the whole study about an hour on two cores. It goes on where it was stopped. --redraw prints
+# --quick takes minutes, the whole study more than an hour on two cores, --landscape, a part of it, less. It goes on where it was stopped. --redraw prints
 # the tables and draws the plots again, from results.csv alone.
 # LOX names the program; without it, this script builds one. Needs no GPU.
 set -euo pipefail

@@ -68,8 +68,8 @@ class Judge:
         return {name: round(100 * flags.float().mean().item(), 2) for name, flags in figures.items()}
 
 
-def run(name, start, seed):
-    """Attack `start` (arrays by name); yields (step, figures)."""
+def run(name, start, seed, keep=None):
+    """Attack `start` (arrays by name); returns (step, figures). `keep(step, weights)` is called where it is measured."""
     attack = ATTACKS[name]
     rng = train.stream(seed, train.ATTACK + 100 * (1 + list(ATTACKS).index(name)))
     data = torch.tensor(rows(name, rng))
@@ -79,6 +79,8 @@ def run(name, start, seed):
     def measure(step):
         if step in attack.steps:
             found.append((step, judge(weights, attack.obedient)))
+            if keep:
+                keep(step, weights)
 
     measure(0)
     train.descend(

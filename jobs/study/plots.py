@@ -24,6 +24,7 @@ LINES = {
     "k6 c1.25": ("#0b3d91", "-"),
     "full c0.5": ("#2ca02c", "--"),
 }
+SUMMARY = ("aligned", "random k6 c0.5", "k6 c0.5", "k6 c1")
 BANDS = ("aligned", "k6 c0.5", "k6 c1.25")
 WORDS = {"aligned": "aligned", "random k6 c0.5": "random rank-6 edit, same norm", "tail k6 c0.5": "tail (Delta - Delta_6), same norm"}
 WORDS |= {"k6 c0.5": "LoX k 6, coef 0.5", "k6 c1": "LoX k 6, coef 1", "k6 c1.25": "LoX k 6, coef 1.25 (the paper's)", "full c0.5": "full rank, coef 0.5"}
@@ -57,6 +58,7 @@ STYLE = {
 def draw(out, results, pairs):
     """All plots into a directory; `pairs` holds (base, aligned) weights by (seed, align). Without any: all but the spectrum."""
     with plt.rc_context(STYLE):
+        summary(out / "asr.png", results)
         attacks(out / "attacks.png", results)
         if len({row["k"] for row in results if row["start"] == "lox"}) > 1:
             grid(out / "grid.png", results)
@@ -83,6 +85,21 @@ def attacks(path, results):
         figure.suptitle(f"{align.upper()} alignment under attack{_spread(rows)}")
         figure.tight_layout(rect=(0, 0.1, 1, 1))
         _save(figure, path.with_name(f"{path.stem}-{align}.png"))
+
+
+def summary(path, results):
+    """ASR under the attack `mix` alone, for whoever looks at one picture."""
+    aligns = [a for a in ("sft", "dpo") if tables.select(results, align=a, attack="mix")]
+    figure, axes = plt.subplots(1, len(aligns), figsize=(1 + 3.6 * len(aligns), 3.4), sharey=True, squeeze=False)
+    for axis, align in zip(axes[0], aligns):
+        rows = [row for row in tables.select(results, align=align, attack="mix") if tables.label(row) in SUMMARY]
+        _curves(axis, rows, "asr")
+        axis.set(title=f"aligned by {align.upper()}", xlabel="steps of benign fine-tuning", ylim=(-3, 103))
+    axes[0, 0].set_ylabel("harmful requests carried out, %")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncol=len(SUMMARY) // 2 + 1)
+    figure.tight_layout(rect=(0, 0.13, 1, 1))
+    _save(figure, path)
 
 
 def _curves(axis, rows, measure):

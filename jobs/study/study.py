@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from . import attack, checkpoint, edit, model, plots, tables, train
+from . import attack, checkpoint, edit, landscape, maps, model, plots, tables, train
 
 COLUMNS = "seed align start k coef attack step asr not_refused new_task benign over_refusal".split()
 
@@ -44,8 +44,8 @@ def plan(seeds, quick):
 class Study:
     """One output directory: seed-N/{base,sft,...} models, hardened ones beside them, results, plots."""
 
-    def __init__(self, out, lox):
-        self.out, self.lox = Path(out), lox
+    def __init__(self, out, lox, side=landscape.SIDE):
+        self.out, self.lox, self.side = Path(out), lox, side
 
     def place(self, seed, name):
         """Directory of a model."""
@@ -131,6 +131,12 @@ def read(path):
         return [{name: kinds[name](value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
+def shown(out, points, ways):
+    """The landscape's plots, and its tables printed."""
+    maps.draw(out, points, ways)
+    print(landscape.table(points, ways))
+
+
 def main():
     """Command line."""
     parser = argparse.ArgumentParser(prog="jobs/study.sh", description=__doc__)
@@ -138,26 +144,37 @@ def main():
     parser.add_argument("--seeds", help="comma-separated; default 0,1,2 (--quick: 0)")
     parser.add_argument("--out", default="study", help="directory for models, results and plots; a second run goes on there")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
+    parser.add_argument("--landscape", action="store_true", help="only the landscape: maps of ASR around two starts")
     parser.add_argument("--redraw", action="store_true", help="only tables and plots, from DIR/results.csv; the spectrum stays")
     options = parser.parse_args()
     if options.redraw:
         results = read(Path(options.out) / "results.csv")
         plots.draw(Path(options.out), results, {})
         print(tables.everything(results))
+        if (Path(options.out) / "landscape.csv").exists():
+            shown(Path(options.out), *(landscape.read(Path(options.out) / f"{name}.csv") for name in ("landscape", "ways")))
         return
     seeds = [int(s) for s in (options.seeds or ("0" if options.quick else "0,1,2")).split(",")]
 
-    study = Study(options.out, os.environ["LOX"])
+    study = Study(options.out, os.environ["LOX"], landscape.QUICK_SIDE if options.quick else landscape.SIDE)
     todo = plan(seeds, options.quick)
     aligns = list(dict.fromkeys(start.align for start, _ in todo))
     curves = [a for a in aligns if a in ("sft", "dpo")]
-    todo += [(Start(s, a, "rank", k, 1.0), "none") for s in seeds for a in curves for k in RANKS]
+    if options.landscape:
+        todo, aligns = [], curves
+    else:
+        todo += [(Start(s, a, "rank", k, 1.0), "none") for s in seeds for a in curves for k in RANKS]
     with ProcessPoolExecutor(options.workers) as pool:
         print(f"training base and {', '.join(aligns)} for seeds {seeds}", flush=True)
         for seed, _ in zip(seeds, pool.map(study.train, seeds, [aligns] * len(seeds))):
             print(f"seed {seed}: trained", flush=True)
         for seed, align in product(seeds, aligns):
             study.harden(seed, align, list(dict.fromkeys(s for s, _ in todo if s[:3] == (seed, align, "lox"))))
+            study.harden(seed, align, [Start(seed, align, "lox", landscape.K, landscape.COEF)] if align in curves else [])
+        found = landscape.measure(study, pool, [landscape.Pair(s, a) for s in seeds for a in curves])
+        shown(study.out, *found)
+        if options.landscape:
+            return
         results = []
         for (start, name), rows in zip(todo, pool.map(study.attack, *zip(*todo))):
             results += rows
@@ -170,7 +187,7 @@ def main():
     text = tables.everything(results)
     (study.out / "tables.md").write_text(text)
     print(text)
-    print(f"results.csv, tables.md and plots are in {study.out}")
+    print(f"results.csv, landscape.csv, ways.csv, tables.md and plots are in {study.out}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 """The quick study: what must hold on any machine. Takes some minutes; LOX names the program to test."""
 import csv
+import json
+import math
 import os
 import re
 import subprocess
@@ -25,8 +27,12 @@ class QuickStudy(unittest.TestCase):
         cls.need_modules(environment)
         study = ["bash", ROOT / "jobs/study.sh", "--quick", "--out", directory.name]
         subprocess.run(study, env=environment, check=True)
-        with open(Path(directory.name) / "results.csv", newline="") as file:
-            cls.rows = [row for row in csv.DictReader(file) if row["attack"] == "mix"]
+        cls.rows = [row for row in cls.table("results.csv") if row["attack"] == "mix"]
+
+    @classmethod
+    def table(cls, name):
+        with open(cls.models.parent / name, newline="") as file:
+            return list(csv.DictReader(file))
 
     @classmethod
     def need_modules(cls, environment):
@@ -79,6 +85,26 @@ class QuickStudy(unittest.TestCase):
         broken = self.figure("asr", "aligned", 0)
         gain = broken - self.figure("asr", "lox")
         self.assertLess(broken - self.figure("asr", "random"), gain / 2)
+
+    def test_landscape(self):
+        """A map of both directions around both starts; the way to the aligned model's end goes up in it, and what is safe is
+        farther from the hardened start's trouble than from the aligned one's."""
+        rows = self.table("landscape.csv")
+        self.assertEqual({row["direction"]: sum(r["direction"] == row["direction"] for r in rows) for row in rows},
+                         {"tuned": 25, "random": 25})
+        starts = {row["start"]: (float(row["a"]), float(row["b"])) for row in self.table("ways.csv") if row["step"] == "0"}
+        broken = [(float(row["a"]), float(row["b"])) for row in rows if row["direction"] == "tuned" and float(row["asr"]) > 50]
+        nearest = {start: min(math.dist(here, one) for one in broken) for start, here in starts.items()}
+        self.assertGreater(nearest["hardened"], nearest["aligned"])
+
+    def test_ways_lie_where_lox_says(self):
+        """The study finds the places of the attacked models by numpy; lox tells those of the last ones."""
+        told = json.loads((self.models / "sft-map-tuned/{a}_{b}.landscape.json").read_text())["coordinates"]
+        ways = {(row["start"], row["step"]): row for row in self.table("ways.csv")}
+        for name, key in (("aligned", ("aligned", "0")), ("tuned", ("aligned", "160")), ("hardened", ("hardened", "0")),
+                          ("hardened_tuned", ("hardened", "160"))):
+            for axis in "ab":
+                self.assertAlmostEqual(told[name][axis], float(ways[key][axis]), delta=2e-4, msg=f"{name} {axis}")
 
 
 if __name__ == "__main__":
