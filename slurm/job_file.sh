@@ -7,6 +7,10 @@ job_file=${job_file:?}
 # The text with ~ at its beginning and $NAME or ${NAME} in it replaced, as lox does it with paths.
 expanded() {
   local text=$1 done='' name
+  if [[ $text == \~[!/]* || $text == *'$('* || $text =~ \$\{([^}A-Za-z_]|[A-Za-z_][A-Za-z_0-9]*[^}A-Za-z_0-9])[^}]*\} ]]; then
+    printf "%s: '%s': only ~/, \$NAME and \${NAME} are replaced in a job file, which no shell reads\n" "$job_file" "$text" >&2
+    return 2
+  fi
   if [[ $text == \~ || $text == \~/* ]]; then done=$HOME text=${text:1}; fi
   while [[ $text =~ ^([^$]*)\$(\{([A-Za-z_][A-Za-z_0-9]*)\}|([A-Za-z_][A-Za-z_0-9]*))(.*)$ ]]; do
     name=${BASH_REMATCH[3]}${BASH_REMATCH[4]}

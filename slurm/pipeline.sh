@@ -53,6 +53,19 @@ path() {
 }
 is_hdf5() { case $1 in *.h5 | *.hdf5) return 0 ;; *) return 1 ;; esac; }
 
+# The number as lox writes it in a name: shortest, so 0.50 is 0.5. Of plain decimals that is a matter of zeros.
+name_of_coef() {
+  local whole fraction=
+  [[ $1 =~ ^([0-9]+)(\.([0-9]*))?$ || $1 =~ ^()(\.([0-9]+))$ ]] ||
+    refuse "--coef: $1 is no plain decimal number, such as 0.5"
+  whole=${BASH_REMATCH[1]} fraction=${BASH_REMATCH[3]}
+  while [[ $whole == 0?* ]]; do whole=${whole#0}; done
+  while [[ $fraction == *0 ]]; do fraction=${fraction%0}; done
+  [ $((${#whole} + ${#fraction})) -le 15 ] || refuse "--coef: $1 has more than 15 digits"
+  [[ ${whole:-0} != 0 || -z $fraction || $fraction != 0000* ]] || refuse "--coef: $1 is below 0.0001"
+  printf '%s\n' "${whole:-0}${fraction:+.$fraction}"
+}
+
 # submit NAME AFTER SCRIPT ARGUMENT...: AFTER is a list of job ids with colons, or empty. Leaves the job's id in $id.
 count=0
 submit() {
@@ -83,6 +96,11 @@ if [ -n "$coefs" ]; then
   [ $hdf5 -eq 0 ] || refuse "--hdf5 and --coef: one at a time; a store and its models are HDF5 where their names end in .h5"
   case $output in *'{coef}'*) ;; *) refuse "$job_file: no {coef} in output" ;; esac
   factors=$work/factors.h5
+  names=()
+  for coef in ${coefs//,/ }; do
+    name=$(name_of_coef "$coef") || exit
+    names+=("$name")
+  done
   if [ $dry_run -eq 0 ]; then
     mkdir -p "$work"
     { sed -E '/^[[:space:]]*(coef|output|report)[[:space:]]*=/d' "$job_file"; printf 'output = %s\n' "$factors"; } >"$work/factor.ini"
@@ -92,8 +110,7 @@ if [ -n "$coefs" ]; then
   submit factor "$after" "$here/harden.sbatch" factor "$work/factor.ini"
   submit verify-factors "$id" "$here/run.sbatch" verify --base "$base" --aligned "$aligned" --factors "$factors"
   submit apply "$id" "$here/harden.sbatch" apply "$work/apply.ini"
-  for coef in ${coefs//,/ }; do
-    coef=$(printf '%g' "$coef") # as in the name
+  for coef in "${names[@]}"; do
     submit "verify-$coef" "$id" "$here/run.sbatch" verify --aligned "$aligned" --factors "$factors" \
       --hardened "${output//\{coef\}/$coef}" --coef "$coef"
   done

@@ -33,6 +33,19 @@ std::uint64_t parse_bytes(const std::string& text, const std::string& what) {
   return static_cast<std::uint64_t>(bytes);
 }
 
+double parse_rate(const std::string& text, const std::string& what) {
+  const std::string bytes = text.ends_with("/s") ? text.substr(0, text.size() - 2) : text;
+  if (bytes.find_first_not_of("0123456789.eE+- ") == std::string::npos) {
+    fail(ExitCode::usage, "{} '{}' has no unit; write it like 10GB/s or 500MB/s", what, text);
+  }
+  return static_cast<double>(parse_bytes(bytes, what));
+}
+
+std::string count_of(std::int64_t count, const std::string& noun, const std::string& several) {
+  if (count == 1) return "1 " + noun;
+  return fmt::format("{} {}", count, several.empty() ? noun + "s" : several);
+}
+
 double parse_seconds(const std::string& text, const std::string& what) {
   const auto refuse = [&](const char* why) {
     fail(ExitCode::usage, "{} '{}' {}; write it like 90s, 15m, 2h, 1:30:00 or 1-12:00:00", what, text, why);

@@ -3,7 +3,15 @@
 
 #include "lox/cli/number_list.hpp"
 
+#include <algorithm>
+
 namespace lox {
+namespace {
+
+constexpr const char* default_coef = "1.25";
+
+}  // namespace
+
 void ApplyOptions::add_to(Options& options) {
   options.add(
       {.name = "aligned",
@@ -49,7 +57,8 @@ void ApplyOptions::add_to(Options& options) {
        .value = "C,..",
        .brief = "how much is added; several: one output each",
        .text = "how much of them is added, one or several numbers with commas between them: each gives an "
-               "output, all in one reading"},
+               "output, all in one reading. With `--base` there is no default",
+       .fallback = default_coef},
       coef);
   options.add(
       {.name = "accept-open",
@@ -72,8 +81,15 @@ void ApplyOptions::add_to(Options& options) {
 void ApplyOptions::finish() {
   run.finish(job.run);
   if (!k.empty()) job.k = parse_list<Index>(k, "--k");
-  job.coef = parse_list<double>(coef, "--coef");
+  if (coef.empty() && !job.base.empty()) {
+    fail(ExitCode::usage,
+         "--base without --coef: say how much of the factors is added; --coef 1 gives base + Delta_k");
+  }
+  job.coef = parse_list<double>(coef.empty() ? default_coef : coef, "--coef");
   for (fs::path* path : {&job.aligned, &job.base, &job.factors}) *path = without_slash(*path);
+  // In one order, however they were given: the same models are the same job.
+  std::ranges::sort(job.k);
+  std::ranges::sort(job.coef);
   check_apply_job(job);
 }
 

@@ -59,10 +59,11 @@ void print_table(const Checkpoint& model) {
     print("{:{}}  {:8}  {:>10}  {}\n", tensor.name, width, dtype_name(tensor.dtype),
           format_bytes(static_cast<double>(tensor.extent.bytes)), shape_text(tensor));
   }
-  print("\n{}: {}, {} tensors, {:.3g} parameters, {}", model.path, format_text(model.format),
-        model.tensors.size(), static_cast<double>(parameters),
+  print("\n{}: {}, {}, {:.3g} parameters, {}", model.path, format_text(model.format),
+        count_of(static_cast<std::int64_t>(model.tensors.size()), "tensor"), static_cast<double>(parameters),
         format_bytes(static_cast<double>(model.bytes())));
-  if (!model.other_files.empty()) fmt::print(", {} other files", model.other_files.size());
+  if (!model.other_files.empty())
+    fmt::print(", {}", count_of(static_cast<std::int64_t>(model.other_files.size()), "other file"));
   fmt::print("\n");
 }
 

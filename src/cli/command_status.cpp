@@ -8,6 +8,8 @@
 #include "lox/run/journal.hpp"
 #include "lox/run/progress.hpp"
 
+#include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 namespace po = boost::program_options;
@@ -15,11 +17,29 @@ namespace po = boost::program_options;
 namespace lox {
 namespace {
 
-/// The job that a finished output's report is of. Throws Error(bad_input) if no job of lox vouches for this
-/// output.
-nlohmann::json read_proof(const fs::path& output, const fs::path& path) {
+/// What a finished output's report tells.
+struct Finished {
+  nlohmann::json job;
+  Counts done;
+};
+
+/// What was done, a matrix or a copied tensor being an item, as in the journal of a run.
+Counts counts_of(const Report& report) {
+  Counts counts;
+  for (const TensorEntry& tensor : report.tensors)
+    counts.items += static_cast<std::int64_t>(std::max<std::size_t>(1, tensor.batch.size()));
+  counts.bytes = report.bytes_written;
+  return counts;
+}
+
+/// Throws Error(bad_input) if no job of lox vouches for this output.
+Finished read_proof(const fs::path& output, const fs::path& path) {
   const nlohmann::ordered_json text = read_text_output(output);  // which vouches for itself
-  if (text.is_object()) return text.value("job", nlohmann::ordered_json::object());
+  if (text.is_object()) {
+    const auto tensors = text.value("tensors", nlohmann::ordered_json::array());
+    return {text.value("job", nlohmann::ordered_json::object()),
+            {fs::file_size(output), static_cast<std::int64_t>(tensors.size())}};
+  }
   if (!fs::exists(path)) {
     fail(ExitCode::bad_input, "{}: exists, but its report {} does not: no job of lox vouches for it", output,
          path);
@@ -29,7 +49,7 @@ nlohmann::json read_proof(const fs::path& output, const fs::path& path) {
     fail(ExitCode::bad_input, "{}: is not the output that {} describes: no job of lox vouches for it", output,
          path);
   }
-  return report.job;
+  return {report.job, counts_of(report)};
 }
 
 }  // namespace
@@ -57,10 +77,14 @@ ExitCode run_status(const Arguments& arguments) {
   job.output = paths.output;
   job.report = report;
   nlohmann::json made_by;
-  if (finished) made_by = read_proof(paths.output, report_path(job));
   Counts done;
   std::int64_t items = 0;
-  if (!finished) {
+  if (finished) {
+    const Finished proof = read_proof(paths.output, report_path(job));
+    made_by = proof.job;
+    done = proof.done;
+    items = done.items;
+  } else {
     const nlohmann::json noted = status.notes.value("items", nlohmann::json());
     if (noted.is_number_integer()) items = noted.get<std::int64_t>();
     for (const Record& record : latest(Journal::load(paths.journal))) {

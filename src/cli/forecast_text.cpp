@@ -98,7 +98,8 @@ void print_forecasts(const Planned& planned, const PlanOptions& asked, const fs:
   }
   std::fflush(stdout);
   for (const PlannedRun& run : planned.runs) {
-    if (!run.refusal.empty()) fmt::print(stderr, "lox: {} ranks: {}\n", run.resources.ranks, run.refusal);
+    if (!run.refusal.empty())
+      fmt::print(stderr, "lox: {}: {}\n", count_of(run.resources.ranks, "rank"), run.refusal);
   }
 }
 

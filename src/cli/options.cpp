@@ -34,8 +34,16 @@ std::string expanded(const std::string& path, const std::string& where) {
     if (value == nullptr) fail(ExitCode::usage, "{}: '{}': ${} is not set", where, path, name);
     return value;
   };
+  const auto refuse = [&](std::size_t first, std::size_t last) {
+    fail(ExitCode::usage,
+         "{}: '{}': '{}' is for a shell, and none reads a job file, where only ~/, $NAME and ${{NAME}} are "
+         "replaced; write out what it stands for",
+         where, path, path.substr(first, last - first));
+  };
   std::string text;
   std::size_t at = 0;
+  if (path.starts_with("~") && path.size() > 1 && path[1] != '/')
+    refuse(0, std::min(path.find('/'), path.size()));
   if (path == "~" || path.starts_with("~/")) {
     text = variable("HOME");
     at = 1;
@@ -48,6 +56,9 @@ std::string expanded(const std::string& path, const std::string& where) {
     const std::size_t end = std::min(path.find_first_not_of(name_characters, begin), path.size());
     const bool closed = !braced || (end < path.size() && path[end] == '}');
     const bool is_name = end > begin && (path[begin] < '0' || path[begin] > '9') && closed;
+    const std::size_t brace = braced ? path.find('}', begin) : std::string::npos;
+    if (!is_name && brace != std::string::npos) refuse(at, brace + 1);
+    if (path.compare(at, 2, "$(") == 0) refuse(at, path.size());
     if (path[at] != '$' || !is_name) {
       text += path[at++];
       continue;

@@ -17,9 +17,9 @@ void PlanOptions::add_to(Options& options) {
               words_);
   options.add(
       {.name = "bandwidth",
-       .value = "BYTES",
-       .brief = "of files a second, of all ranks together, e.g. 10GB",
-       .text = "bytes of files a second that all ranks together move, e.g. `10GB`: where files decide, "
+       .value = "RATE",
+       .brief = "of files, of all ranks together, e.g. 10GB/s",
+       .text = "bytes of files a second that all ranks together move, e.g. `10GB/s`: where files decide, "
                "the predicted time follows from it",
        .fallback = "450 MB for each rank, measured on a small machine"},
       bandwidth_words_);
@@ -62,7 +62,7 @@ void PlanOptions::finish() {
   if (sbatch_ && several()) fail(ExitCode::usage, "--sbatch submits one job: choose one number of --ranks");
   if (!node_memory_words_.empty()) node_memory_ = parse_bytes(node_memory_words_, "--node-memory");
   if (!bandwidth_words_.empty()) {
-    bandwidth_ = static_cast<double>(parse_bytes(bandwidth_words_, "--bandwidth"));
+    bandwidth_ = parse_rate(bandwidth_words_, "--bandwidth");
   }
 }
 

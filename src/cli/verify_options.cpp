@@ -60,18 +60,32 @@ Asked of_job_file(const std::string& file) {
   return {job.base, job.aligned, job.output, {}, job.solve.k, job.coef, job.selection};
 }
 
-/// The report of harden, factor or apply.
-Asked of_report(const std::string& file) {
-  if (!fs::exists(file)) fail(ExitCode::bad_input, "{}: no such file", file);
+/// A path of a report's job: where it was then, whatever folder this is; as it was given, if only that is
+/// there.
+fs::path place_of(const Report& report, const char* key) {
+  const fs::path given = report.job.value(key, std::string());
+  if (given.empty() || given.is_absolute()) return given;
+  const auto paths = report.made.is_object() ? report.made.value("paths", nlohmann::ordered_json::object())
+                                             : nlohmann::ordered_json::object();
+  const fs::path made = paths.value(key, std::string());
+  return made.empty() || (!fs::exists(made) && fs::exists(given)) ? given : made;
+}
+
+/// The report of harden, factor or apply: a file, or what lies in or beside a model.
+Asked of_report(const std::string& word) {
+  const fs::path file = report_file(word);
   Asked asked;
   try {
-    const nlohmann::ordered_json job = read_report(file).job;
-    const auto path = [&](const char* key) { return fs::path(job.value(key, std::string())); };
+    const Report report = read_report(file);
+    const nlohmann::ordered_json& job = report.job;
+    if (!job.is_object()) fail(ExitCode::bad_input, "{}: is not a report of harden, factor or apply", file);
+    const auto path = [&](const char* key) { return place_of(report, key); };
+    const fs::path output = file == fs::path(word) ? path("output") : fs::path(word);
     const bool of_store = !job.contains("coef");
     asked.base = path("base");
     asked.aligned = path("aligned");
-    asked.factors = path(of_store ? "output" : "factors");
-    if (!of_store) asked.hardened = path("output");
+    asked.factors = of_store ? output : path("factors");
+    if (!of_store) asked.hardened = output;
     asked.k = job.at("k").get<Index>();
     asked.coef = job.value("coef", asked.coef);
     asked.selection = {job.at("include").get<std::vector<std::string>>(),
@@ -110,11 +124,14 @@ void VerifyOptions::add_to(Options& options) {
                .text = "a job file of `harden` or `apply`: all of the above is taken from there, and the "
                        "command line wins"},
               job_file);
-  options.add({.name = "report",
-               .value = "FILE",
-               .brief = "the same from the report of harden, factor or apply",
-               .text = "the same from the report that `harden`, `factor` or `apply` has written"},
-              report);
+  options.add(
+      {.name = "report",
+       .value = "FILE|MODEL",
+       .brief = "the same from the report of harden, factor or apply",
+       .text = "the same from the report that `harden`, `factor` or `apply` has written, or from that "
+               "of a model, which is checked where it lies now. Paths of the report are of the folder "
+               "in which the job ran"},
+      report);
   options.add({.name = "sample",
                .value = "N",
                .brief = "matrices to check; 0: all",

@@ -161,6 +161,11 @@ DType factor_dtype(FactorPart part) {
   return part == FactorPart::s_low ? DType::F64 : DType::F32;
 }
 
+bool is_store(const Checkpoint& checkpoint) {
+  return find_file(checkpoint) != nullptr ||
+         (checkpoint.shards.size() == 1 && checkpoint.shards.front().header.starts_with(metadata_begin));
+}
+
 FactorTable::FactorTable(const Checkpoint& store) {
   for (std::size_t i = 0; i < store.tensors.size(); ++i) {
     by_name_.emplace(store.tensors[i].name, static_cast<int>(i));

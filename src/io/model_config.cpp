@@ -14,19 +14,17 @@ namespace {
 
 constexpr std::uint64_t longest_config = std::uint64_t{16} << 20;
 
-/// config.json; null if there is none, or if it is not JSON.
-nlohmann::json read_config(const Checkpoint& model) {
-  const auto config = std::find_if(model.other_files.begin(), model.other_files.end(),
-                                   [](const OtherFile& file) { return file.name == "config.json"; });
-  if (config == model.other_files.end() || config->extent.bytes > longest_config) return nullptr;
-  std::string text(config->extent.bytes, '\0');
-  FileStorage storage(model, FileStorage::Access::read);
-  storage.read(config->extent, 0, std::as_writable_bytes(std::span(text)));
-  const nlohmann::json json = parse_json(text);
-  return json.is_object() ? json : nlohmann::json(nullptr);
-}
-
 }  // namespace
+
+nlohmann::json read_json_of(const Checkpoint& model, const std::string& name) {
+  const auto file = std::ranges::find(model.other_files, name, &OtherFile::name);
+  if (file == model.other_files.end() || file->extent.bytes > longest_config) return nlohmann::json::object();
+  std::string text(file->extent.bytes, '\0');
+  FileStorage storage(model, FileStorage::Access::read);
+  storage.read(file->extent, 0, std::as_writable_bytes(std::span(text)));
+  nlohmann::json json = parse_json(text);
+  return json.is_object() ? json : nlohmann::json::object();
+}
 
 void refuse_quantised(const Checkpoint& model) {
   for (const TensorInfo& tensor : model.tensors) {
@@ -37,9 +35,8 @@ void refuse_quantised(const Checkpoint& model) {
          "first",
          model.path, tensor.name, dtype_name(tensor.dtype));
   }
-  const nlohmann::json config = read_config(model);
-  if (!config.is_null() && config.contains("quantization_config") &&
-      !config["quantization_config"].is_null()) {
+  const nlohmann::json config = read_json_of(model, "config.json");
+  if (!config.value("quantization_config", nlohmann::json()).is_null()) {
     fail(ExitCode::bad_input,
          "{}: config.json has a quantization_config: the weights are quantised, and editing them without "
          "their scales "

@@ -189,10 +189,10 @@ std::string report_table(const Report& report, Rows wanted) {
   }
   const std::string coef = factors ? "" : ", coef = " + report.job.at("coef").dump();
   text += fmt::format(
-      "\nk = {}{}: {} tensors {}, {} copied, {} in {} on {} ranks, peak memory of a rank {}\n",
-      report.job.at("k").dump(), coef, factors ? report.factored : report.edited,
-      factors ? "factored" : "edited", report.copied, bytes_text(report.bytes_written),
-      format_seconds(report.run.seconds), report.run.ranks, bytes_text(report.run.peak_rss_bytes));
+      "\nk = {}{}: {} {}, {} copied, {} in {} on {}, peak memory of a rank {}\n", report.job.at("k").dump(),
+      coef, count_of(factors ? report.factored : report.edited, "tensor"), factors ? "factored" : "edited",
+      report.copied, bytes_text(report.bytes_written), format_seconds(report.run.seconds),
+      count_of(report.run.ranks, "rank"), bytes_text(report.run.peak_rss_bytes));
   return text + legend + "\n";
 }
 
@@ -231,10 +231,11 @@ void log_summary(const Log& log, const Report& report) {
     edit += squared;
   }
   if (report.factored > 0) {
-    log.info("factored {} tensors ({} read, {} written), worst certificate {:.1e}", report.factored,
-             bytes_text(report.bytes_read), bytes_text(report.bytes_written), worst);
+    log.info("factored {} ({} read, {} written), worst certificate {:.1e}",
+             count_of(report.factored, "tensor"), bytes_text(report.bytes_read),
+             bytes_text(report.bytes_written), worst);
   } else {
-    log.info("hardened {} tensors, copied {} ({} read, {} written)", report.edited, report.copied,
+    log.info("hardened {}, copied {} ({} read, {} written)", count_of(report.edited, "tensor"), report.copied,
              bytes_text(report.bytes_read), bytes_text(report.bytes_written));
     log.info("worst certificate {:.1e}, {:.1f}% of the edit survives rounding", worst,
              edit > 0 ? 100 * realised / edit : 0.0);

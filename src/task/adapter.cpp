@@ -14,6 +14,7 @@
 #include "lox/plan/job.hpp"
 #include "lox/run/apply_steps.hpp"
 #include "lox/task/factor_choice.hpp"
+#include "lox/task/pair.hpp"
 #include "lox/task/report_place.hpp"
 #include "lox/task/session.hpp"
 
@@ -253,6 +254,8 @@ void write_adapters(const AdapterJob& job, const Log& log) {
         "base_model_name_or_path",
         job.factors);
   }
+  if (std::ranges::find(job.coef, 0) != job.coef.end())
+    warn_of_no_edit(0, model_of(opened.info, job.onto_base), log);
   fs::path weights;
   const Squares squares = squares_of(opened);
   for (const double coef : job.coef) {
@@ -286,7 +289,8 @@ void write_adapters(const AdapterJob& job, const Log& log) {
     log.warn("left out: '{}' ({:.1f}% of the edit's norm): {}", left.at("name").get<std::string>(),
              100 * left.at("share").get<double>(), left.at("reason").get<std::string>());
   }
-  log.info("{} modules of rank {}, lora_alpha = coef * {}", opened.table.modules.size(), opened.k, opened.k);
+  log.info("{} of rank {}, lora_alpha = coef * {}",
+           count_of(static_cast<std::int64_t>(opened.table.modules.size()), "module"), opened.k, opened.k);
 }
 
 }  // namespace

@@ -265,7 +265,7 @@ ExitCode analyze(const Comm& comm, const AnalyzeJob& asked, const Log& log) {
 
 Planned plan_analyze_job(const AnalyzeJob& asked, const PlanRequest& request, const Log& log) {
   Prepared prepared;
-  prepared.job = with_unfinished_seed(asked.job, [&](const Job& job) { return parameters_of(asked, job); });
+  prepared.job = with_earlier_seed(asked.job, [&](const Job& job) { return parameters_of(asked, job); });
   prepared.job.solve.every_k = true;
   prepared.names = names_of(asked.tuned.size());
   open_models(asked, prepared, log);

@@ -87,6 +87,7 @@ Prepared opened(const ApplyJob& job, const Log& log) {
   prepared.store = open_checkpoint(job.factors);
   prepared.info = read_factors_info(prepared.store);
   check_ranks(job, prepared.info, targets_of(job, prepared.info.k), log);
+  if (std::ranges::find(job.coef, 0) != job.coef.end()) warn_of_no_edit(0, job.model(), log);
   return prepared;
 }
 
@@ -184,6 +185,9 @@ ExitCode apply(const Comm& comm, const ApplyJob& job, const Log& log) {
   const Prepared prepared = prepare(comm, job, log);
   JournaledTask task(comm, log, outputs_of(job, prepared), prepared.plan, prepared.resources, job.run);
   if (!task.begin()) return ExitCode::done;
+  for (const ApplyTarget& target : prepared.targets) {
+    log.info("{}: k = {}, coef = {}", target.place.output, target.blend.k, target.blend.coef);
+  }
   work(prepared, task);
   return task.conclude([&](std::vector<Record> records, const RunTotals& totals) {
     records = join_stretches(records);

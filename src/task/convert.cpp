@@ -7,7 +7,10 @@
 #include "lox/task/session.hpp"
 
 #include <algorithm>
+#include <string_view>
+#include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -76,6 +79,70 @@ class Copier {
   FileStorage target_;
 };
 
+/// What stands at `target`, in the order of `from`, if it has the tensors and the files of that and no
+/// others; nothing if it has not, or if something else is to be done there.
+std::optional<Checkpoint> finished_table(const Checkpoint& from, const fs::path& target, bool overwrite) {
+  const OutputPaths paths(target);
+  check_output_place(paths.output, {from.path});
+  if (overwrite || !is_there(paths.output) || is_there(paths.partial) || is_there(paths.journal)) return {};
+  Checkpoint there;
+  try {
+    there = open_checkpoint(paths.output);
+  } catch (const Error&) {  // whatever it is, it is in the way, and the output's check says so
+    return {};
+  }
+  const bool with_files = there.format != Format::safetensors_file;
+  if (there.tensors.size() != from.tensors.size()) return {};
+  if (with_files && there.other_files.size() != from.other_files.size()) return {};
+  std::unordered_map<std::string_view, std::size_t> by_name;
+  for (std::size_t i = 0; i < there.tensors.size(); ++i) by_name.emplace(there.tensors[i].name, i);
+  std::vector<TensorInfo> tensors;
+  for (const TensorInfo& tensor : from.tensors) {
+    const auto found = by_name.find(tensor.name);
+    if (found == by_name.end()) return {};
+    const TensorInfo& same = there.tensors[found->second];
+    if (same.dtype != tensor.dtype || same.shape != tensor.shape) return {};
+    tensors.push_back(same);
+  }
+  there.tensors = std::move(tensors);
+  if (!with_files) return there;
+  const auto same_file = [](const OtherFile& a, const OtherFile& b) {
+    return a.name == b.name && a.extent.bytes == b.extent.bytes;
+  };
+  if (!std::ranges::equal(from.other_files, there.other_files, same_file)) return {};
+  return there;
+}
+
+/// Whether all bytes of `to` are those of `from`; ranks share the reading. Collective.
+bool holds_the_same(const Comm& comm, const Checkpoint& from, const Checkpoint& to) {
+  constexpr std::uint64_t at_once = 8 << 20;
+  bool same = true;
+  together(comm, [&] {
+    FileStorage ours(from, FileStorage::Access::read);
+    FileStorage theirs(to, FileStorage::Access::read);
+    std::vector<std::byte> one;
+    std::vector<std::byte> other;
+    std::uint64_t turn = 0;
+    const auto compare = [&](const auto& a, const auto& b, std::uint64_t bytes) {
+      for (std::uint64_t at = 0; at < bytes && same; at += at_once) {
+        if (turn++ % static_cast<std::uint64_t>(comm.size()) != static_cast<std::uint64_t>(comm.rank()))
+          continue;
+        refuse_if_stopped();
+        one.resize(std::min(at_once, bytes - at));
+        other.resize(one.size());
+        ours.read(a, at, std::span(one));
+        theirs.read(b, at, std::span(other));
+        same = one == other;
+      }
+    };
+    for (std::size_t i = 0; i < to.tensors.size(); ++i)
+      compare(from.tensors[i], to.tensors[i], to.tensors[i].extent.bytes);
+    for (std::size_t i = 0; i < to.other_files.size(); ++i)
+      compare(from.other_files[i].extent, to.other_files[i].extent, to.other_files[i].extent.bytes);
+  });
+  return comm.sum(std::int64_t{same ? 0 : 1}) == 0;
+}
+
 }  // namespace
 
 Forecast plan_convert(const fs::path& source, const fs::path& target, bool overwrite, int ranks,
@@ -93,8 +160,18 @@ std::optional<std::uint64_t> convert(const Comm& comm, const fs::path& source, c
   Checkpoint to;
   std::optional<Output> output;
   bool done = false;
+  std::optional<Checkpoint> there;
   on_root(comm, [&] {
     from = open_checkpoint(source);
+    there = finished_table(from, target, overwrite);
+  });
+  if (comm.sum(std::int64_t{there ? 1 : 0}) > 0) {
+    if (there) to = *there;
+    broadcast(comm, from);
+    broadcast(comm, to);
+    if (holds_the_same(comm, from, to)) return std::nullopt;
+  }
+  on_root(comm, [&] {
     output = Output::create(target, {overwrite, {source}}, from,
                             {{"task", "convert"}, {"source", identity_of(from)}});
     to = output->table();

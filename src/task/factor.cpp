@@ -177,7 +177,7 @@ ExitCode factor(const Comm& comm, const Job& job, const Log& log) {
 
 Planned plan_factor(const Job& asked, const PlanRequest& request, const Log& log) {
   Prepared prepared;
-  prepared.job = with_unfinished_seed(asked);
+  prepared.job = with_earlier_seed(asked);
   prepared.job.solve.every_k = true;
   prepared.pair = open_pair(prepared.job, log);
   const Checkpoint& aligned = prepared.pair.aligned;

@@ -95,7 +95,7 @@ ExitCode harden(const Comm& comm, const Job& job, const Log& log) {
 
 Planned plan_harden(const Job& asked, const PlanRequest& request, const Log& log) {
   Prepared prepared;
-  prepared.job = with_unfinished_seed(asked);
+  prepared.job = with_earlier_seed(asked);
   prepared.pair = open_pair(prepared.job, log);
   const Checkpoint& aligned = prepared.pair.aligned;
   std::vector<PlannedRun> runs = plan_ways(request, [&](const Resources& way, PlannedRun& run) {

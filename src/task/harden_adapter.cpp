@@ -102,11 +102,13 @@ void harden_on_root(const Job& job, const Log& log) {
   }
   PeftAdapter adapter = open_peft_adapter(job.aligned);
   drop_foreign_weights(adapter.table, log);
+  warn_of_no_edit(job.coef, job.aligned, log);
   fit_without_base(adapter);
   if (format_of(job.output) != Format::safetensors_directory) {
     fail(ExitCode::usage, "--output '{}': an adapter is a folder", job.output);
   }
   check_report(report_path(job), OutputPaths(job.output), rules.inputs);
+  try_report(report_path(job));
   nlohmann::json identity{{"task", "harden adapter"}, {"job", job_parameters(job)}};
   identity["aligned"] = identity_of(adapter.table);
   Output output = Output::create(job.output, rules, adapter.table, identity);
@@ -122,7 +124,8 @@ void harden_on_root(const Job& job, const Log& log) {
                                       {"modules", harden_into(adapter, output.table(), job, log)}};
   write_text_atomically(report_path(job), report.dump(1) + "\n");
   output.finish();
-  log.info("hardened {} modules of the adapter in {}: wrote {} and {}", adapter.pairs.size(),
+  log.info("hardened {} of the adapter in {}: wrote {} and {}",
+           count_of(static_cast<std::int64_t>(adapter.pairs.size()), "module"),
            format_seconds(start.seconds()), job.output, report_path(job));
 }
 

@@ -121,7 +121,10 @@ void JournaledTask::open_on_root() {
     std::vector<std::pair<Output::State, fs::path>> found;
     for (const Output& output : outputs_) found.emplace_back(output.state(), output.paths().output);
     refuse_half_of_them(found);
-    for (const auto& place : asked_.places) check_report_folder(place.report);
+    for (const auto& place : asked_.places) {
+      check_report_folder(place.report);
+      try_report(place.report);
+    }
   } catch (...) {
     for (Output& output : outputs_) {
       if (output.state() == Output::State::fresh) output.discard();

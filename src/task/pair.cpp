@@ -40,10 +40,21 @@ void tell_of_adapter(const Pair& pair, const Log& log) {
   }
 }
 
+/// One model under two names has no Delta.
+void refuse_one_model(const Job& job) {
+  std::error_code ignored;
+  if (!fs::equivalent(job.base, job.aligned, ignored)) return;
+  fail(ExitCode::bad_input,
+       "{} and {}: --base and --aligned name one model; name the model before its alignment as --base",
+       job.base, job.aligned);
+}
+
 /// By its files, or by what its folder is called.
 bool looks_aligned(const Checkpoint& model) {
   const auto is_template = [](const OtherFile& file) { return file.name.starts_with("chat_template."); };
   if (std::ranges::any_of(model.other_files, is_template)) return true;
+  const nlohmann::json tokenizer = read_json_of(model, "tokenizer_config.json");
+  if (!tokenizer.value("chat_template", nlohmann::json()).is_null()) return true;
   static const re2::RE2 words("(?i)(^|[^a-z])(instruct|chat|dpo|sft|rlhf|it)([^a-z]|$)");
   return re2::RE2::PartialMatch(fs::absolute(model.path).lexically_normal().filename().string(), words);
 }
@@ -75,7 +86,12 @@ void refuse_equal_models(const Pair& pair, const std::vector<Record>& records) {
        pair.aligned.path, pair.base.path);
 }
 
+void warn_of_no_edit(double coef, const fs::path& model, const Log& log) {
+  if (coef == 0) log.warn("coef 0 changes nothing in {}", model);
+}
+
 Pair open_pair(const Job& job, const Log& log) {
+  refuse_one_model(job);
   // Of a model of many tensors the headers take a while: one is read beside the other.
   std::future<Checkpoint> base = std::async(std::launch::async, open_checkpoint, job.base);
   const bool is_adapter = is_peft_adapter(job.aligned);
@@ -105,6 +121,7 @@ Pair open_pair(const Job& job, const Log& log) {
   refuse_quantised(pair.aligned);
   drop_foreign_weights(pair.aligned, log);
   warn_of_swapped_models(pair, log);
+  warn_of_no_edit(job.coef, job.aligned, log);
   return pair;
 }
 

@@ -103,4 +103,15 @@ void check_report(const fs::path& report, const OutputPaths& output, const std::
   }
 }
 
+void try_report(const fs::path& report) {
+  remove_half_written(report);
+  try {
+    (void)File::create(half_written(report));
+  } catch (const Error& error) {
+    fail(ExitCode::bad_input, "{}: the report cannot be written there: {}; choose another --report", report,
+         error.what());
+  }
+  remove_half_written(report);
+}
+
 }  // namespace lox

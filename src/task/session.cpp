@@ -7,7 +7,9 @@
 #include "lox/base/version.hpp"
 #include "lox/io/hdf5.hpp"
 #include "lox/io/output.hpp"
+#include "lox/io/text_output.hpp"
 #include "lox/linalg/libraries.hpp"
+#include "lox/report/json.hpp"
 #include "lox/task/job_identity.hpp"
 
 #include <algorithm>
@@ -35,6 +37,24 @@ std::optional<std::uint64_t> unfinished_seed(const Job& job, const JobParameters
   return changed_parameters(parameters(same)) == theirs ? std::optional(same.solve.seed) : std::nullopt;
 }
 
+/// The seed of the finished output, as it tells itself or its report does; whether that is this job's is
+/// asked later.
+std::optional<std::uint64_t> finished_seed(const Job& job) {
+  if (job.overwrite || !is_there(job.output)) return std::nullopt;
+  const nlohmann::ordered_json text = read_text_output(job.output);
+  const nlohmann::ordered_json reported =
+      text.is_object() ? text.value("job", nlohmann::ordered_json()) : read_report(report_path(job)).job;
+  if (!reported.is_object()) return std::nullopt;
+  const nlohmann::ordered_json seed = reported.value("seed", nlohmann::ordered_json());
+  return seed.is_number_unsigned() ? std::optional(seed.get<std::uint64_t>()) : std::nullopt;
+}
+
+/// The seed of what an earlier run has made, unfinished or finished.
+std::optional<std::uint64_t> earlier_seed(const Job& job, const JobParameters& parameters) {
+  const std::optional<std::uint64_t> unfinished = unfinished_seed(job, parameters);
+  return unfinished ? unfinished : finished_seed(job);
+}
+
 }  // namespace
 
 Job with_drawn_seed(const Comm& comm, const Job& asked, const JobParameters& parameters) {
@@ -43,15 +63,15 @@ Job with_drawn_seed(const Comm& comm, const Job& asked, const JobParameters& par
   on_root(comm, [&] {
     std::random_device entropy;  // of the operating system
     const std::uint64_t drawn = (std::uint64_t{entropy()} << 32) | entropy();
-    job.solve.seed = unfinished_seed(job, parameters).value_or(drawn);
+    job.solve.seed = earlier_seed(job, parameters).value_or(drawn);
   });
   job.solve.seed = std::stoull(comm.broadcast(std::to_string(job.solve.seed)));
   return job;
 }
 
-Job with_unfinished_seed(const Job& asked, const JobParameters& parameters) {
+Job with_earlier_seed(const Job& asked, const JobParameters& parameters) {
   Job job = asked;
-  if (asked.random_seed) job.solve.seed = unfinished_seed(job, parameters).value_or(asked.solve.seed);
+  if (asked.random_seed) job.solve.seed = earlier_seed(job, parameters).value_or(asked.solve.seed);
   return job;
 }
 
@@ -88,12 +108,12 @@ void refuse_if_stopped() {
 void log_header(const Comm& comm, const Log& log, const Resources& resources) {
   const int nodes = node_spread(comm).nodes;
   const Slurm job = slurm();
-  std::string where = fmt::format("{} ranks x {} threads", comm.size(), max_threads());
+  std::string where = count_of(comm.size(), "rank") + " x " + count_of(max_threads(), "thread");
   if (!job.node_list.empty()) {
     where += to_line(" on {}, Slurm job {}", job.node_list, job.job);
     if (job.restarts > 0) where += fmt::format(" (restart {})", job.restarts);
   } else {
-    where += fmt::format(" on {} node{}", nodes, nodes > 1 ? "s" : "");
+    where += " on " + count_of(nodes, "node");
   }
   log.info("version {}: {}, up to {} of memory a rank", version(), where,
            format_bytes(static_cast<double>(resources.memory.value_or(0))));

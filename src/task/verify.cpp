@@ -224,8 +224,11 @@ ExitCode verify(const Comm& comm, const VerifyJob& words, const Log& log) {
   VerifyCounts counts;
   std::string failures = comm.is_root() && !asked.of_store() ? stray_files(opened) : "";
   const VerifyWork todo = work_of(asked, opened);
-  log.info("checking {} matrices, comparing {} tensors and {} files: about {}", todo.checked.size(),
-           todo.compared.size(), todo.files.size(),
+  const auto count = [](const auto& all, const char* noun, const char* several = "") {
+    return count_of(static_cast<std::int64_t>(all.size()), noun, several);
+  };
+  log.info("checking {}, comparing {} and {}: about {}", count(todo.checked, "matrix", "matrices"),
+           count(todo.compared, "tensor"), count(todo.files, "file"),
            format_seconds(forecast_check(todo.checked, todo.compared_bytes(), comm.size()).seconds));
   RankProgress progress(comm, log, todo.counts(), {});
   Counts done;

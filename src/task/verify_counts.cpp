@@ -1,9 +1,19 @@
 // SPDX-License-Identifier: MIT
 #include "lox/task/verify_counts.hpp"
 
+#include "lox/base/units.hpp"
+
 #include <algorithm>
 
 namespace lox {
+namespace {
+
+void tell_unseen(const Log& log, std::int64_t count, const char* one, const char* several) {
+  log.info("{} {} not looked at: --sample 0 takes all", count_of(count, one, several),
+           count == 1 ? "was" : "were");
+}
+
+}  // namespace
 
 void VerifyCounts::add(const Judgement& judgement, DType dtype) {
   switch (judgement.kind) {
@@ -55,14 +65,14 @@ void log_result(const Log& log, const VerifyCounts& counts, bool place) {
              counts.undecided);
   }
   if (counts.checked() < counts.edited) {
-    log.info("{} edited matrices were not looked at: --sample 0 takes all", counts.edited - counts.checked());
+    tell_unseen(log, counts.edited - counts.checked(), "edited matrix", "edited matrices");
   }
-  log.info("{} copied tensors, byte by byte", counts.copied);
+  log.info("{}, byte by byte", count_of(counts.copied, "copied tensor"));
   if (place) {
-    log.info("{} other files of the model, byte by byte", counts.files);
+    log.info("{} of the model, byte by byte", count_of(counts.files, "other file"));
   } else if (counts.all_files > 0) {
-    log.info("{} other files of the aligned model have no place in a .safetensors file: not looked at",
-             counts.all_files);
+    log.info("{} of the aligned model {} no place in a .safetensors file: not looked at",
+             count_of(counts.all_files, "other file"), counts.all_files == 1 ? "has" : "have");
   }
 }
 
@@ -70,7 +80,7 @@ void log_store(const Log& log, const VerifyCounts& counts) {
   log.info("the triplets of {} of {} matrices, against a dense factorisation in double", counts.checked(),
            counts.edited);
   if (counts.checked() < counts.edited) {
-    log.info("{} matrices were not looked at: --sample 0 takes all", counts.edited - counts.checked());
+    tell_unseen(log, counts.edited - counts.checked(), "matrix", "matrices");
   }
 }
 

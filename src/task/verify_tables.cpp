@@ -18,6 +18,13 @@ void open_tables(const VerifyJob& asked, VerifyTables& opened) {
     opened.aligned = open_checkpoint(job.aligned);
   }
   opened.hardened = job.output.empty() ? opened.aligned : open_checkpoint(job.output);
+  if (!asked.has_store() && is_store(opened.hardened)) {
+    fail(
+        ExitCode::bad_input,
+        "{}: is a store of factors, no model; check it by its report (--report), or as --factors with --base "
+        "and --aligned",
+        job.output);
+  }
   if (!asked.has_store()) return;
   opened.store = open_checkpoint(asked.factors);
   opened.info = read_factors_info(opened.store);

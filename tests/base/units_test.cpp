@@ -42,6 +42,22 @@ TEST(Units, RefusesWhatIsNoTime) {
   }
 }
 
+TEST(Units, Rates) {
+  EXPECT_EQ(parse_rate("10GB/s", "--bandwidth"), 1e10);
+  EXPECT_EQ(parse_rate("10GB", "--bandwidth"), 1e10);
+  EXPECT_EQ(parse_rate("1.5 MiB/s", "--bandwidth"), 1.5 * 1048576);
+  for (const char* text : {"", "10", "1e9", "10/s", "/s", "GB/s", "10GB/h", "10GB/s/s", "0GB/s"}) {
+    EXPECT_THROW(parse_rate(text, "--bandwidth"), Error) << text;
+  }
+}
+
+TEST(Units, Counts) {
+  EXPECT_EQ(count_of(1, "rank"), "1 rank");
+  EXPECT_EQ(count_of(0, "rank"), "0 ranks");
+  EXPECT_EQ(count_of(2, "matrix", "matrices"), "2 matrices");
+  EXPECT_EQ(count_of(1, "matrix", "matrices"), "1 matrix");
+}
+
 TEST(Units, Formats) {
   EXPECT_EQ(format_bytes(0), "0 B");
   EXPECT_EQ(format_bytes(999), "999 B");

@@ -106,7 +106,7 @@ class Refused(PlaceTest):
             words = [word for word in self.words() if word not in ("--k", ",".join(map(str, K)))]
             self.refused([*words, *options], word, code=2)
         self.refused(["analyze", "--base", "x", "--aligned", "y"], "--output", code=2)
-        self.refused(self.words(aligned="base", tuned=()), "differs")
+        self.refused(self.words(aligned="base", tuned=()), "name one model")
         self.refused(self.words(output=self.models / "aligned/r.json"), "inside")
         self.refused(self.words("--memory", "140MB", "--grid", "never"), "needs", "--memory")
 

@@ -90,6 +90,9 @@ class HardenAdapterTest(LoxTest):
                 np.testing.assert_allclose(entry["sigma"], scales[module] * sigma, rtol=1e-6)
         self.assertEqual(len(report["modules"]), 3 + 3)
 
+    def test_coef_0_is_warned_of(self):
+        self.assertIn("coef 0 changes nothing in adapter\n", self.harden("--coef", 0).err)
+
     def test_bf16_stays_bf16(self):
         self.put(tensors={name: Tensor.of("BF16", tensor.values) for name, tensor in self.tensors.items()})
         self.harden()

@@ -47,6 +47,16 @@ class Paths(JobFileTest):
             self.assertIn("job.ini: ", said.err)
             self.assertIn("$NOT_SET is not set", said.err)
 
+    def test_what_only_a_shell_knows_is_refused(self):
+        for path, word in (("$(pwd)/base", "$("), ("${BASE:-x}/base", "${BASE:-x}"), ("a/${1}", "${1}"), ("~me/base", "~me"),
+                           ("~me", "~me")):
+            for key in ("base", "output"):
+                with self.subTest(path=path, key=key):
+                    words = self.job(**{"base": "models/base", "aligned": "models/aligned", "output": "o", key: path})
+                    said = self.lox("harden", *words, code=USAGE)
+                    self.assertEqual(len(said.lines), 1)
+                    self.assertIn(f"job.ini: '{path}': '{word}", said.err)
+
     def test_what_is_no_variable_stays(self):
         """A lone dollar sign, digits, braces that do not close, a tilde elsewhere; and all of them on the command line."""
         for name in ("a$", "$1", "${", "${x", "x~", "a$-b"):

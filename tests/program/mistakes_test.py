@@ -58,6 +58,26 @@ class Mistakes(LoxTest):
         said = self.refused(*self.asked("harden", "--k", 0, aligned="copy.safetensors"))
         self.assertIn("no matrix to be edited differs", said)
 
+    def test_one_model_by_two_names(self):
+        """Known before anything is read, by the file system; by the plan, too."""
+        (self.directory / "link.safetensors").symlink_to("base.safetensors")
+        self.files = sorted(os.listdir(self.directory))
+        for task in ("harden", "factor", "plan"):
+            for aligned in ("base.safetensors", "./base.safetensors", "link.safetensors"):
+                with self.subTest(task=task, aligned=aligned):
+                    self.assertIn("name one model", self.refused(*self.asked(task, aligned=aligned)))
+
+    def test_coef_0_is_warned_of(self):
+        words = ("--base", "base.safetensors", "--aligned", "aligned.safetensors")
+        for task in ("harden", "plan"):
+            said = self.lox(task, *words, "--coef", 0, "--output", "out0.safetensors").lines
+            self.assertEqual(len([line for line in said if "coef 0 changes nothing" in line]), 1, task)
+        self.assertEqual(checkpoint.decode((self.directory / "out0.safetensors").read_bytes())[0], self.models[1])
+        self.lox("factor", "--quiet", *words, "--output", "store")
+        for more, warned in (("0,0.5", 1), ("0.5,1", 0)):
+            said = self.lox("apply", *words[2:], "--factors", "store", "--coef", more, "--output", f"o{warned}-{{coef}}").err
+            self.assertEqual(said.count("coef 0 changes nothing"), warned)
+
     def test_what_is_copied_need_not_match(self):
         """A vocabulary extended in the aligned model, a head of its own, a tensor that only the base has."""
         self.models[1]["embed"] = Tensor.of("BF16", np.ones((100, 64)))
@@ -99,6 +119,12 @@ class Mistakes(LoxTest):
             self.assertIn("swapped", planned)
             self.assertNotIn("swapped", self.lox("plan", *task, "--base", "toy", "--aligned", "toy-Instruct", "--output", "y").err)
         self.assertNotIn("swapped", self.lox("harden", "--base", "toy", "--aligned", "toy-Instruct", "--output", "b").err)
+        (self.directory / "toy-Instruct").rename(self.directory / "other")
+        (self.directory / "other" / "tokenizer_config.json").write_text('{"chat_template": null}')
+        self.assertNotIn("swapped", self.lox("plan", "--base", "other", "--aligned", "toy", "--output", "y").err)
+        (self.directory / "other" / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+        self.assertIn("swapped", self.lox("plan", "--base", "other", "--aligned", "toy", "--output", "y").err)
+        (self.directory / "other").rename(self.directory / "toy-Instruct")
         (self.directory / "toy" / "chat_template.jinja").write_text("{{ messages }}")
         self.assertNotIn("swapped", self.lox("harden", "--base", "toy-Instruct", "--aligned", "toy", "--output", "c").err)
 

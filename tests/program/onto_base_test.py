@@ -52,6 +52,15 @@ class OntoBase(LoxTest):
                     self.assertLess(wrong, 0.005 if self.base[name].dtype == "BF16" else 0.2, name)
                     self.assertLess(np.abs(made[name].values - wanted).max(), np.abs(made[name].values).max() * 2**-7, name)
 
+    def test_coef_must_be_said(self):
+        for task in ((), ("plan",)):
+            said = self.lox(*task, "apply", "--base", "base.safetensors", "--factors", "store", "--output", "o", code=2)
+            self.assertIn("--coef 1 gives base + Delta_k", said.err)
+        told = self.lox("apply", "--base", "base.safetensors", "--factors", "store", "--output", "o.safetensors", "--coef", 1).err
+        self.assertIn("o.safetensors: k = 6, coef = 1\n", told)
+        told = self.lox("apply", "--aligned", "aligned.safetensors", "--factors", "store", "--output", "a.safetensors").err
+        self.assertIn("a.safetensors: k = 6, coef = 1.25\n", told)
+
     def test_full_delta_of_a_small_matrix_gives_the_aligned_one(self):
         """min(m, n) = 4 <= K: base + Delta is the aligned matrix, but for two roundings."""
         self.apply("--coef", "1", output="o.safetensors")

@@ -131,6 +131,8 @@ class Elsewhere(PlanTest):
         self.assertRegex(some.out, r"(?m)^ +4 +4  does not fit$")
         self.assertRegex(some.out, r"(?m)^ +256 +256  +[\d.]+ GB")
         self.assertIn("lox: 4 ranks: tensor ", some.err)
+        one = self.planned("--ranks", "1,256", "--node-memory", "2GiB", "--ranks-per-node", 1)
+        self.assertIn("lox: 1 rank: tensor ", one.err)
 
     def test_bandwidth(self):
         """Said with every time; where files decide, half of it takes twice as long."""
@@ -140,14 +142,14 @@ class Elsewhere(PlanTest):
         self.assertGreater(slow["totals"]["seconds"], slow["totals"]["bytes_written"] / 1e9)
         by_default = self.planned("--ranks", 64).out
         self.assertIn("450 MB of files a second for each rank", by_default)
-        self.assertIn("2.00 GB of files a second for all ranks", self.planned("--ranks", 64, "--bandwidth", "2GB").out)
+        self.assertIn("2.00 GB of files a second for all ranks", self.planned("--ranks", 64, "--bandwidth", "2GB/s").out)
         items = [[{key: item[key] for key in ("name", "where", "rank") if key in item} for item in plan["items"]]
                  for plan in (slow, json.loads(self.planned("--ranks", 64, "--json").out))]
         self.assertEqual(*items)  # what is done does not depend on what is foretold
 
     def test_words_that_make_no_sense(self):
         for words in (("--ranks", "0"), ("--ranks", "4,x"), ("--nodes", "0"), ("--nodes", "2,3"), ("--node-memory", "much"),
-                      ("--bandwidth", "0"), ("--ranks", "4,8", "--sbatch")):
+                      ("--bandwidth", "0"), ("--bandwidth", "10"), ("--bandwidth", "1e9"), ("--bandwidth", "fast/s"), ("--ranks", "4,8", "--sbatch")):
             with self.subTest(words=words):
                 self.assertEqual(len(self.planned(*words, code=USAGE).lines), 1)
         self.lox("plan", "convert", "base", "x", "--ranks", "2,3", code=USAGE)

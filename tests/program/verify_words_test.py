@@ -4,7 +4,7 @@ import json
 import re
 import unittest
 
-from program import LoxTest
+from program import LoxTest, run
 
 USAGE, BAD_INPUT, NOT_CERTIFIED = 2, 3, 4
 
@@ -43,6 +43,36 @@ class VerifyWords(LoxTest):
         (self.directory / "apply.ini").write_text("aligned = aligned\nfactors = store\noutput = m-{coef}\ncoef = 0.5,1\n")
         self.assertIn("several models", self.lox("verify", "--config", "apply.ini", code=USAGE).err)
 
+    def test_from_another_folder(self):
+        """Paths of a report are of the folder in which the job ran."""
+        self.lox("harden", "--quiet", "--config", "job.ini")
+        elsewhere = self.directory / "elsewhere"
+        elsewhere.mkdir()
+        for report in ("../out.report.json", "../out", self.directory / "out"):
+            done = run("verify", "--report", report, "--sample", 1, directory=elsewhere)
+            self.assertEqual(done.code, 0, done.err)
+            self.assertIn("verified", done.err)
+
+    def test_a_model_is_checked_where_it_lies(self):
+        self.lox("harden", "--quiet", "--config", "job.ini")
+        (self.directory / "out").rename(self.directory / "moved")
+        self.assertIn("verified", self.lox("verify", "--report", "moved", "--sample", 1).err)
+        shard = next((self.directory / "moved").glob("*.safetensors"))
+        data = bytearray(shard.read_bytes())
+        data[-3] ^= 0x40
+        shard.write_bytes(data)
+        self.lox("verify", "--report", "moved", "--sample", 0, code=NOT_CERTIFIED)
+        self.lox("convert", "--quiet", "base", "x.h5")
+        self.assertIn("has no report", self.lox("verify", "--report", "x.h5", code=BAD_INPUT).err)
+
+    def test_a_job_file_of_factor(self):
+        (self.directory / "factor.ini").write_text("base = base\naligned = aligned\noutput = store\nk = 4\n")
+        for output in ("store", "store.h5", "store.safetensors"):
+            self.lox("factor", "--quiet", "--config", "factor.ini", "--output", output)
+            said = self.lox("verify", "--config", "factor.ini", "--hardened", output, code=BAD_INPUT)
+            self.assertEqual(len(said.lines), 1)
+            self.assertIn("is a store of factors", said.err)
+
     def test_what_is_no_report(self):
         (self.directory / "r.json").write_text("{}")
         self.assertIn("not a report", self.lox("verify", "--report", "r.json", code=BAD_INPUT).err)
@@ -54,7 +84,7 @@ class VerifyWords(LoxTest):
         self.lox("harden", "--quiet", "--config", "job.ini")
         for ranks in (0, 2):
             said = self.lox("verify", "--report", "out.report.json", "--sample", 3, ranks=ranks).err
-            checked, tensors, files = map(int, re.search(r"checking (\d+) matrices, comparing (\d+) tensors and (\d+) files: about \S", said).groups())
+            checked, tensors, files = map(int, re.search(r"checking (\d+) matrices, comparing (\d+) tensors? and (\d+) files?: about \S", said).groups())
             self.assertEqual(checked, 3)
             total = checked + tensors + files
             self.assertIn(f"100%  {total}/{total} tensors", said)

@@ -11,7 +11,7 @@ namespace lox {
 struct ApplyOptions {
   ApplyJob job;
   std::string k;
-  std::string coef = "1.25";
+  std::string coef;
   RunWords run;
   void add_to(Options& options);
   void finish();

@@ -29,6 +29,9 @@ inline constexpr std::size_t factor_parts = 7;
 std::string factor_name(const std::string& tensor, FactorPart part);
 DType factor_dtype(FactorPart part);
 
+/// Whether a checkpoint carries the text of a store.
+bool is_store(const Checkpoint& checkpoint);
+
 /// The tensors of a store for these tensors of the aligned model, K triplets each, in their order; those of
 /// F64 first.
 std::vector<TensorInfo> factor_tensors(const std::vector<TensorInfo>& aligned, std::int64_t k);

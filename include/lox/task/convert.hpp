@@ -11,7 +11,7 @@ namespace lox {
 
 /// Writes the model at `source` to `target` in the format of its path, lossless. Work is shared among the
 /// ranks. Collective. Returns bytes of tensors and files copied by all ranks; nothing if an earlier run had
-/// copied them all and only the name, or the end, was missing.
+/// copied them all: what stands at `target` has the same bytes, or only its name, or the end, was missing.
 std::optional<std::uint64_t> convert(const Comm& comm, const fs::path& source, const fs::path& target,
                                      bool overwrite, const Log& log = Log(Log::Level::silent));
 

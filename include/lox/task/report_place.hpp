@@ -12,4 +12,8 @@ namespace lox {
 /// links lead there. To be asked before the output is opened.
 void check_report(const fs::path& report, const OutputPaths& output, const std::vector<fs::path>& inputs);
 
+/// Makes a file where the report is written, and takes it away. Throws Error(bad_input) if that cannot be:
+/// better now than at the end of a long run.
+void try_report(const fs::path& report);
+
 }  // namespace lox

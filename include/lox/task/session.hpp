@@ -15,13 +15,13 @@ namespace lox {
 
 /// What every long task does at its start and end.
 
-/// The job, its seed drawn from the operating system if it was asked to be: an unfinished output keeps its
-/// own. `parameters`: what makes two jobs of this task the same. Collective.
+/// The job, its seed drawn from the operating system if it was asked to be: an output that is there, finished
+/// or not, keeps its own. `parameters`: what makes two jobs of this task the same. Collective.
 using JobParameters = std::function<nlohmann::json(const Job&)>;
 Job with_drawn_seed(const Comm& comm, const Job& asked, const JobParameters& parameters = job_parameters);
 
-/// The same for a plan: the seed of an unfinished output, or any.
-Job with_unfinished_seed(const Job& asked, const JobParameters& parameters = job_parameters);
+/// The same for a plan: the seed of an output that is there, or any.
+Job with_earlier_seed(const Job& asked, const JobParameters& parameters = job_parameters);
 
 /// Bytes that a rank may use: the least of all ranks, since the plan must be the same everywhere. Collective.
 std::uint64_t rank_memory(const Comm& comm, const RunOptions& run);
