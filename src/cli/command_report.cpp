@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "lox/base/log.hpp"
 #include "lox/base/units.hpp"
 #include "lox/cli/options.hpp"
 #include "lox/report/analysis.hpp"
@@ -42,7 +43,9 @@ Shown read(const std::string& asked) {
 
 /// Whatever stands there goes only if it is such a page.
 void check_page_place(const fs::path& page) {
+  if (page.empty()) fail(ExitCode::usage, "--html '': name the page's file");
   if (!fs::exists(fs::symlink_status(page))) return;
+  if (fs::is_symlink(page)) fail(ExitCode::bad_input, "--html {}: is a link; name the file itself", page);
   constexpr std::string_view sign = "<meta name=\"generator\" content=\"lox report\">";
   std::string head;
   if (fs::is_regular_file(page)) {
@@ -61,7 +64,9 @@ void write_page(const std::vector<std::string>& files, const fs::path& page) {
     const fs::path path = is_table(file) ? fs::path(file) : report_file(file);
     shown.push_back({path.string(), read_text(path, largest)});
   }
-  const std::string text = report_page(shown);
+  std::vector<std::string> notes;
+  const std::string text = report_page(shown, &notes);
+  for (const std::string& note : notes) Log(Log::Level::warnings).warn("{}", note);
   write_text_atomically(page, text);
   print("wrote {} ({})\n", page, format_bytes(static_cast<double>(text.size())));
 }
@@ -98,7 +103,7 @@ ExitCode run_report(const Arguments& arguments) {
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;
   if (tensors && csv) fail(ExitCode::usage, "--csv has a line for each tensor; without --tensors");
-  if (!page.empty()) {
+  if (values.contains("html")) {
     if (tensors || csv) fail(ExitCode::usage, "--html has all tensors; without --tensors and --csv");
     write_page(files, page);
     return ExitCode::done;

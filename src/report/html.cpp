@@ -4,6 +4,7 @@
 #include "lox/base/error.hpp"
 #include "lox/base/version.hpp"
 #include "lox/io/json.hpp"
+#include "lox/report/page_form.hpp"
 
 #include <algorithm>
 #include <cstdlib>
@@ -71,7 +72,7 @@ bool is_tensor(const json& tensor) {
   return shape.is_array() && std::ranges::all_of(shape, [](const json& n) { return n.is_number_unsigned(); });
 }
 
-json page_entry(const PageFile& file) {
+json page_entry(const PageFile& file, std::vector<std::string>* notes) {
   if (file.name.ends_with(".csv")) return {{"name", file.name}, {"csv", file.text}};
   std::string why;
   json report = parse_json(file.text, &why);
@@ -81,7 +82,9 @@ json page_entry(const PageFile& file) {
     fail(ExitCode::bad_input, "{}: is neither a report nor an analysis of lox; name one, or a table as *.csv",
          file.name);
   }
-  if (report.contains("totals") && report["totals"].is_object()) report["totals"].erase("proof");
+  for (const std::string& note : to_page_form(report)) {
+    if (notes != nullptr) notes->push_back(to_line("{}: {}", file.name, note));
+  }
   report["tensors"] = packed(std::move(report["tensors"]));
   return {{"name", file.name}, {"report", std::move(report)}};
 }
@@ -102,14 +105,14 @@ std::string escaped(const std::string& text) {
 
 }  // namespace
 
-std::string page_data(std::span<const PageFile> files) {
+std::string page_data(std::span<const PageFile> files, std::vector<std::string>* notes) {
   json data{{"lox", version()}, {"files", json::array()}};
-  for (const PageFile& file : files) data["files"].push_back(page_entry(file));
+  for (const PageFile& file : files) data["files"].push_back(page_entry(file, notes));
   shorten(data);
   return escaped(data.dump(-1, ' ', true, json::error_handler_t::replace));
 }
 
-std::string report_page(std::span<const PageFile> files) {
+std::string report_page(std::span<const PageFile> files, std::vector<std::string>* notes) {
   constexpr std::string_view place = "@data@";
   std::string page(page_template());
   const std::size_t at = page.find(place);
@@ -118,7 +121,7 @@ std::string report_page(std::span<const PageFile> files) {
          "--html: this lox was built without pages, since npm could not get what they need; build it with "
          "-DLOX_HTML=ON to see why");
   }
-  return page.replace(at, place.size(), page_data(files));
+  return page.replace(at, place.size(), page_data(files, notes));
 }
 
 }  // namespace lox

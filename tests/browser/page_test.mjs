@@ -290,3 +290,29 @@ pageTest("names and roles for a screen reader, and print", sweepPage, async page
   assert.ok(await page.locator("#summary").isVisible());
   assert.ok((await page.pdf()).length > 10000);
 });
+
+pageTest("values of another type leave the rest of the page", () => {
+  const odd = [{tuned: [null]}, {sigma: "x"}, {r_align: "x"}, {seconds: null}, {method: [1]}];
+  const tensors = report.tensors.map((tensor, i) => ({...tensor, ...odd[i % odd.length]}));
+  write("odd.json", {...report, job: {...report.job, include: "x", exclude: {}}, tensors});
+  return pageOf("odd.html", "odd.json");
+}, async page => {
+  assert.equal((await tableOf(tensorTable(page))).length, report.tensors.length);
+  assert.ok((await page.locator("#summary").innerText()).includes(report.made.host));
+});
+
+pageTest("a hundred thousand experts", () => {
+  const edited = report.tensors.find(tensor => tensor.action === "edited");
+  const copied = report.tensors.find(tensor => tensor.action === "copied");
+  const tensors = Array.from({length: 130000}, (_, i) => ({...edited, name: `layers.0.experts.${i}.w`, sigma: [2, 1],
+    realised: 0.5 + i / 1e6, certificate: i / 1e12}));
+  for (let i = 0; i < 130000; ++i) tensors.push({...copied, name: `layers.0.norms.${i}`});
+  write("experts.json", {...report, tensors});
+  return pageOf("experts.html", "experts.json", "hardened-0.5");
+}, async page => {
+  const first = await page.locator("#first").innerText();
+  assert.ok(first.includes("130000 tensors"), first);
+  const [row] = await tableOf(page.locator("#several table"));
+  assertShown(row.lowest, 0.5, "lowest realised");
+  assertShown(row.certificate, 129999 / 1e12, "worst certificate");
+});

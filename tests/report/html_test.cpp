@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "support/expect_error.hpp"
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
@@ -24,6 +25,96 @@ json data_of(const std::vector<PageFile>& files) {
 PageFile report_of(const std::string& name) {
   const json report{{"tensors", json::array({{{"name", name}, {"shape", {2, 3}}, {"energy", 1.0 / 3}}})}};
   return {"r.json", report.dump()};
+}
+
+/// A report of one tensor with more in it, as the page gets it; `notes`: what is said of it.
+json shown_of(const json& more_of_report, const json& more_of_tensor, std::vector<std::string>& notes) {
+  json report{{"tensors", json::array({{{"name", "w"}, {"shape", {2, 3}}, {"energy", 0.5}}})}};
+  report["tensors"][0].update(more_of_tensor);
+  report.update(more_of_report);
+  const std::vector<PageFile> files{{"r.json", report.dump()}};
+  return json::parse(page_data(files, &notes))["files"][0]["report"];
+}
+
+/// The value of a tensor's column; null if there is no such column.
+json cell(const json& shown, const char* column) {
+  const json& columns = shown["tensors"]["columns"];
+  const auto at = std::ranges::find(columns, json(column)) - columns.begin();
+  return at == static_cast<std::ptrdiff_t>(columns.size())
+             ? json()
+             : shown["tensors"]["rows"][0][static_cast<std::size_t>(at)];
+}
+
+/// What the page's scripts would fall over.
+TEST(Html, ValuesOfAnotherTypeAreLeftOutWithALine) {
+  struct Case {
+    json report;
+    json tensor;
+    const char* key;
+  };
+  const json none = json::object();
+  const json one_null = json::array({nullptr});
+  for (const Case& odd : std::vector<Case>{{none, {{"tuned", one_null}}, "tuned"},
+                                           {none, {{"tuned", "x"}}, "tuned"},
+                                           {none, {{"tuned", {{{"r_ft", "x"}}}}}, "r_ft"},
+                                           {none, {{"sigma", {1, "x"}}}, "sigma"},
+                                           {none, {{"energy", "x"}}, "energy"},
+                                           {none, {{"r_align", {{"six", 1}}}}, "r_align"},
+                                           {none, {{"seconds", 3}}, "seconds"},
+                                           {none, {{"method", {1}}}, "method"},
+                                           {none, {{"settled", 1}}, "settled"},
+                                           {{{"job", {{"include", "x"}}}}, none, "include"},
+                                           {{{"job", {{"exclude", one_null}}}}, none, "exclude"},
+                                           {{{"job", {{"output", {1}}}}}, none, "output"},
+                                           {{{"job", "x"}}, none, "job"},
+                                           {{{"made", {{"versions", "x"}}}}, none, "versions"},
+                                           {{{"made", {{"paths", {{"base", 1}}}}}}, none, "paths"},
+                                           {{{"totals", {{"rank_seconds", 1}}}}, none, "rank_seconds"},
+                                           {{{"lox", 1}}, none, "lox"}}) {
+    SCOPED_TRACE(odd.report.dump() + odd.tensor.dump());
+    std::vector<std::string> notes;
+    const json shown = shown_of(odd.report, odd.tensor, notes);
+    ASSERT_EQ(notes.size(), 1U);
+    EXPECT_NE(notes[0].find(fmt::format("r.json: '{}' of ", odd.key)), std::string::npos) << notes[0];
+    if (std::string(odd.key) != "r_ft") {
+      EXPECT_EQ(shown.dump().find(fmt::format("\"{}\":", odd.key)), std::string::npos);
+    }
+    EXPECT_EQ(cell(shown, "name"), "w");
+  }
+}
+
+TEST(Html, WhatLoxWritesStays) {
+  std::vector<std::string> notes;
+  const json tuned{
+      {{"model", "t"}, {"delta_norm", 2.5}, {"r_ft", {{"6", 0.5}}}, {"overlap_left", {{"6", 0.25}}}}};
+  const json job{
+      {"k", {1, 6}}, {"coef", 0.5}, {"include", {"a"}}, {"exclude", json::array()}, {"output", "o"}};
+  const json shown = shown_of(
+      {{"job", job}, {"totals", {{"mean", {{"r_align", 1}}}, {"matrices", 5}}}},
+      {{"tuned", tuned}, {"r_align", {{"6", 0.5}, {"100", nullptr}}}, {"weight_norm", nullptr}}, notes);
+  EXPECT_TRUE(notes.empty());
+  EXPECT_EQ(shown["job"], job);
+  EXPECT_EQ(shown["totals"], json({{"matrices", 5}}));
+  EXPECT_EQ(cell(shown, "tuned"), tuned);
+  EXPECT_EQ(cell(shown, "r_align"), json({{"6", 0.5}}));
+  EXPECT_TRUE(cell(shown, "weight_norm").is_null());
+}
+
+/// A column for each key that some tensor has would make the page grow with the square of the report.
+TEST(Html, KeysOfStrangersMakeNoColumns) {
+  constexpr int tensors = 2000;
+  json report{{"tensors", json::array()}};
+  for (int i = 0; i < tensors; ++i) {
+    report["tensors"].push_back({{"name", fmt::format("w{}", i)},
+                                 {"shape", {2, 3}},
+                                 {fmt::format("key{}", i), 1},
+                                 {"r_align", {{std::to_string(i), 0.5}}}});
+  }
+  std::vector<std::string> notes;
+  const std::vector<PageFile> files{{"r.json", report.dump()}};
+  EXPECT_LT(page_data(files, &notes).size(), report.dump().size());
+  ASSERT_EQ(notes.size(), 2U);  // of r_align only the first values of k stay
+  EXPECT_NE(notes[1].find("more than 64 values of k"), std::string::npos);
 }
 
 /// Nothing that a name holds ends the script that the data lie in, or begins another; read as JSON it is the

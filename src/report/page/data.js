@@ -27,7 +27,7 @@ function placeOf(name) {
 /** Modules by short names: without what all of them begin and end with. */
 function shortNames(modules) {
   const parts = modules.map(module => module.split("."));
-  const shortest = Math.min(...parts.map(part => part.length)) - 1;
+  const shortest = least(parts.map(part => part.length)) - 1;
   let front = 0;
   while (front < shortest && parts.every(part => part[front] === parts[0][front])) ++front;
   let back = 0;
@@ -40,8 +40,8 @@ const ratio = (a, b) => (isNumber(a) && isNumber(b) && b > 0 ? a / b : null);
 
 const MEANS = {
   mean: values => values.reduce((sum, value) => sum + value, 0) / values.length,
-  highest: values => Math.max(...values),
-  lowest: values => Math.min(...values),
+  highest: largest,
+  lowest: least,
   median: values => {
     const sorted = [...values].sort((a, b) => a - b);
     const half = sorted.length >> 1;

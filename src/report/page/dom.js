@@ -14,13 +14,18 @@ function make(tag, attributes, ...children) {
       element.setAttribute(name, value === true ? "" : value);
     }
   }
-  element.append(...children.flat(Infinity).filter(child => child !== null && child !== undefined));
+  // One by one: a call takes no hundred thousand arguments.
+  for (const child of children.flat(Infinity)) {
+    if (child !== null && child !== undefined) element.append(child);
+  }
   return element;
 }
 
 /** A tensor's name, which may break after its dots. */
 const nameText = name => name.split(/(?<=\.)/).flatMap(part => [part, make("wbr")]);
 
+const largest = values => values.reduce((a, b) => Math.max(a, b), -Infinity);
+const least = values => values.reduce((a, b) => Math.min(a, b), Infinity);
 const isNumber = value => typeof value === "number" && Number.isFinite(value);
 
 function numberText(value) {

@@ -14,8 +14,8 @@ function rampColour(x) {
 class Scale {
   constructor(values, linear = false) {
     const known = values.filter(isNumber);
-    this.low = Math.min(...known);
-    this.high = Math.max(...known);
+    this.low = least(known);
+    this.high = largest(known);
     this.log = !linear && this.low > 0 && this.high / this.low > 50;
   }
   at(value) {
@@ -85,7 +85,8 @@ function reportHeat(report, metric, open) {
   const at = new Map();
   for (const tensor of report.worked) {
     const key = `${tensor.layer}/${tensor.module}`;
-    at.set(key, [...(at.get(key) || []), tensor]);
+    if (!at.has(key)) at.set(key, []);
+    at.get(key).push(tensor);
   }
   const cellOf = (tensors, name) => {
     const value = tensors ? report.combined(metric, tensors) : null;

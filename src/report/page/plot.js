@@ -88,7 +88,7 @@ function spectraPlot(report, chosen, relative) {
   const has = tensor => tensor.sigma && tensor.sigma.length;
   const scaled = tensor => (relative ? tensor.sigma.map(s => s / tensor.sigma[0]) : tensor.sigma);
   const tensors = report.worked.filter(has);
-  const most = Math.max(...tensors.map(tensor => tensor.sigma.length));
+  const most = largest(tensors.map(tensor => tensor.sigma.length));
   const x = Array.from({length: most}, (_, i) => i + 1);
   let lines;
   if (chosen) {

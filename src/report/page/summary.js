@@ -21,7 +21,7 @@ function drawSummary(place, report) {
   const paths = made.paths || {};
   const worked = totals.factored ? "factored" : "edited";
   const numbers = [
-    ["k", job.k !== undefined ? numberText(job.k) : null], ["coef", isNumber(job.coef) ? numberText(job.coef) : null],
+    ["k", job.k !== undefined ? [job.k].flat().map(numberText).join(", ") : null], ["coef", isNumber(job.coef) ? numberText(job.coef) : null],
     [`tensors ${worked}`, isNumber(totals[worked]) ? String(totals[worked]) : null,
       isNumber(totals.copied) ? `${totals.copied} copied` : null],
     ["time", isNumber(totals.seconds) ? secondsText(totals.seconds) : null,
