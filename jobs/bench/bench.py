@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bench import adapter, apply, factor, grid
-from bench.runs import (LOX, copy, harden, make_pair, middle, python, ratio, remove, shards, size, stream,
+from bench.runs import (LOX, copy, harden, make_pair, middle, predict, python, ratio, remove, shards, size, stream,
                         timed)
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/benchmarks.md"
@@ -144,24 +144,16 @@ def plan(options):
     for layers in (1, 4):
         folder = options.work / f"70b-{layers}"
         pair = make_pair(folder, "llama-3-70b", "--layers", layers)
-        told = predict(pair, folder, 2)
+        told = predict(("plan",), pair, 2)
         seconds, report = harden(pair, folder / "hardened", cold=True)
         lines.append(f"| {layers} | {moved(report['totals']):.1f} GB | {told['seconds']:.1f} s | {seconds:.1f} s | {told['seconds'] / seconds:.2f} |")
         for path in (folder / "hardened", *pair):
             remove(path)
     for shape, ranks in (("llama-3-70b", 16), ("llama-3.1-405b", 64)):
         folder = options.work / f"{shape}-headers"
-        told = predict(make_pair(folder, shape, "--headers-only"), folder, ranks, "--memory", "32G")
+        told = predict(("plan",), make_pair(folder, shape, "--headers-only"), ranks, "--memory", "32G")
         lines.append(f"| all of {shape}, {ranks} ranks | {moved(told):.0f} GB | {told['seconds']:.0f} s | | |")
     return "\n".join(lines)
-
-
-def predict(pair, folder, ranks, *options):
-    """The totals of `lox plan`, which ends with 5 where the disk is too small for the output."""
-    base, aligned = pair
-    told = timed(LOX, "plan", "--base", base, "--aligned", aligned, "--output", folder / "hardened",
-                 "--ranks", ranks, "--json", *options, codes=(0, 5))[1]
-    return json.JSONDecoder().raw_decode(told)[0]["totals"]  # a complaint may follow
 
 
 def moved(totals):

@@ -3,7 +3,7 @@
 import json
 import statistics
 
-from bench.runs import make_layer, middle, mpirun, python, remove, settle, size, timed
+from bench.runs import make_layer, make_pair, middle, mpirun, predict, python, remove, settle, size, timed
 
 K = 64
 
@@ -16,9 +16,14 @@ def factor(pair, output):
     return seconds, json.loads(output.with_name(f"{output.name}.report.json").read_text())
 
 
+def seconds_of(pair, k, ranks):
+    return predict(("plan", "factor"), pair, ranks, "--k", k)["seconds"]
+
+
 def measure(options):
     folder = options.work / "factor"
     pair = make_layer(folder)
+    large = make_pair(folder / "llama-3-70b", "llama-3-70b", "--headers-only")
     runs = [factor(pair, folder / "factors") for _ in range(options.repeats)]
     seconds = [wall for wall, _ in runs]
     tensors = runs[0][1]["tensors"]
@@ -44,4 +49,6 @@ def measure(options):
         "fewest iterations that reach it too: "
         + ", ".join(f"{shape} {how['method'].split('.')[-1]} {how['iterations']}" for shape, how in choice.items())
         + ". Full SVDs: " + ", ".join(f"{shape} {full[shape]:.0f} s x {count}" for shape, count in counts.items()) + ".",
+        f"\nPredicted by `lox plan factor` for this layer {seconds_of(pair, K, 2):.1f} s; for all of llama-3-70b on 64 ranks as fast as these "
+        f"{seconds_of(large, K, 64):.0f} s at k = {K} and {seconds_of(large, 2 * K, 64):.0f} s at k = {2 * K}.",
     ])

@@ -83,6 +83,14 @@ def harden(pair, output, cold=False):
     return seconds, json.loads(Path(f"{output}.report.json").read_text())
 
 
+def predict(command, pair, ranks, *options):
+    """The totals that `lox plan` or `lox plan TASK` tells, which ends with 5 where the disk is too small for the output."""
+    base, aligned = pair
+    told = timed(LOX, *command, "--base", base, "--aligned", aligned, "--output", base.with_name("planned"),
+                 "--ranks", ranks, "--json", *options, codes=(0, 5))[1]
+    return json.JSONDecoder().raw_decode(told)[0]["totals"]  # a complaint may follow
+
+
 def copy(pair, output, cold=False):
     """Reads both, writes a copy of the second and syncs it; returns wall seconds."""
     remove(output)
