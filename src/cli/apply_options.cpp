@@ -78,14 +78,15 @@ void ApplyOptions::add_to(Options& options) {
   options.allow_config_file();
 }
 
-void ApplyOptions::finish() {
+void ApplyOptions::finish(const boost::program_options::variables_map& values) {
   run.finish(job.run);
-  if (!k.empty()) job.k = parse_list<Index>(k, "--k");
-  if (coef.empty() && !job.base.empty()) {
+  if (values.contains("k")) job.k = parse_list<Index>(k, "--k");
+  const bool said = values.contains("coef");
+  if (!said && !job.base.empty()) {
     fail(ExitCode::usage,
          "--base without --coef: say how much of the factors is added; --coef 1 gives base + Delta_k");
   }
-  job.coef = parse_list<double>(coef.empty() ? default_coef : coef, "--coef");
+  job.coef = parse_list<double>(said ? coef : default_coef, "--coef");
   for (fs::path* path : {&job.aligned, &job.base, &job.factors}) *path = without_slash(*path);
   // In one order, however they were given: the same models are the same job.
   std::ranges::sort(job.k);

@@ -17,7 +17,7 @@ Request read_apply(const Arguments& arguments) {
   job.add_to(options);
   po::variables_map values;
   if (!options.read(arguments, values)) return {options.help_text(), options.asked(values), nullptr};
-  job.finish();
+  job.finish(values);
   const auto work = [job](const Comm& comm) { return apply(comm, job.job, Log(job.run.level(comm))); };
   return {"", options.asked(values), work};
 }

@@ -102,7 +102,7 @@ ExitCode of_apply(const Arguments& arguments) {
   plan.add_to(options);
   po::variables_map values;
   if (!options.parse(arguments, values)) return ExitCode::done;
-  job.finish();
+  job.finish(values);
   plan.finish();
   const Planned planned =
       plan_apply_job(job.job, plan.request(job.job.run.memory), Log(Log::Level::warnings));

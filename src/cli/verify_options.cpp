@@ -48,7 +48,7 @@ Asked of_job_file(const std::string& file) {
     ApplyOptions apply;
     apply.add_to(options);
     options.read(words, values);
-    apply.finish();
+    apply.finish(values);
     return of_apply_file(apply.job, file);
   }
   Options options("harden", "", "", "");

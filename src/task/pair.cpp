@@ -2,6 +2,7 @@
 #include "lox/task/pair.hpp"
 
 #include "lox/base/error.hpp"
+#include "lox/base/units.hpp"
 #include "lox/io/model_config.hpp"
 
 #include <algorithm>
@@ -27,10 +28,9 @@ void tell_of_adapter(const Pair& pair, const Log& log) {
     if (ours.dtype != pair.base.tensors[index].dtype) kept.push_back(&ours);
   }
   if (!kept.empty()) {
-    log.warn(
-        "{}: {} of its tensors that stand for whole weights are written as {}, other than in the base, first "
-        "'{}'",
-        adapter.table.path, kept.size(), dtype_name(kept[0]->dtype), kept[0]->name);
+    log.warn("{}: {} written as {}, the adapter's dtype and not the base's; the first is '{}'",
+             adapter.table.path, count_of(static_cast<std::int64_t>(kept.size()), "tensor"),
+             dtype_name(kept[0]->dtype), kept[0]->name);
   }
   if (adapter.config.on_quantised) {
     log.warn(

@@ -56,6 +56,9 @@ class OntoBase(LoxTest):
         for task in ((), ("plan",)):
             said = self.lox(*task, "apply", "--base", "base.safetensors", "--factors", "store", "--output", "o", code=2)
             self.assertIn("--coef 1 gives base + Delta_k", said.err)
+        for option in ("--coef", "--k"):  # empty, as of a variable that is not set
+            said = self.lox("apply", "--aligned", "aligned.safetensors", "--factors", "store", "--output", "o", option, "", code=2)
+            self.assertIn(f"{option} '' is no list of numbers", said.err)
         told = self.lox("apply", "--base", "base.safetensors", "--factors", "store", "--output", "o.safetensors", "--coef", 1).err
         self.assertIn("o.safetensors: k = 6, coef = 1\n", told)
         told = self.lox("apply", "--aligned", "aligned.safetensors", "--factors", "store", "--output", "a.safetensors").err
