@@ -35,6 +35,12 @@ Shown read(const std::string& asked) {
   try {
     const nlohmann::ordered_json text = nlohmann::ordered_json::parse(read_text(path, largest));
     if (is_analysis(text)) return {{path.string(), {}}, analysis_table(text)};
+    if (text.is_object() && text.contains("modules")) {
+      fail(ExitCode::bad_input,
+           "{}: is the report of an adapter, short enough to be read as it is; tables are made of those of "
+           "models, stores and analyses",
+           path);
+    }
     return {{path.string(), report_from_json(text)}, ""};
   } catch (const nlohmann::json::exception& error) {
     fail(ExitCode::bad_input, "{}: is not a report of lox: {}", path, error.what());

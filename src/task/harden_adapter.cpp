@@ -108,7 +108,6 @@ void harden_on_root(const Job& job, const Log& log) {
     fail(ExitCode::usage, "--output '{}': an adapter is a folder", job.output);
   }
   check_report(report_path(job), OutputPaths(job.output), rules.inputs);
-  try_report(report_path(job));
   nlohmann::json identity{{"task", "harden adapter"}, {"job", job_parameters(job)}};
   identity["aligned"] = identity_of(adapter.table);
   Output output = Output::create(job.output, rules, adapter.table, identity);
@@ -117,6 +116,7 @@ void harden_on_root(const Job& job, const Log& log) {
     log.info("{} was finished already", job.output);
     return;
   }
+  try_report(report_path(job));
   nlohmann::ordered_json reported = reported_job(job);
   reported.erase("base");
   const nlohmann::ordered_json report{{"lox", version()},

@@ -89,6 +89,11 @@ class HardenAdapterTest(LoxTest):
                 sigma = np.linalg.svd(self.products(self.tensors)[name], compute_uv=False)[:entry["r"]]
                 np.testing.assert_allclose(entry["sigma"], scales[module] * sigma, rtol=1e-6)
         self.assertEqual(len(report["modules"]), 3 + 3)
+        self.assertIn("report of an adapter", self.lox("report", "out.report.json", code=3).err)
+
+    def test_a_report_that_cannot_be_written(self):
+        self.assertIn("/proc/x: the report cannot be written there", self.harden("--report", "/proc/x", code=3).err)
+        self.assertEqual(sorted(path.name for path in self.directory.iterdir()), ["adapter"])
 
     def test_coef_0_is_warned_of(self):
         self.assertIn("coef 0 changes nothing in adapter\n", self.harden("--coef", 0).err)
