@@ -73,6 +73,40 @@ Extent extent_from_json(const Json& json) {
   return {json.at(0), json.at(1), json.at(2)};
 }
 
+Json tensor_to_json(const TensorInfo& tensor) {
+  Json json{tensor.name, std::string(dtype_name(tensor.dtype)), tensor.shape, extent_to_json(tensor.extent),
+            bytes_to_text(tensor.dataset)};
+  if (const Quantised* const q = tensor.quantised.get()) {
+    json.push_back({tensor_to_json(q->codes), tensor_to_json(q->scales), q->block_rows, q->block_cols});
+  }
+  return json;
+}
+TensorInfo tensor_from_json(const Json& json) {
+  TensorInfo tensor{json.at(0),
+                    dtype_from_name(json.at(1).get<std::string>()).value(),
+                    json.at(2),
+                    extent_from_json(json.at(3)),
+                    text_to_bytes(json.at(4)),
+                    nullptr};
+  if (json.size() > 5) {
+    const Json& q = json.at(5);
+    tensor.quantised = std::make_shared<Quantised>(
+        Quantised{tensor_from_json(q.at(0)), tensor_from_json(q.at(1)), q.at(2), q.at(3)});
+  }
+  return tensor;
+}
+
+Json other_file_to_json(const OtherFile& file) {
+  Json json{file.name, extent_to_json(file.extent)};
+  if (file.text) json.push_back(*file.text);
+  return json;
+}
+OtherFile other_file_from_json(const Json& json) {
+  OtherFile file{json.at(0), extent_from_json(json.at(1))};
+  if (json.size() > 2) file.text = json.at(2).get<std::string>();
+  return file;
+}
+
 }  // namespace
 
 Format format_of(const fs::path& path) {
@@ -86,6 +120,10 @@ std::int64_t TensorInfo::elements() const {
   std::int64_t product = 1;
   for (const std::int64_t size : shape) product *= size;
   return product;
+}
+
+std::uint64_t TensorInfo::stored_bytes() const {
+  return quantised ? quantised->codes.extent.bytes + quantised->scales.extent.bytes : extent.bytes;
 }
 
 std::uint64_t Checkpoint::bytes() const {
@@ -107,13 +145,9 @@ std::string Checkpoint::to_text() const {
   json["files"] = Json::array();
   for (const fs::path& file : files) json["files"].push_back(bytes_to_text(file.string()));
   json["tensors"] = Json::array();
-  for (const TensorInfo& tensor : tensors) {
-    json["tensors"].push_back({tensor.name, std::string(dtype_name(tensor.dtype)), tensor.shape,
-                               extent_to_json(tensor.extent), bytes_to_text(tensor.dataset)});
-  }
+  for (const TensorInfo& tensor : tensors) json["tensors"].push_back(tensor_to_json(tensor));
   json["other_files"] = Json::array();
-  for (const OtherFile& file : other_files)
-    json["other_files"].push_back({file.name, extent_to_json(file.extent)});
+  for (const OtherFile& file : other_files) json["other_files"].push_back(other_file_to_json(file));
   json["shards"] = Json::array();
   for (const Shard& shard : shards) json["shards"].push_back(shard.name);
   return json.dump();
@@ -125,12 +159,8 @@ Checkpoint Checkpoint::from_text(const std::string& text) {
   result.format = static_cast<Format>(json.at("format").get<int>());
   result.path = text_to_bytes(json.at("path"));
   for (const Json& file : json.at("files")) result.files.emplace_back(text_to_bytes(file));
-  for (const Json& tensor : json.at("tensors")) {
-    result.tensors.push_back({tensor.at(0), dtype_from_name(tensor.at(1).get<std::string>()).value(),
-                              tensor.at(2), extent_from_json(tensor.at(3)), text_to_bytes(tensor.at(4))});
-  }
-  for (const Json& file : json.at("other_files"))
-    result.other_files.push_back({file.at(0), extent_from_json(file.at(1))});
+  for (const Json& tensor : json.at("tensors")) result.tensors.push_back(tensor_from_json(tensor));
+  for (const Json& file : json.at("other_files")) result.other_files.push_back(other_file_from_json(file));
   for (const Json& shard : json.at("shards")) result.shards.push_back({shard, ""});
   return result;
 }

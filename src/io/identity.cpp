@@ -24,6 +24,12 @@ std::string table_text(const Checkpoint& model) {
   for (const TensorInfo& tensor : model.tensors) {
     add(tensor.name, tensor.extent);
     fmt::format_to(to, "{} {} {}\n", dtype_name(tensor.dtype), fmt::join(tensor.shape, ","), tensor.dataset);
+    if (const Quantised* const q = tensor.quantised.get()) {
+      add(q->codes.name, q->codes.extent);
+      add(q->scales.name, q->scales.extent);
+      fmt::format_to(to, "{} {} {} {} {}\n", dtype_name(q->scales.dtype), q->block_rows, q->block_cols,
+                     q->codes.dataset, q->scales.dataset);
+    }
   }
   for (const OtherFile& file : model.other_files) {
     add(file.name, file.extent);

@@ -43,6 +43,11 @@ void copy_other_files(const Checkpoint& from, const Checkpoint& to) {
   for (const OtherFile& file : to.other_files) {
     const auto match = by_name.find(file.name);
     if (match == by_name.end() || file.extent.bytes == 0) continue;
+    if (const auto& text = match->second->text) {
+      target.write(file.extent, 0, std::as_bytes(std::span(*text)));
+      target.sync(file.extent);
+      continue;
+    }
     const Extent from_place = match->second->extent;
     if (from_place.file < 0) continue;  // the task itself makes it
     copy_bytes([&](std::uint64_t at, std::span<std::byte> to_fill) { source.read(from_place, at, to_fill); },

@@ -5,6 +5,7 @@
 #include "lox/base/error.hpp"
 #include "lox/base/site.hpp"
 #include "lox/io/hdf5.hpp"
+#include "lox/io/quantised.hpp"
 
 #include <algorithm>
 
@@ -49,12 +50,17 @@ std::shared_ptr<File> FileStorage::file(int index) {
 }
 
 void FileStorage::read(const TensorInfo& tensor, std::uint64_t first, std::span<std::byte> to) {
+  if (tensor.quantised) return read_rounded(*this, checkpoint_.files, tensor, first, to);
   if (tensor.dataset.empty()) return read(tensor.extent, first, to);
   check_range(tensor.extent, first, to.size());
   read_hdf5_dataset(checkpoint_.files.at(static_cast<std::size_t>(tensor.extent.file)), tensor, first, to);
 }
 
 void FileStorage::will_read(const TensorInfo& tensor, std::uint64_t first, std::uint64_t bytes) {
+  if (tensor.quantised) {
+    const std::size_t width = element_bytes(tensor.dtype);
+    return will_read(tensor.quantised->codes, first / width, bytes / width);
+  }
   if (!tensor.dataset.empty()) return;
   file(tensor.extent.file)->will_read(tensor.extent.offset + first, bytes);
 }

@@ -161,6 +161,7 @@ void DeltaSummary::add(const DeltaSummary& other) {
   vanished = vanished || other.vanished;
   inverse_ulps += other.inverse_ulps;
   sampled += other.sampled;
+  noise_squared += other.noise_squared;
   finite = finite && other.finite;
 }
 
@@ -182,7 +183,7 @@ DeltaSummary subtract(DType aligned_type, const std::byte* aligned, DType base_t
   return summary;
 }
 
-void sample_ulps(DType aligned_type, const std::byte* aligned, std::span<const float> delta,
+void sample_ulps(DType output, DType aligned_type, const std::byte* aligned, std::span<const float> delta,
                  std::uint64_t first, DeltaSummary& summary) {
   constexpr std::uint64_t step = 1021;  // a prime, so that columns take turns
   const std::size_t width = element_bytes(aligned_type);
@@ -191,7 +192,7 @@ void sample_ulps(DType aligned_type, const std::byte* aligned, std::span<const f
     to_double(aligned_type, aligned + i * width, 1, &weight);
     const double size = std::max(std::abs(weight), std::abs(static_cast<double>(delta[i])));
     if (size == 0) continue;
-    summary.inverse_ulps += 1 / ulp(aligned_type, size);
+    summary.inverse_ulps += 1 / ulp(output, size);
     summary.sampled += 1;
   }
 }

@@ -11,6 +11,28 @@
 namespace lox {
 namespace {
 
+/// Floats that are held as such and rounded to BF16.
+template <std::size_t N>
+struct F32ToBf16 {
+  static constexpr std::size_t width = 4;
+  LOX_INLINE static void load(const std::byte* from, Floats<N>& values) { F32<N>::load(from, values); }
+  LOX_INLINE static void store(std::byte* to, Floats<N>& values) {
+    round(values);
+    F32<N>::store(to, values);
+  }
+  LOX_INLINE static void round(Floats<N>& values) {
+    Words<N> words;
+    narrow_bf16<Words<N>, Floats<N>>(values, words);
+    widen_bf16<Words<N>, Floats<N>>(words, values);
+  }
+};
+
+/// What an entry is when nothing is added to it.
+template <std::size_t N, class Type>
+LOX_INLINE inline void round_alone(Floats<N>& values) {
+  if constexpr (requires { Type::round(values); }) Type::round(values);
+}
+
 /// Lanes keep the order of the sums fixed for any vector width.
 template <std::size_t N>
 struct Sums {
@@ -34,6 +56,7 @@ LOX_INLINE inline void add_part(std::byte* values, const Floats<N>& add, std::si
   Type::load(values, before);
   Floats<N> after = before + add;
   Type::store(values, after);
+  round_alone<N, Type>(before);
   const Floats<N> difference = after - before;
   typename Vectors<N>::Doubles edit[2];
   typename Vectors<N>::Doubles realised[2];
@@ -125,8 +148,9 @@ EditSummary add_step_f64(std::byte* values, const Step& step, std::size_t count)
   return summary;
 }
 
-EditSummary add_step(DType dtype, std::byte* values, const Step& step, std::size_t count) {
-  switch (dtype) {
+EditSummary add_step(EntryTypes types, std::byte* values, const Step& step, std::size_t count) {
+  if (types.held != types.output) return run_loop<AddStep<F32ToBf16>>(values, step, count);
+  switch (types.held) {
     case DType::BF16:
       return run_loop<AddStep<Bf16>>(values, step, count);
     case DType::F16:
@@ -208,18 +232,19 @@ Index extrapolation_block(DType dtype, Index cols) {
   return std::max<Index>(1, entries / std::max<Index>(1, cols));
 }
 
-EditSummary extrapolate(DType dtype, std::span<std::byte> rows, const Small& u,
+EditSummary extrapolate(EntryTypes types, std::span<std::byte> rows, const Small& u,
                         const std::vector<double>& sigma, const Small& v, double coef) {
   constexpr Index few = 16;  // triplets up to which the sum over them is formed along with the rest
-  const std::size_t width = element_bytes(dtype);
+  const std::size_t width = element_bytes(types.held);
   const auto cols = static_cast<std::size_t>(v.rows());
   const Small wide_weights =
       u * (coef * Eigen::Map<const Eigen::VectorXd>(sigma.data(), u.cols())).asDiagonal();
-  if (width > 2) return extrapolate_in_double(dtype, rows, wide_weights, v);
+  if (dtype_bits(types.output) > 16) return extrapolate_in_double(types.output, rows, wide_weights, v);
   const RowMajorMatrix weights = wide_weights.cast<float>();
   const RowMajorMatrix factors = v.transpose().cast<float>();
   // With many triplets, blocks of rows whose steps stay in the cache between the product and the sum.
-  const Index block = u.cols() <= few ? std::max<Index>(1, u.rows()) : extrapolation_block(dtype, v.rows());
+  const Index block =
+      u.cols() <= few ? std::max<Index>(1, u.rows()) : extrapolation_block(types.output, v.rows());
   const float one = 1;
   RowMajorMatrix product;
   EditSummary summary;
@@ -233,23 +258,23 @@ EditSummary extrapolate(DType dtype, std::span<std::byte> rows, const Small& u,
       const Step step = u.cols() > few
                             ? Step{&one, product.data() + row * v.rows(), cols, 1}
                             : Step{weights.data() + (first + row) * u.cols(), factors.data(), cols, u.cols()};
-      parts[static_cast<std::size_t>(row)] = add_step(dtype, at, step, cols);
+      parts[static_cast<std::size_t>(row)] = add_step(types, at, step, cols);
     }
     summary.add(sum_up(parts));
   }
   return summary;
 }
 
-EditSummary extrapolate_full(DType dtype, std::span<std::byte> values, std::span<const float> delta,
+EditSummary extrapolate_full(EntryTypes types, std::span<std::byte> values, std::span<const float> delta,
                              double coef) {
   constexpr std::size_t chunk = 1 << 16;
-  const std::size_t width = element_bytes(dtype);
+  const std::size_t width = element_bytes(types.held);
   const auto weight = static_cast<float>(coef);
   std::vector<EditSummary> parts((delta.size() + chunk - 1) / chunk);
 #pragma omp parallel for schedule(static)
   for (std::size_t c = 0; c < parts.size(); ++c) {
     const std::size_t first = c * chunk;
-    parts[c] = add_step(dtype, values.data() + first * width, {&weight, delta.data() + first, 0, 1},
+    parts[c] = add_step(types, values.data() + first * width, {&weight, delta.data() + first, 0, 1},
                         std::min(chunk, delta.size() - first));
   }
   return sum_up(parts);

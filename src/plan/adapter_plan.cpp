@@ -24,9 +24,8 @@ Item item_of(const AdaptedModel& model, const LoraUpdate& update, const Item& of
   item.stored_k = update.r;
   item.matrix.rows = update.is_bias() ? 1 : tensor.shape[tensor.shape.size() - 2];
   item.matrix.cols = tensor.shape.back();
-  item.rows = {0, item.matrix.rows};
   item.dtype = item.base_dtype = tensor.dtype;
-  item.bytes = static_cast<std::uint64_t>(item.matrix.rows * item.matrix.cols) * element_bytes(tensor.dtype);
+  take_rows({0, item.matrix.rows}, item);
   item.shared = update.experts > 1 ? bytes_of(update.b) : 0;
   return item;
 }
@@ -58,8 +57,7 @@ void use_adapter(const AdaptedModel& model, Cut cut, Plan& plan) {
       std::vector<RowRange> ranges{whole.rows};
       if (cut == Cut::stretches) ranges = stretches(one.dtype, one.matrix.rows, one.matrix.cols);
       for (const RowRange& rows : ranges) {
-        one.rows = rows;
-        one.bytes = static_cast<std::uint64_t>(rows.count * one.matrix.cols) * element_bytes(one.dtype);
+        take_rows(rows, one);
         one.seconds = local_cost(one).seconds;
         items.push_back(one);
       }

@@ -42,6 +42,7 @@ Item copy_of(int tensor, const TensorInfo& info) {
   Item item;
   item.matrix.tensors = {tensor};
   item.bytes = info.extent.bytes;
+  item.quantised = info.quantised != nullptr;
   return item;
 }
 
@@ -55,6 +56,7 @@ void add_tensor(int index, const TensorInfo& tensor, const FactorIndices& parts,
   item.matrix.cols = tensor.shape.back();
   if (item.matrix.rows * item.matrix.cols == 0) return;
   item.dtype = item.base_dtype = tensor.dtype;
+  item.quantised = tensor.quantised != nullptr;
   item.stored_k = ranks.first;
   item.k = ranks.second;
   add_stretches(item, tensor.elements() / (item.matrix.rows * item.matrix.cols),
@@ -105,10 +107,10 @@ void check_factors(const Checkpoint& store, std::int64_t k, const TensorInfo& te
 Cost apply_cost(const Item& item, std::size_t targets, double bandwidth) {
   constexpr double flops_per_second = 9.8e10;
   Cost cost;
-  cost.bytes_read = item.bytes;
+  cost.bytes_read = stored_bytes(item);
   cost.bytes_written = targets * item.bytes;
   cost.seconds = file_seconds(static_cast<double>(cost.bytes_read + cost.bytes_written), bandwidth);
-  cost.memory = std::min<std::uint64_t>(item.bytes, std::uint64_t{32} << 20) + File::direct_piece;
+  cost.memory = copy_memory(item);
   if (item.action == Action::copy) return cost;
   const auto rows = static_cast<double>(item.rows.count);
   const auto cols = static_cast<double>(item.matrix.cols);
@@ -121,7 +123,7 @@ Cost apply_cost(const Item& item, std::size_t targets, double bandwidth) {
   const double factors = 28 * (rows + cols) * k +
                          8 * std::max(rows, cols) * static_cast<double>(item.stored_k) +
                          (whole ? 4 * rows * cols : 0) + (16 << 20);
-  cost.memory = targets * item.bytes + File::direct_piece + static_cast<std::uint64_t>(factors);
+  cost.memory = targets * held_bytes(item) + File::direct_piece + static_cast<std::uint64_t>(factors);
   return cost;
 }
 
@@ -130,8 +132,7 @@ void add_stretches(Item item, std::int64_t matrices, const std::vector<RowRange>
   item.action = Action::edit;
   for (item.matrix.number = 0; item.matrix.number < matrices; ++item.matrix.number) {
     for (const RowRange& rows : ranges) {
-      item.rows = rows;
-      item.bytes = static_cast<std::uint64_t>(item.rows.count * item.matrix.cols) * element_bytes(item.dtype);
+      take_rows(rows, item);
       items.push_back(item);
     }
   }

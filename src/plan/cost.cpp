@@ -23,7 +23,10 @@ constexpr double sum_bytes = 16 * 4 * 8;  // for each column: sums of up to 16 t
 constexpr double file_pieces = (8 << 20) + File::direct_piece;
 
 struct Sizes {
-  double m, n, least, entries, aligned_bytes, base_bytes, k, block;
+  double m, n, least, entries, k, block;
+  double held, base_held;  ///< bytes of both matrices in memory
+  double read, base_read;  ///< on disk
+  double written;
   double columns;  ///< of all panels of the Krylov method together
 };
 
@@ -33,8 +36,11 @@ Sizes sizes_of(const Item& item) {
   s.n = static_cast<double>(item.matrix.cols);
   s.least = std::min(s.m, s.n);
   s.entries = s.m * s.n;
-  s.aligned_bytes = s.entries * static_cast<double>(element_bytes(item.dtype));
-  s.base_bytes = s.entries * static_cast<double>(element_bytes(item.base_dtype));
+  s.held = s.entries * static_cast<double>(element_bytes(held_dtype(item)));
+  s.base_held = s.entries * static_cast<double>(element_bytes(item.base_dtype));
+  s.written = s.entries * static_cast<double>(element_bytes(item.dtype));
+  s.read = item.quantised ? s.entries : s.written;
+  s.base_read = static_cast<double>(base_stored_bytes(item));
   s.k = item.k == full_rank ? s.least : std::min(static_cast<double>(item.k), s.least);
   s.block = static_cast<double>(krylov_block);
   // The basis with a block ahead, a copy of its better half in a restart, the triplets that wait for a
@@ -48,12 +54,12 @@ Sizes sizes_of(const Item& item) {
 void add_tuned(const Item& item, const Sizes& s, int ranks, Cost& cost) {
   if (item.tuned == 0) return;
   const double kept = 8 * (s.m + 2 * s.n) * s.k;
-  const double base = item.where == Where::local ? std::max(0.0, s.base_bytes - s.aligned_bytes) : 0;
+  const double base = item.where == Where::local ? std::max(0.0, s.base_held - s.held) : 0;
   cost.memory += static_cast<std::uint64_t>(kept + base) + item.shared;
   cost.exact_memory += static_cast<std::uint64_t>(kept + base) + item.shared;
   const auto models = static_cast<std::uint64_t>(item.tuned);
   // On the grid there is no room for the base's rows: they are read again with each.
-  const double rows = item.where == Where::local ? s.aligned_bytes : (s.aligned_bytes + s.base_bytes) / ranks;
+  const double rows = item.where == Where::local ? s.read : (s.read + s.base_read) / ranks;
   cost.bytes_read += models * static_cast<std::uint64_t>(rows);
   cost.flops *= static_cast<double>(1 + models);
   cost.seconds *= static_cast<double>(1 + models);
@@ -61,9 +67,10 @@ void add_tuned(const Item& item, const Sizes& s, int ranks, Cost& cost) {
 
 Cost copy_cost(const Item& item, double bandwidth) {
   Cost cost;
-  cost.memory = std::min<std::uint64_t>(item.bytes, std::uint64_t{32} << 20) + File::direct_piece;
-  cost.bytes_read = cost.bytes_written = item.bytes;
-  cost.seconds = 2 * static_cast<double>(item.bytes) / bandwidth;
+  cost.memory = copy_memory(item);
+  cost.bytes_read = stored_bytes(item);
+  cost.bytes_written = item.bytes;
+  cost.seconds = static_cast<double>(stored_bytes(item) + item.bytes) / bandwidth;
   return cost;
 }
 
@@ -81,29 +88,36 @@ Cost lora_cost(const Item& item, double bandwidth) {
   const auto n = static_cast<double>(item.matrix.cols);
   const auto r = static_cast<double>(item.stored_k);
   const auto rows = static_cast<double>(item.rows.count);
-  const auto bytes = static_cast<double>(item.bytes);
+  const auto held = static_cast<double>(held_bytes(item));
+  const auto most =
+      static_cast<double>(stretch_bytes / element_bytes(item.dtype) * element_bytes(held_dtype(item)));
   Cost cost;
   const double least = std::min(m, n);
   const double whole = least <= static_cast<double>(item.k) ? 12 * m * n : 0;  // Delta itself, in a store
-  cost.memory =
-      static_cast<std::uint64_t>(std::min(bytes, static_cast<double>(stretch_bytes)) + File::direct_piece +
-                                 (16 << 20) + static_cast<double>(adapter_bytes(item.matrix, item.stored_k)) +
-                                 12 * (m + n) * static_cast<double>(item.k) + whole) +
-      item.shared;
+  cost.memory = static_cast<std::uint64_t>(std::min(held, most) + File::direct_piece + (16 << 20) +
+                                           static_cast<double>(adapter_bytes(item.matrix, item.stored_k)) +
+                                           12 * (m + n) * static_cast<double>(item.k) + whole) +
+                item.shared;
   cost.exact_memory = cost.memory;
-  cost.bytes_read = item.bytes;
+  cost.bytes_read = stored_bytes(item);
   cost.bytes_written = item.bytes;
   const double factoring = 12 * (m + n) * r * r;
   const double extrapolation = 2 * rows * n * r;
   cost.flops = factoring + extrapolation;
   cost.seconds = std::max(factoring / lapack_flops_per_second +
                               extrapolation / extrapolation_flops_per_second + rows * n / entries_per_second,
-                          2 * bytes / bandwidth);
-  cost.first_read = bytes / bandwidth;
+                          static_cast<double>(stored_bytes(item) + item.bytes) / bandwidth);
+  cost.first_read = static_cast<double>(stored_bytes(item)) / bandwidth;
   return cost;
 }
 
 }  // namespace
+
+std::uint64_t copy_memory(const Item& item) {
+  constexpr std::uint64_t at_once = std::uint64_t{32} << 20;
+  constexpr std::uint64_t decoding = std::uint64_t{2} << 20;
+  return std::min(item.bytes, at_once) + (item.quantised ? decoding : 0) + File::direct_piece;
+}
 
 Item by_exact_method(Item item) {
   item.method = Method::exact;
@@ -115,7 +129,7 @@ Cost local_cost(const Item& item, double bandwidth) {
   if (item.method == Method::lora) return lora_cost(item, bandwidth);
   const Sizes s = sizes_of(item);
   Cost cost;
-  double memory = s.aligned_bytes + 4 * s.entries + file_pieces;
+  double memory = s.held + 4 * s.entries + file_pieces;
   Effort effort;
   if (item.method == Method::krylov) {
     effort = krylov_effort(s.m, s.n, item.k);
@@ -128,14 +142,14 @@ Cost local_cost(const Item& item, double bandwidth) {
   cost.memory = static_cast<std::uint64_t>(memory);
   cost.exact_memory = cost.memory;
   if (item.method == Method::krylov) cost.exact_memory = local_cost(by_exact_method(item)).memory;
-  cost.bytes_read = static_cast<std::uint64_t>(s.aligned_bytes + s.base_bytes);
-  cost.bytes_written = static_cast<std::uint64_t>(s.aligned_bytes);
+  cost.bytes_read = static_cast<std::uint64_t>(s.read + s.base_read);
+  cost.bytes_written = static_cast<std::uint64_t>(s.written);
   const double extrapolation = 2 * s.entries * (item.method == Method::full ? 1 : s.k);
   // The pipeline moves files while it calculates.
   cost.seconds = std::max(
       effort.seconds + extrapolation / extrapolation_flops_per_second + s.entries / entries_per_second,
-      (2 * s.aligned_bytes + s.base_bytes) / bandwidth);
-  cost.first_read = (s.aligned_bytes + s.base_bytes) / bandwidth;
+      (s.read + s.base_read + s.written) / bandwidth);
+  cost.first_read = (s.read + s.base_read) / bandwidth;
   cost.flops += extrapolation;
   add_tuned(item, s, 1, cost);
   return cost;
@@ -171,8 +185,8 @@ Cost grid_cost(const Item& item, int ranks, double bandwidth) {
   cost.exact_memory = cost.memory;
   if (item.method == Method::krylov) cost.exact_memory = grid_cost(by_exact_method(item), ranks).memory;
   const double reads = item.method == Method::full ? 1 : 2;  // of the aligned rows: before and after the SVD
-  cost.bytes_read = static_cast<std::uint64_t>((reads * s.aligned_bytes + s.base_bytes) / all);
-  cost.bytes_written = static_cast<std::uint64_t>(s.aligned_bytes / all);
+  cost.bytes_read = static_cast<std::uint64_t>((reads * s.read + s.base_read) / all);
+  cost.bytes_written = static_cast<std::uint64_t>(s.written / all);
   cost.seconds = seconds + extrapolation / extrapolation_flops_per_second +
                  s.entries / all / entries_per_second +
                  static_cast<double>(cost.bytes_read + cost.bytes_written) / bandwidth;
@@ -184,8 +198,9 @@ Cost grid_cost(const Item& item, int ranks, double bandwidth) {
 Cost CostTable::of(const Item& item) {
   if (item.action == Action::copy) return copy_cost(item, bandwidth_);
   if (item.method == Method::lora) return lora_cost(item, bandwidth_);
-  const Kind kind{item.matrix.rows, item.matrix.cols, item.dtype, item.base_dtype, item.k,
-                  item.proof,       item.method,      item.where, item.tuned,      item.shared};
+  const Kind kind{item.matrix.rows, item.matrix.cols,    item.dtype, item.base_dtype,
+                  item.quantised,   item.base_quantised, item.k,     item.proof,
+                  item.method,      item.where,          item.tuned, item.shared};
   const auto [known, fresh] = known_.try_emplace(kind);
   if (fresh)
     known->second =
@@ -199,11 +214,11 @@ Cost check_cost(const Item& item) {
   Cost cost;
   // Both models and the result, Delta in float and rows of it in double, a Gram matrix twice, vectors and
   // workspace.
-  cost.memory = static_cast<std::uint64_t>(2 * s.aligned_bytes + s.base_bytes + 4 * s.entries +
+  cost.memory = static_cast<std::uint64_t>(s.held + s.base_held + s.written + 4 * s.entries +
                                            8 * s.least * (2 * s.least + 256) + 8 * 1024 * most);
   cost.flops = 2 * s.entries * s.least + 4 * s.least * s.least * s.least / 3;
   cost.seconds = cost.flops / check_flops_per_second;
-  cost.bytes_read = static_cast<std::uint64_t>(2 * s.aligned_bytes + s.base_bytes);
+  cost.bytes_read = static_cast<std::uint64_t>(s.read + s.base_read + s.written);
   return cost;
 }
 

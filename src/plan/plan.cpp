@@ -60,15 +60,16 @@ Item make_item(const std::vector<NamedModel>& models, const std::vector<int>& te
   Item item;
   item.matrix.tensors = tensors;
   item.bytes = tensor.extent.bytes;
+  item.quantised = tensor.quantised != nullptr;
   if (edit) {
     item.action = Action::edit;
     item.matrix.rows = tensor.shape[tensor.shape.size() - 2];
     item.matrix.cols = tensor.shape.back();
-    item.rows = {0, item.matrix.rows};
     item.dtype = tensor.dtype;
-    item.base_dtype = models[base_model].table->tensors[static_cast<std::size_t>(tensors[base_model])].dtype;
-    item.bytes =
-        static_cast<std::uint64_t>(item.matrix.rows * item.matrix.cols) * element_bytes(tensor.dtype);
+    const TensorInfo& base = models[base_model].table->tensors[static_cast<std::size_t>(tensors[base_model])];
+    item.base_dtype = base.value_dtype();
+    item.base_quantised = base.quantised != nullptr;
+    take_rows({0, item.matrix.rows}, item);
     item.k = solve.k;
     item.svd = solve.svd;
     item.proof = solve.proof;

@@ -14,18 +14,18 @@ using json = nlohmann::ordered_json;  // for people: keys in the order of the co
 
 json measures_to_json(const Measures& m) {
   const Spectrum& s = m.spectrum;
-  return {{"k", s.k},
-          {"sigma", s.sigma},
-          {"certificate", s.certificate.residual},
-          {"orthogonality", s.certificate.orthogonality},
-          {"missed", {{"epsilon", s.missed.epsilon}, {"probability", s.missed.probability}}},
-          {"settled", s.settled},
-          {"iterations", s.iterations},
-          {"delta_norm", s.delta_norm},
-          {"energy", m.energy},
-          {"edit_norm", m.edit.norm},
-          {"realised", m.realised},
-          {"changed", m.changed}};
+  json measures{{"k", s.k},
+                {"sigma", s.sigma},
+                {"certificate", s.certificate.residual},
+                {"orthogonality", s.certificate.orthogonality},
+                {"missed", {{"epsilon", s.missed.epsilon}, {"probability", s.missed.probability}}},
+                {"settled", s.settled},
+                {"iterations", s.iterations},
+                {"delta_norm", s.delta_norm}};
+  if (s.quantisation_noise) measures["quantisation_noise"] = *s.quantisation_noise;
+  measures.update(json{
+      {"energy", m.energy}, {"edit_norm", m.edit.norm}, {"realised", m.realised}, {"changed", m.changed}});
+  return measures;
 }
 
 void add_method(json& entry, const Spectrum& spectrum) {
@@ -85,6 +85,7 @@ Measures measures_from_json(const json& from) {
   take(from, "orthogonality", s.certificate.orthogonality);
   take(from, "k", s.k);
   take(from, "sigma", s.sigma);
+  if (from.contains("quantisation_noise")) s.quantisation_noise = from.at("quantisation_noise").get<double>();
   take(from, "settled", s.settled);
   take(from, "iterations", s.iterations);
   s.missed.epsilon = std::numeric_limits<double>::infinity();

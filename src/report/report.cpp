@@ -45,6 +45,8 @@ void measure_batch(const std::vector<const Record*>& batch, std::size_t target, 
   double delta_squared = 0;
   double kept_squared = 0;
   double edit_squared = 0;
+  double noise_squared = 0;
+  bool quantised = false;
   std::int64_t entries = 0;
   for (const Record* record : batch) {
     const Measures one = measure(*record, target);
@@ -52,6 +54,8 @@ void measure_batch(const std::vector<const Record*>& batch, std::size_t target, 
     if (record->key.action != Action::copy) entry.action = record->key.action;
     const Spectrum& s = one.spectrum;
     delta_squared += s.delta_norm * s.delta_norm;
+    noise_squared += std::pow(s.quantisation_noise.value_or(0), 2);
+    quantised = quantised || s.quantisation_noise;
     kept_squared += one.energy * s.delta_norm * s.delta_norm;
     edit_squared += one.edit.norm * one.edit.norm;
     all.edit.realised_dot += one.edit.realised_dot;
@@ -66,6 +70,7 @@ void measure_batch(const std::vector<const Record*>& batch, std::size_t target, 
     entries += record->key.entries;
   }
   all.spectrum.delta_norm = std::sqrt(delta_squared);
+  if (quantised) all.spectrum.quantisation_noise = std::sqrt(noise_squared);
   all.edit.norm = std::sqrt(edit_squared);
   all.energy = delta_squared > 0 ? kept_squared / delta_squared : 0;
   all.realised = realised_of(all.edit);

@@ -38,6 +38,7 @@ struct Row {
   double energy = 0;
   double realised = 0;
   double changed = 0;
+  double noise = 0;
   double certificate = 0;     ///< worst
   double missed = 0;          ///< worst
   std::vector<double> sigma;  ///< sums, by index
@@ -56,6 +57,7 @@ struct Row {
     energy += m.energy;
     realised += m.realised;
     changed += m.changed;
+    noise += m.spectrum.quantisation_noise.value_or(0) / std::max(m.spectrum.delta_norm, 1e-300);
     certificate = std::max(certificate, m.spectrum.certificate.residual);
     missed = std::max(missed, m.spectrum.missed.epsilon);
     add_sigma(m.spectrum.sigma);
@@ -127,24 +129,27 @@ std::string bound_text(double epsilon) {
 struct Column {
   std::string_view name;
   std::string_view legend;
-  bool of_edits = false;  ///< a store of factors has none
+  bool of_edits = false;      ///< a store of factors has none
+  bool of_quantised = false;  ///< shown where a model is quantised
   std::string (*text)(const Row& row, double count);
   std::size_t width() const { return std::max<std::size_t>(name.size(), 7); }
 };
 
-constexpr std::array<Column, 6> columns{{
-    {"energy", "share of |delta|^2 in its top k singular values", false,
+constexpr std::array<Column, 7> columns{{
+    {"energy", "share of |delta|^2 in its top k singular values", false, false,
      [](const Row& row, double n) { return fmt::format("{:.1f}%", 100 * row.energy / n); }},
-    {"edit/delta", "size of the edit against the whole delta", true,
+    {"edit/delta", "size of the edit against the whole delta", true, false,
      [](const Row& row, double n) { return fmt::format("{:.2f}", row.relative / n); }},
-    {"realised", "share of the edit that survives rounding to the dtype", true,
+    {"realised", "share of the edit that survives rounding to the dtype", true, false,
      [](const Row& row, double n) { return fmt::format("{:.1f}%", 100 * row.realised / n); }},
-    {"changed", "share of entries that differ from the aligned model", true,
+    {"changed", "share of entries that differ from the aligned model", true, false,
      [](const Row& row, double n) { return fmt::format("{:.1f}%", 100 * row.changed / n); }},
+    {"fp8 noise", "estimated share of |delta| that is rounding of FP8 weights", false, true,
+     [](const Row& row, double n) { return fmt::format("{:.1f}%", 100 * row.noise / n); }},
     {"certificate", "worst residual of the singular triplets, each relative to its singular value", false,
-     [](const Row& row, double) { return fmt::format("{:.1e}", row.certificate); }},
+     false, [](const Row& row, double) { return fmt::format("{:.1e}", row.certificate); }},
     {"missed", "no singular value above this is missing among the k, but for a probability of 1e-9 a matrix",
-     false, [](const Row& row, double) { return bound_text(row.missed); }},
+     false, false, [](const Row& row, double) { return bound_text(row.missed); }},
 }};
 
 std::string bytes_text(std::uint64_t bytes) {
@@ -165,11 +170,14 @@ std::string report_table(const Report& report, Rows wanted) {
     method_width = std::max(method_width, row.methods.size());
   }
   const bool factors = report.factored > 0;
+  const bool quantised = std::ranges::any_of(report.tensors, [](const TensorEntry& tensor) {
+    return tensor.measures.spectrum.quantisation_noise.has_value();
+  });
   std::string text = fmt::format("{:{}}  {:>{}}", "tensor", name_width, second, second_width);
   std::string legend;
   std::vector<const Column*> shown;
   for (const Column& column : columns) {
-    if (factors && column.of_edits) continue;
+    if ((factors && column.of_edits) || (!quantised && column.of_quantised)) continue;
     shown.push_back(&column);
     text += fmt::format("  {:>{}}", column.name, column.width());
     legend += fmt::format("\n{:11} {}", column.name, column.legend);

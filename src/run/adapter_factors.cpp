@@ -7,6 +7,7 @@
 #include "lox/linalg/product_svd.hpp"
 #include "lox/plan/apply_plan.hpp"
 #include "lox/plan/cost.hpp"
+#include "lox/run/target.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -115,10 +116,11 @@ void AdapterUpdate::apply(const MatrixRef& matrix, Index first, std::span<std::b
     last_matrix_ = asked;
   }
   const TensorInfo& tensor = model_.table.tensors[static_cast<std::size_t>(asked.first)];
+  const EntryTypes types(tensor.value_dtype(), tensor.dtype);
   const auto count =
-      static_cast<Index>(rows.size() / element_bytes(tensor.dtype)) / std::max<Index>(1, matrix.cols);
+      static_cast<Index>(rows.size() / element_bytes(types.held)) / std::max<Index>(1, matrix.cols);
   const EditSummary edit =
-      extrapolate(tensor.dtype, rows, last_.u.middleRows(first, count), last_.sigma, last_.v, 1);
+      extrapolate(types, rows, last_.u.middleRows(first, count), last_.sigma, last_.v, 1);
   if (!edit.finite) {
     fail(ExitCode::bad_input, "tensor '{}': with its Delta it leaves the range of {}", tensor.name,
          dtype_name(tensor.dtype));
@@ -141,17 +143,18 @@ void AdapterFactorSteps::read(Parcel& parcel) {
                 matrix.rows * matrix.cols, 0};
   parcel.solved = factors_.read(item);
   const Factors& f = parcel.solved.factors;
+  record.timing.bytes_read = stored_bytes(item);
   for (const RowRange& rows : stretches(item.dtype, matrix.rows, matrix.cols)) {
     Buffer merged = base_.read_aligned(matrix, rows.first, rows.count);
-    const EditSummary edit =
-        extrapolate(item.dtype, merged.bytes(), f.u.middleRows(rows.first, rows.count), f.sigma, f.v, 1);
+    const EditSummary edit = extrapolate({held_dtype(item), item.dtype}, merged.bytes(),
+                                         f.u.middleRows(rows.first, rows.count), f.sigma, f.v, 1);
     if (!edit.finite) {
       fail(ExitCode::bad_input, "tensor '{}': with its Delta it leaves the range of {}", record.key.name,
            dtype_name(item.dtype));
     }
-    record.aligned.add(merged.bytes(), element_bytes(item.dtype), static_cast<std::size_t>(matrix.cols),
+    record.aligned.add(as_written(item, merged.bytes()), element_bytes(item.dtype),
+                       static_cast<std::size_t>(matrix.cols),
                        static_cast<std::uint64_t>(rows.first * matrix.cols));
-    record.timing.bytes_read += merged.size();
   }
 }
 

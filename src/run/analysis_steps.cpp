@@ -36,7 +36,9 @@ Item AnalysisSteps::of_pair(const Item& item, std::size_t pair) const {
   Item one = item;
   one.tuned = 0;
   one.matrix.tensors = {item.matrix.tensors[role], item.matrix.tensors[base_model]};
-  one.dtype = pairs_[pair].tensor(one.matrix, aligned_model).dtype;
+  const TensorInfo& tensor = pairs_[pair].tensor(one.matrix, aligned_model);
+  one.dtype = tensor.dtype;
+  one.quantised = tensor.quantised != nullptr;
   return one;
 }
 
@@ -158,7 +160,7 @@ GridSolver& AnalysisSteps::grid(std::size_t pair) {
 Solved AnalysisSteps::aligned_together(const Item& item, Record& record) {
   std::array<double, 1> squares{};
   const auto add_squares = [&](const RowSlab& rows, Index) {
-    squares[0] += sum_of_squares(item.dtype, rows.aligned.bytes());
+    squares[0] += sum_of_squares(held_dtype(item), rows.aligned.bytes());
   };
   Solved solved;
   if (stored_ == nullptr) {

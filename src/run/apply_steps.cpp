@@ -118,14 +118,14 @@ void ApplySteps::read(Parcel& parcel) {
                                               targets_.front()->position(matrix, item.rows.first));
   if (expected_ != nullptr) {
     const auto first = static_cast<std::uint64_t>(item.rows.first * matrix.cols);
-    record.aligned.add(parcel.rows.aligned.bytes(), element_bytes(item.dtype),
+    record.aligned.add(parcel.rows.aligned.bytes(), element_bytes(held_dtype(item)),
                        static_cast<std::size_t>(matrix.cols), first);
     // Of a matrix in stretches the sum of all is compared, when all are done.
     if (item.rows.count == matrix.rows) check_content(*expected_, tensor.name, matrix.number, record.aligned);
   }
   parcel.solved = factors_.read(item);
   parcel.rows.delta = factors_.read_delta(item);
-  record.timing.bytes_read = parcel.rows.aligned.size();
+  record.timing.bytes_read = stored_bytes(item);
 }
 
 bool ApplySteps::solve(Parcel& parcel) {

@@ -33,7 +33,7 @@ RecordKey EditSteps::key(const Item& item, Action action) const {
 /// With a copy of the aligned rows for each further target.
 std::uint64_t EditSteps::memory(const Item& item) const {
   const std::uint64_t copies = item.action == Action::edit ? targets_.size() - 1 : 0;
-  return local_cost(item).memory + copies * item.bytes;
+  return local_cost(item).memory + copies * held_bytes(item);
 }
 
 void EditSteps::read(Parcel& parcel) {
@@ -68,7 +68,7 @@ void EditSteps::write(Parcel& parcel) {
   const Timer start;
   for (std::size_t t = 0; t < targets_.size(); ++t) {
     const MatrixRef& matrix = parcel.item.matrix;
-    targets_[t]->write(matrix, {0, matrix.rows}, 0, parcel.edited[t].bytes(), record);
+    targets_[t]->write(matrix, {0, matrix.rows}, 0, edited_rows(parcel.item, parcel.edited[t]), record);
   }
   record.timing.write = start.seconds();
 }
@@ -98,7 +98,8 @@ std::vector<EditSummary> EditSteps::write_my_rows(const Item& item, const Solved
       delta->add(slab.summary);
     } else {
       slab.aligned = reader_.read_aligned(matrix, first, count, position);
-      slab.bytes_read = slab.aligned.size();
+      slab.bytes_read = stored_bytes(reader_.tensor(matrix, aligned_model),
+                                     static_cast<std::uint64_t>(count * matrix.cols));
     }
     timing.bytes_read += slab.bytes_read;
     timing.read += start.seconds();
@@ -113,7 +114,7 @@ std::vector<EditSummary> EditSteps::write_my_rows(const Item& item, const Solved
       edits[t].add(targets_[t]->apply(item, solved, first, rows, slab.delta.floats()));
       timing.svd += start.seconds();
       start = Timer();
-      targets_[t]->write(matrix, mine, first, rows, record);
+      targets_[t]->write(matrix, mine, first, as_written(item, rows), record);
       timing.write += start.seconds();
     }
   }

@@ -31,12 +31,13 @@ RowRange GridSolver::my_rows(Index rows) const {
 }
 
 DeltaSummary GridSolver::sum(const DeltaSummary& mine) const {
-  std::array<double, 3> sums{mine.norm_squared, mine.inverse_ulps, mine.sampled};
+  std::array<double, 4> sums{mine.norm_squared, mine.inverse_ulps, mine.sampled, mine.noise_squared};
   comm_.sum(sums);
   DeltaSummary all;
   all.norm_squared = sums[0];
   all.inverse_ulps = sums[1];
   all.sampled = sums[2];
+  all.noise_squared = sums[3];
   all.vanished = comm_.max(mine.vanished ? 1 : 0) > 0;
   all.largest = static_cast<float>(comm_.max(static_cast<double>(mine.largest)));
   return all;

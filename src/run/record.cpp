@@ -27,17 +27,19 @@ Value from_name(const std::array<Value, n>& values, std::string_view (*name)(Val
 json spectrum_to_json(const Spectrum& s) {
   json open = json::array();
   for (const Unsettled& one : s.open) open.push_back({one.k, one.gap, unsettled_name(one.why)});
-  return {{"where", where_name(s.where)},
-          {"method", method_name(s.method)},
-          {"k", s.k},
-          {"sigma", s.sigma},
-          {"certificate", {s.certificate.residual, s.certificate.orthogonality}},
-          {"missed", {s.missed.epsilon, s.missed.probability}},
-          {"settled", s.settled},
-          {"iterations", s.iterations},
-          {"delta_norm", s.delta_norm},
-          {"residuals", s.residuals},
-          {"open", std::move(open)}};
+  json spectrum{{"where", where_name(s.where)},
+                {"method", method_name(s.method)},
+                {"k", s.k},
+                {"sigma", s.sigma},
+                {"certificate", {s.certificate.residual, s.certificate.orthogonality}},
+                {"missed", {s.missed.epsilon, s.missed.probability}},
+                {"settled", s.settled},
+                {"iterations", s.iterations},
+                {"delta_norm", s.delta_norm},
+                {"residuals", s.residuals},
+                {"open", std::move(open)}};
+  if (s.quantisation_noise) spectrum["quantisation_noise"] = *s.quantisation_noise;
+  return spectrum;
 }
 
 Spectrum spectrum_from_json(const json& from) {
@@ -52,6 +54,7 @@ Spectrum spectrum_from_json(const json& from) {
   s.iterations = from.at("iterations").get<int>();
   s.delta_norm = from.at("delta_norm").get<double>();
   s.residuals = from.at("residuals").get<std::vector<double>>();
+  if (from.contains("quantisation_noise")) s.quantisation_noise = from.at("quantisation_noise").get<double>();
   using Why = Unsettled::Why;
   for (const json& one : from.at("open")) {
     s.open.push_back(

@@ -2,6 +2,7 @@
 #include "lox/run/row_reader.hpp"
 
 #include "lox/base/error.hpp"
+#include "lox/io/quantised.hpp"
 #include "lox/linalg/extrapolate.hpp"
 #include "lox/plan/apply_plan.hpp"
 
@@ -21,7 +22,7 @@ std::string_view name_of(const OpenModel& model, Role role) {
 /// `first_index` is the index in the tensor of the first element given.
 void refuse_non_finite(const OpenModel& model, Role role, const TensorInfo& tensor,
                        std::span<const std::byte> bytes, std::int64_t first_index) {
-  const DType dtype = tensor.dtype;
+  const DType dtype = tensor.value_dtype();
   const std::size_t width = element_bytes(dtype);
   const auto found = find_non_finite(dtype, bytes.data(), bytes.size() / width);
   if (!found) return;
@@ -54,6 +55,10 @@ std::vector<RowRange> update_ranges(DType dtype, Index rows, Index cols) {
 
 }  // namespace
 
+std::uint64_t stored_bytes(const TensorInfo& tensor, std::uint64_t entries) {
+  return entries * element_bytes(tensor.quantised ? tensor.quantised->codes.dtype : tensor.dtype);
+}
+
 void PairContent::add(const PairContent& other) {
   aligned.add(other.aligned);
   base.add(other.base);
@@ -76,11 +81,29 @@ void RowReader::read_bytes(const MatrixRef& matrix, std::uint64_t first, std::sp
   models_[aligned_model].storage->read(tensor(matrix, aligned_model), first, to);
 }
 
+/// Entries of a matrix from number `first` on, in the value_dtype() of its tensor. Adds to `noise` what
+/// rounding to codes has done to them.
+void RowReader::read_entries(const MatrixRef& matrix, Role role, std::uint64_t first, std::span<std::byte> to,
+                             double& noise) const {
+  const TensorInfo& info = tensor(matrix, role);
+  Storage& storage = *models_[role].storage;
+  const std::uint64_t number = static_cast<std::uint64_t>(matrix.number * matrix.rows * matrix.cols) + first;
+  if (!info.quantised) return storage.read(info, number * element_bytes(info.dtype), to);
+  const std::span<float> values(reinterpret_cast<float*>(to.data()), to.size() / sizeof(float));
+  read_values(storage, models_[role].table->files, info, number, values, &noise);
+}
+
 Buffer RowReader::read_aligned(const MatrixRef& matrix, Index first, Index count,
                                std::uint64_t target) const {
-  const DType dtype = tensor(matrix, aligned_model).dtype;
+  double noise = 0;
+  return read_aligned(matrix, first, count, target, noise);
+}
+
+Buffer RowReader::read_aligned(const MatrixRef& matrix, Index first, Index count, std::uint64_t target,
+                               double& noise) const {
+  const DType dtype = tensor(matrix, aligned_model).value_dtype();
   Buffer rows(static_cast<std::size_t>(count * matrix.cols) * element_bytes(dtype), File::page_shift(target));
-  read_bytes(matrix, row_offset(matrix, dtype, first), rows.bytes());
+  read_entries(matrix, aligned_model, static_cast<std::uint64_t>(first * matrix.cols), rows.bytes(), noise);
   if (is_updated(matrix)) models_[aligned_model].update->apply(matrix, first, rows.bytes());
   return rows;
 }
@@ -91,7 +114,9 @@ void RowReader::subtract_piece(const MatrixRef& matrix, std::uint64_t number, st
                                RowSlab& slab) const {
   const TensorInfo& aligned = tensor(matrix, aligned_model);
   const TensorInfo& base = tensor(matrix, base_model);
-  const DeltaSummary found = subtract(aligned.dtype, ours.data(), base.dtype, theirs.data(), delta);
+  const DType type = aligned.value_dtype();
+  const DType base_type = base.value_dtype();
+  const DeltaSummary found = subtract(type, ours.data(), base_type, theirs.data(), delta);
   if (!found.finite) {
     const auto index = matrix.number * matrix.rows * matrix.cols + static_cast<std::int64_t>(number);
     refuse_non_finite(models_[aligned_model], aligned_model, aligned, ours, index);
@@ -101,42 +126,43 @@ void RowReader::subtract_piece(const MatrixRef& matrix, std::uint64_t number, st
          models_[aligned_model].table->path, aligned.name);
   }
   slab.summary.add(found);
-  sample_ulps(aligned.dtype, ours.data(), delta, number, slab.summary);
+  sample_ulps(aligned.dtype, type, ours.data(), delta, number, slab.summary);
   const auto cols = static_cast<std::size_t>(matrix.cols);
-  slab.content.aligned.add(ours, element_bytes(aligned.dtype), cols, number);
-  slab.content.base.add(theirs, element_bytes(base.dtype), cols, number);
+  slab.content.aligned.add(ours, element_bytes(type), cols, number);
+  slab.content.base.add(theirs, element_bytes(base_type), cols, number);
 }
 
 RowSlab RowReader::read(const MatrixRef& matrix, Index first, Index count, std::uint64_t target) const {
+  const TensorInfo& aligned = tensor(matrix, aligned_model);
   const TensorInfo& base = tensor(matrix, base_model);
-  Storage& base_bytes = *models_[base_model].storage;
-  const std::size_t width = element_bytes(tensor(matrix, aligned_model).dtype);
-  const std::size_t base_width = element_bytes(base.dtype);
+  const std::size_t width = element_bytes(aligned.value_dtype());
+  const std::size_t base_width = element_bytes(base.value_dtype());
   // The disk brings the base while the aligned rows are read, and goes on while pieces are worked on.
-  const std::uint64_t start = row_offset(matrix, base.dtype, first);
   const auto elements = static_cast<std::size_t>(count * matrix.cols);
-  base_bytes.will_read(base, start, elements * base_width);
+  models_[base_model].storage->will_read(base, row_offset(matrix, base.dtype, first),
+                                         elements * element_bytes(base.dtype));
   RowSlab slab;
-  slab.aligned = read_aligned(matrix, first, count, target);
+  double& noise = slab.summary.noise_squared;
+  slab.aligned = read_aligned(matrix, first, count, target, noise);
   slab.delta = Buffer(elements * sizeof(float));
   Buffer piece(std::min(bytes_at_once, elements * base_width));
   for_pieces(elements, static_cast<std::size_t>(matrix.cols), base_width,
              [&](std::size_t done, std::size_t n) {
                const std::span<std::byte> theirs = piece.bytes().first(n * base_width);
-               base_bytes.read(base, start + done * base_width, theirs);
-               subtract_piece(matrix, static_cast<std::uint64_t>(first * matrix.cols) + done,
-                              slab.aligned.bytes().subspan(done * width, n * width), theirs,
+               const std::uint64_t number = static_cast<std::uint64_t>(first * matrix.cols) + done;
+               read_entries(matrix, base_model, number, theirs, noise);
+               subtract_piece(matrix, number, slab.aligned.bytes().subspan(done * width, n * width), theirs,
                               slab.delta.floats().subspan(done, n), slab);
              });
-  slab.bytes_read = slab.aligned.size() + elements * base_width;
+  slab.bytes_read = stored_bytes(aligned, elements) + stored_bytes(base, elements);
   return slab;
 }
 
 RowSlab RowReader::read_beside(const MatrixRef& matrix, std::span<const std::byte> base) const {
   const TensorInfo& aligned = tensor(matrix, aligned_model);
-  const std::size_t width = element_bytes(aligned.dtype);
-  const std::size_t base_width = element_bytes(tensor(matrix, base_model).dtype);
-  const std::uint64_t start = row_offset(matrix, aligned.dtype, 0);
+  const DType type = aligned.value_dtype();
+  const std::size_t width = element_bytes(type);
+  const std::size_t base_width = element_bytes(tensor(matrix, base_model).value_dtype());
   const auto elements = static_cast<std::size_t>(matrix.rows * matrix.cols);
   RowSlab slab;
   slab.delta = Buffer(elements * sizeof(float));
@@ -144,10 +170,10 @@ RowSlab RowReader::read_beside(const MatrixRef& matrix, std::span<const std::byt
     const std::size_t n = ours.size() / width;
     subtract_piece(matrix, done, ours, base.subspan(done * base_width, n * base_width),
                    slab.delta.floats().subspan(done, n), slab);
-    slab.aligned_squares += sum_of_squares(aligned.dtype, ours);
+    slab.aligned_squares += sum_of_squares(type, ours);
   };
   if (is_updated(matrix)) {
-    for (const RowRange& rows : update_ranges(aligned.dtype, matrix.rows, matrix.cols)) {
+    for (const RowRange& rows : update_ranges(type, matrix.rows, matrix.cols)) {
       take(static_cast<std::size_t>(rows.first * matrix.cols),
            read_aligned(matrix, rows.first, rows.count).bytes());
     }
@@ -156,18 +182,19 @@ RowSlab RowReader::read_beside(const MatrixRef& matrix, std::span<const std::byt
     for_pieces(elements, static_cast<std::size_t>(matrix.cols), base_width,
                [&](std::size_t done, std::size_t n) {
                  const std::span<std::byte> ours = piece.bytes().first(n * width);
-                 models_[aligned_model].storage->read(aligned, start + done * width, ours);
+                 read_entries(matrix, aligned_model, done, ours, slab.summary.noise_squared);
                  take(done, ours);
                });
   }
-  slab.bytes_read = elements * width;
+  slab.bytes_read = stored_bytes(aligned, elements);
   return slab;
 }
 
 Buffer RowReader::read_base(const MatrixRef& matrix) const {
-  const TensorInfo& base = tensor(matrix, base_model);
-  Buffer rows(static_cast<std::size_t>(matrix.rows * matrix.cols) * element_bytes(base.dtype));
-  models_[base_model].storage->read(base, row_offset(matrix, base.dtype, 0), rows.bytes());
+  const DType dtype = tensor(matrix, base_model).value_dtype();
+  Buffer rows(static_cast<std::size_t>(matrix.rows * matrix.cols) * element_bytes(dtype));
+  double noise = 0;
+  read_entries(matrix, base_model, 0, rows.bytes(), noise);
   return rows;
 }
 

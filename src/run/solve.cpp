@@ -46,6 +46,8 @@ Solved begin_solved(const Item& item, const std::string& tensor, const DeltaSumm
   solved.spectrum.method = item.method;
   solved.spectrum.k = item.k == full_rank ? least : std::min(item.k, least);
   solved.spectrum.delta_norm = std::sqrt(summary.norm_squared);
+  if (item.quantised || item.base_quantised)
+    solved.spectrum.quantisation_noise = std::sqrt(summary.noise_squared);
   solved.largest = summary.largest;
   return solved;
 }

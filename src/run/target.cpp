@@ -5,6 +5,7 @@
 #include "lox/base/timer.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -22,13 +23,14 @@ std::uint64_t Target::position(const MatrixRef& matrix, Index row) const {
 EditSummary Target::apply(const Item& item, const Solved& solved, Index first, std::span<std::byte> rows,
                           std::span<const float> delta) const {
   if (solved.is_zero()) return {};
+  const EntryTypes types(held_dtype(item), item.dtype);
   const Index least = std::min(item.matrix.rows, item.matrix.cols);
   const bool whole = blend_.k != full_rank && blend_.k >= least && !delta.empty();
   if (whole || solved.spectrum.method == Method::full) {
-    return extrapolate_full(item.dtype, rows, delta, blend_.coef);
+    return extrapolate_full(types, rows, delta, blend_.coef);
   }
   const Factors& f = solved.factors;
-  const Index count = static_cast<Index>(rows.size() / element_bytes(item.dtype)) / item.matrix.cols;
+  const Index count = static_cast<Index>(rows.size() / element_bytes(types.held)) / item.matrix.cols;
   const Index all = f.u.cols();
   if (item.method == Method::lora) {
     // The rows are the base's: Delta is added, and coef times its first k triplets once more.
@@ -36,13 +38,32 @@ EditSummary Target::apply(const Item& item, const Solved& solved, Index first, s
     const Index more = item.k == full_rank ? all : std::min(item.k, all);
     std::vector<double> sigma = f.sigma;
     for (Index i = 0; i < more; ++i) sigma[static_cast<std::size_t>(i)] *= 1 + coef;
-    return extrapolate(item.dtype, rows, f.u.middleRows(first, count), sigma, f.v, 1);
+    return extrapolate(types, rows, f.u.middleRows(first, count), sigma, f.v, 1);
   }
   const Index k = blend_.k == full_rank ? all : std::min(blend_.k, all);
-  if (k == all) return extrapolate(item.dtype, rows, f.u.middleRows(first, count), f.sigma, f.v, blend_.coef);
+  if (k == all) return extrapolate(types, rows, f.u.middleRows(first, count), f.sigma, f.v, blend_.coef);
   const std::vector<double> sigma(f.sigma.begin(), f.sigma.begin() + k);
-  return extrapolate(item.dtype, rows, f.u.middleRows(first, count).leftCols(k), sigma, f.v.leftCols(k),
+  return extrapolate(types, rows, f.u.middleRows(first, count).leftCols(k), sigma, f.v.leftCols(k),
                      blend_.coef);
+}
+
+std::span<std::byte> as_written(const Item& item, std::span<std::byte> rows) {
+  const DType held = held_dtype(item);
+  if (held == item.dtype) return rows;
+  constexpr std::size_t at_once = 4096;
+  const std::size_t width = element_bytes(item.dtype);
+  const std::size_t count = rows.size() / element_bytes(held);
+  std::array<float, at_once> piece;
+  for (std::size_t first = 0; first < count; first += at_once) {
+    const std::size_t n = std::min(at_once, count - first);
+    std::memcpy(piece.data(), rows.data() + first * sizeof(float), n * sizeof(float));
+    from_float(item.dtype, piece.data(), n, rows.data() + first * width);
+  }
+  return rows.first(count * width);
+}
+
+std::span<const std::byte> edited_rows(const Item& item, const Buffer& rows) {
+  return rows.bytes().first(rows.size() / element_bytes(held_dtype(item)) * element_bytes(item.dtype));
 }
 
 void Target::write(const MatrixRef& matrix, RowRange mine, Index first, std::span<const std::byte> rows,
@@ -81,6 +102,7 @@ void edit_rows(Parcel& parcel, const Solved& solved, std::span<Target* const> ta
     } else {
       check_range(parcel.record, item.dtype, edit);
     }
+    (void)as_written(item, rows.bytes());
     parcel.edited.push_back(std::move(rows));
   }
 }
@@ -102,7 +124,7 @@ void copy_tensor(const Item& item, const ReadBytes& read, std::span<Target* cons
   copy_bytes(timed_read, write, place.offset, 0, place.bytes);
   record.timing.read += reading;
   record.timing.write += start.seconds() - reading;
-  record.timing.bytes_read += place.bytes;
+  record.timing.bytes_read += item.quantised ? place.bytes / element_bytes(item.dtype) : place.bytes;
 }
 
 void write_stretch(Parcel& parcel, const TensorInfo& tensor, const ReadBytes& read,
@@ -116,7 +138,7 @@ void write_stretch(Parcel& parcel, const TensorInfo& tensor, const ReadBytes& re
   }
   const Timer start;
   for (std::size_t t = 0; t < targets.size(); ++t) {
-    targets[t]->write(item.matrix, item.rows, item.rows.first, parcel.edited[t].bytes(), record);
+    targets[t]->write(item.matrix, item.rows, item.rows.first, edited_rows(item, parcel.edited[t]), record);
   }
   record.timing.write = start.seconds();
 }

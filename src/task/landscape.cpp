@@ -4,6 +4,7 @@
 #include "lox/base/buffer.hpp"
 #include "lox/base/error.hpp"
 #include "lox/io/factors.hpp"
+#include "lox/io/quantised_model.hpp"
 #include "lox/plan/landscape_plan.hpp"
 #include "lox/report/landscape.hpp"
 #include "lox/run/landscape_steps.hpp"
@@ -79,6 +80,11 @@ Prepared prepare(const Comm& comm, const LandscapeJob& job, const Log& log) {
     prepared.models.push_back(open_aligned(job.aligned, log));
     for (const auto& [name, path] : others) {
       prepared.models.push_back(open_aligned(path, Log(Log::Level::silent)));
+    }
+    for (const Checkpoint& model : prepared.models) {
+      if (count_quantised(model) == 0) continue;
+      fail(ExitCode::bad_input,
+           "{}: is FP8, which a landscape is not made of; convert the models to BF16 first", model.path);
     }
     prepared.store = open_checkpoint(store_path(job));
     prepared.info = read_factors_info(prepared.store);

@@ -4,6 +4,7 @@
 #include "lox/base/error.hpp"
 #include "lox/base/units.hpp"
 #include "lox/io/model_config.hpp"
+#include "lox/io/quantised_model.hpp"
 
 #include <algorithm>
 #include <exception>
@@ -47,6 +48,16 @@ void refuse_one_model(const Job& job) {
   fail(ExitCode::bad_input,
        "{} and {}: --base and --aligned name one model; name the model before its alignment as --base",
        job.base, job.aligned);
+}
+
+Checkpoint dequantised_model(Checkpoint model, std::string_view name, const Log& log) {
+  Checkpoint made = dequantised(std::move(model));
+  const std::int64_t count = count_quantised(made);
+  if (count > 0) {
+    log.info("{}: {} tensors of the {} model are FP8: calculated with as code x scale, written as BF16",
+             made.path, count, name);
+  }
+  return made;
 }
 
 /// By its files, or by what its folder is called.
@@ -109,7 +120,7 @@ Pair open_pair(const Job& job, const Log& log) {
   }
   pair.base = base.get();  // what is wrong with the base is said first
   if (trouble) std::rethrow_exception(trouble);
-  refuse_quantised(pair.base);
+  pair.base = dequantised_model(std::move(pair.base), "base", log);
   if (is_adapter) {
     drop_foreign_weights(pair.base, log);
     pair.adapter = adapt(pair.base, std::move(adapter));
@@ -118,7 +129,7 @@ Pair open_pair(const Job& job, const Log& log) {
     tell_of_adapter(pair, log);
     return pair;
   }
-  refuse_quantised(pair.aligned);
+  pair.aligned = dequantised_model(std::move(pair.aligned), "aligned", log);
   drop_foreign_weights(pair.aligned, log);
   warn_of_swapped_models(pair, log);
   warn_of_no_edit(job.coef, job.aligned, log);
@@ -160,8 +171,7 @@ Checkpoint open_aligned(const fs::path& path, const Log& log) {
          "{} --coef 0 --output MERGED'",
          path, path);
   }
-  Checkpoint aligned = open_checkpoint(path);
-  refuse_quantised(aligned);
+  Checkpoint aligned = dequantised_model(open_checkpoint(path), "aligned", log);
   drop_foreign_weights(aligned, log);
   return aligned;
 }

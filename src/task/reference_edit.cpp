@@ -227,7 +227,7 @@ RowMajorMatrix reference_delta(const EditedMatrix& matrix) {
 }
 
 RowsInDouble EditedMatrix::aligned_rows(Index first, Index count) const {
-  return rows_of(aligned, dtype, cols, first, count);
+  return rows_of(aligned, aligned_dtype, cols, first, count);
 }
 RowsInDouble EditedMatrix::hardened_rows(Index first, Index count) const {
   return rows_of(hardened, dtype, cols, first, count);

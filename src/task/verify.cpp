@@ -4,7 +4,8 @@
 #include "lox/base/buffer.hpp"
 #include "lox/base/error.hpp"
 #include "lox/base/units.hpp"
-#include "lox/io/storage.hpp"
+#include "lox/io/quantised.hpp"
+#include "lox/io/safetensors.hpp"
 #include "lox/task/factor_choice.hpp"
 #include "lox/task/pair.hpp"
 #include "lox/task/reference_adapter.hpp"
@@ -44,12 +45,14 @@ class Verifier {
     const TensorInfo& base = opened_.tensor(item, base_model);
     const TensorInfo& aligned = opened_.tensor(item, aligned_model);
     if (item.method == Method::lora) return check_adapted(item, aligned, counts);
-    const Buffer base_bytes = read(base_, base, item);
-    const Buffer aligned_bytes = read(aligned_, aligned, item);
-    const Buffer hardened_bytes = read(hardened_, opened_.tensor(item, hardened_model), item);
-    const Judgement judgement = judge({item.matrix.rows, item.matrix.cols, base.dtype, aligned.dtype,
-                                       base_bytes.bytes(), aligned_bytes.bytes(), hardened_bytes.bytes()},
-                                      aligned.name, item.matrix.number);
+    const Buffer base_bytes = read(base_, opened_.base, base, item);
+    const Buffer aligned_bytes = read(aligned_, opened_.aligned, aligned, item);
+    const TensorInfo& hardened = opened_.tensor(item, hardened_model);
+    const Buffer hardened_bytes = read(hardened_, opened_.hardened, hardened, item);
+    const Judgement judgement =
+        judge({item.matrix.rows, item.matrix.cols, base.value_dtype(), aligned.value_dtype(), aligned.dtype,
+               base_bytes.bytes(), aligned_bytes.bytes(), hardened_bytes.bytes()},
+              aligned.name, item.matrix.number);
     counts.add(judgement, aligned.dtype);
     if (judgement.fault.empty()) return "";
     return to_line("tensor '{}' matrix {}: {}\n", aligned.name, item.matrix.number, judgement.fault);
@@ -72,7 +75,8 @@ class Verifier {
     if (found == files_.end()) return to_line("file '{}': is missing\n", file.name);
     const std::uint64_t there = found->second->extent.bytes;
     const std::uint64_t common = std::min(file.extent.bytes, there);
-    auto differs = first_difference(common, file.extent, found->second->extent);
+    auto differs = file.text ? first_difference(*file.text, found->second->extent)
+                             : first_difference(common, file.extent, found->second->extent);
     if (!differs && file.extent.bytes != there) differs = common;
     if (!differs) return "";
     return to_line("file '{}': byte {} is not that of the {} model\n", file.name, *differs, model());
@@ -89,12 +93,13 @@ class Verifier {
       judgement.fault =
           judge_factors(product.delta().cast<float>(), factors, asked_.job.solve.tolerance, false);
     } else {
-      const Buffer base = read(aligned_, tensor, item);
-      const Buffer hardened = read(hardened_, opened_.tensor(item, hardened_model), item);
+      const Buffer base = read(aligned_, opened_.aligned, tensor, item);
+      const Buffer hardened = read(hardened_, opened_.hardened, opened_.tensor(item, hardened_model), item);
       const double coef = item.merge_only ? 0 : asked_.job.coef;
-      judgement = judge_adapted({item.matrix.rows, item.matrix.cols, tensor.dtype, tensor.dtype, base.bytes(),
-                                 base.bytes(), hardened.bytes()},
-                                product, asked_.job.solve.k, coef);
+      judgement =
+          judge_adapted({item.matrix.rows, item.matrix.cols, tensor.value_dtype(), tensor.value_dtype(),
+                         tensor.dtype, base.bytes(), base.bytes(), hardened.bytes()},
+                        product, asked_.job.solve.k, coef);
     }
     counts.add(judgement, tensor.dtype);
     if (judgement.fault.empty()) return "";
@@ -106,7 +111,8 @@ class Verifier {
     const Job& job = asked_.job;
     if (!store_) return judge_edit(matrix, job.solve.k, job.coef);
     Content content;
-    content.add(matrix.aligned, element_bytes(matrix.dtype), static_cast<std::size_t>(matrix.cols), 0);
+    content.add(matrix.aligned, element_bytes(matrix.aligned_dtype), static_cast<std::size_t>(matrix.cols),
+                0);
     if (contents_.at({tensor, number}) != content) {
       Judgement judgement;
       judgement.fault = "the model's matrix is not the one that the factors are of";
@@ -135,9 +141,24 @@ class Verifier {
     }
     return std::nullopt;
   }
-  Buffer read(Storage& storage, const TensorInfo& tensor, const Item& item) {
-    Buffer bytes(static_cast<std::size_t>(item.matrix.rows * item.matrix.cols) * element_bytes(tensor.dtype));
-    storage.read(tensor, static_cast<std::uint64_t>(item.matrix.number) * bytes.size(), bytes.bytes());
+  /// The same of a text, as far as both go.
+  std::optional<std::uint64_t> first_difference(const std::string& text, const Extent& hardened) {
+    std::string found(std::min<std::uint64_t>(text.size(), hardened.bytes), '\0');
+    hardened_.read(hardened, 0, std::as_writable_bytes(std::span(found)));
+    const auto differs = std::ranges::mismatch(found, text);
+    if (differs.in1 == found.end()) return std::nullopt;
+    return static_cast<std::uint64_t>(differs.in1 - found.begin());
+  }
+  /// The matrix in its tensor's value_dtype().
+  static Buffer read(Storage& storage, const Checkpoint& model, const TensorInfo& tensor, const Item& item) {
+    const auto entries = static_cast<std::size_t>(item.matrix.rows * item.matrix.cols);
+    const std::uint64_t first = static_cast<std::uint64_t>(item.matrix.number) * entries;
+    Buffer bytes(entries * element_bytes(tensor.value_dtype()));
+    if (tensor.quantised) {
+      read_values(storage, model.files, tensor, first, bytes.floats());
+    } else {
+      storage.read(tensor, first * element_bytes(tensor.dtype), bytes.bytes());
+    }
     return bytes;
   }
   const VerifyJob& asked_;
@@ -163,7 +184,7 @@ void take_job_of_store(const Comm& comm, FactorsInfo& info, Job& job) {
 
 /// Files of the result that harden never puts there.
 std::string stray_files(const VerifyTables& opened) {
-  std::set<std::string> known;
+  std::set<std::string> known{index_name};  // where the shards are others; it was checked when it was read
   for (const OtherFile& file : opened.aligned.other_files) known.insert(file.name);
   std::string failures;
   for (const OtherFile& file : opened.hardened.other_files) {

@@ -2,6 +2,7 @@
 #include "lox/task/verify_tables.hpp"
 
 #include "lox/base/error.hpp"
+#include "lox/io/quantised_model.hpp"
 #include "lox/plan/adapter_plan.hpp"
 #include "lox/plan/apply_plan.hpp"
 
@@ -10,12 +11,13 @@ namespace lox {
 void open_tables(const VerifyJob& asked, VerifyTables& opened) {
   const Job& job = asked.job;
   const bool alone = asked.has_store() && !asked.of_store();  // no base is read
-  opened.base = alone ? open_aligned(job.aligned, Log(Log::Level::silent)) : open_checkpoint(job.base);
+  opened.base =
+      alone ? open_aligned(job.aligned, Log(Log::Level::silent)) : dequantised(open_checkpoint(job.base));
   if (is_peft_adapter(job.aligned)) {
     opened.adapter = adapt(opened.base, open_peft_adapter(job.aligned));
     opened.aligned = opened.adapter->table;
   } else {
-    opened.aligned = open_checkpoint(job.aligned);
+    opened.aligned = dequantised(open_checkpoint(job.aligned));
   }
   opened.hardened = job.output.empty() ? opened.aligned : open_checkpoint(job.output);
   if (!asked.has_store() && is_store(opened.hardened)) {

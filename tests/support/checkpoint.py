@@ -8,7 +8,7 @@ import numpy as np
 
 STORAGE = {
     "U64": "<u8", "I64": "<i8", "F64": "<f8", "F32": "<f4", "U32": "<u4", "I32": "<i4", "BF16": "<u2", "F16": "<f2",
-    "U16": "<u2", "I16": "<i2", "F8_E4M3": "u1", "F8_E5M2": "u1", "I8": "i1", "U8": "u1", "BOOL": "?",
+    "U16": "<u2", "I16": "<i2", "F8_E4M3": "u1", "F8_E5M2": "u1", "F8_E8M0": "u1", "I8": "i1", "U8": "u1", "BOOL": "?",
 }
 INDEX = "model.safetensors.index.json"
 # Explicit mantissa bits and exponent of the smallest normal number.

@@ -5,10 +5,14 @@
 #include "lox/base/mpi.hpp"
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace lox {
+
+struct Quantised;
 
 /// Where bytes lie: `bytes` of them at `offset` of file number `file` of the checkpoint.
 struct Extent {
@@ -19,20 +23,36 @@ struct Extent {
 
 struct TensorInfo {
   std::string name;
-  DType dtype = DType::F32;
+  DType dtype = DType::F32;         ///< of a quantised tensor: what is written of its values
   std::vector<std::int64_t> shape;  ///< C order
   Extent extent;
   /// HDF5 path of a dataset that has no extent of plain little-endian bytes (chunked, compressed, big
   /// endian): its bytes come through the library, converted to `dtype`. Empty for all others.
   std::string dataset;
+  /// If the values lie on disk as codes and scales (io/quantised); `extent` is then in the file of the codes
+  /// and as long as the values are in `dtype`.
+  std::shared_ptr<const Quantised> quantised = {};
 
   std::int64_t elements() const;
+  /// In which the values are calculated with: F32 if the tensor is quantised, else `dtype`.
+  DType value_dtype() const { return quantised ? DType::F32 : dtype; }
+  /// Bytes on disk, scales included.
+  std::uint64_t stored_bytes() const;
+};
+
+/// How the values of a tensor lie on disk: value = code * scale of its block.
+struct Quantised {
+  TensorInfo codes;             ///< F8_E4M3, in the tensor's shape
+  TensorInfo scales;            ///< floats, in C order one for each block of each matrix
+  std::int64_t block_rows = 1;  ///< at the end of rows and columns blocks may be smaller
+  std::int64_t block_cols = 1;
 };
 
 /// Another file of the model directory (config.json, tokenizer ...), copied byte for byte.
 struct OtherFile {
-  std::string name;  ///< relative path, '/' between folders
-  Extent extent;     ///< of file -1, in a model to be made: its bytes are written later
+  std::string name;                      ///< relative path, '/' between folders
+  Extent extent;                         ///< of file -1: there are no bytes yet
+  std::optional<std::string> text = {};  ///< what it holds, where that is not what the file holds
 };
 
 /// Whether another file holds weights in another form (*.bin, *.gguf, original/ ...): `convert` copies it,

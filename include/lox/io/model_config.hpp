@@ -2,7 +2,11 @@
 #pragma once
 #include "lox/io/checkpoint.hpp"
 
+#include <cstdint>
+#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <nlohmann/json_fwd.hpp>
 
@@ -12,8 +16,19 @@ namespace lox {
 /// JSON object.
 nlohmann::json read_json_of(const Checkpoint& model, const std::string& name);
 
-/// Throws Error(bad_input) if the model is quantised (by its config.json or its dtypes): editing such bytes
-/// without their scales would be silently wrong.
-void refuse_quantised(const Checkpoint& model);
+/// What config.json says of quantisation.
+struct QuantisationConfig {
+  bool present = false;
+  std::string method;    ///< quant_method, and what format it names
+  bool rotated = false;  ///< the weights are stored rotated (a transform_config): codes * scales are not W
+  std::vector<std::pair<std::int64_t, std::int64_t>> blocks;  ///< rows and columns that share a scale
+};
+
+/// Of a model without config.json, or whose config.json is not JSON, nothing is known.
+QuantisationConfig quantisation_of(const Checkpoint& model);
+
+/// config.json of the model once its weights are BF16: no quantization_config, and torch_dtype (or dtype)
+/// bfloat16. Nothing if there is no config.json. Throws Error(bad_input) if it is not JSON.
+std::optional<std::string> config_of_bf16(const Checkpoint& model);
 
 }  // namespace lox

@@ -21,7 +21,7 @@ class Storage {
  public:
   virtual ~Storage() = default;
 
-  /// Bytes [first, first + to.size()) of a tensor.
+  /// Bytes [first, first + to.size()) of a tensor; of a quantised one its values in its dtype.
   virtual void read(const TensorInfo& tensor, std::uint64_t first, std::span<std::byte> to) = 0;
   virtual void read(const Extent& extent, std::uint64_t first, std::span<std::byte> to) = 0;
   /// These bytes will be read soon: a hint for the disk.

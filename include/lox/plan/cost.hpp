@@ -29,6 +29,9 @@ Item by_exact_method(Item item);
 /// Bytes of a matrix' rows that are worked on at a time where its factors are known.
 inline constexpr std::uint64_t stretch_bytes = std::uint64_t{256} << 20;
 
+/// What copying an item holds.
+std::uint64_t copy_memory(const Item& item);
+
 /// By one rank alone. The memory formula is in docs/architecture.md and kept by a test.
 Cost local_cost(const Item& item, double bandwidth = rank_bandwidth);
 /// By `ranks` ranks together; figures are per rank.
@@ -43,7 +46,8 @@ class CostTable {
   Cost of(const Item& item);
 
  private:
-  using Kind = std::tuple<Index, Index, DType, DType, Index, double, Method, Where, int, std::uint64_t>;
+  using Kind =
+      std::tuple<Index, Index, DType, DType, bool, bool, Index, double, Method, Where, int, std::uint64_t>;
   int ranks_;
   double bandwidth_;
   std::map<Kind, Cost> known_;

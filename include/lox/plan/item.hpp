@@ -41,14 +41,16 @@ struct Item {
   MatrixRef matrix;
   RowRange rows;  ///< of the matrix: all of them, but for what is done in stretches, its factors being known
   Action action = Action::copy;
-  std::uint64_t bytes = 0;  ///< of the output
+  std::uint64_t bytes = 0;      ///< of the output
+  bool quantised = false;       ///< the leading model's tensor is
+  bool base_quantised = false;  ///< the base's is
   // Of a matrix to edit:
-  DType dtype = DType::BF16;  ///< of the leading model and the output
-  DType base_dtype = DType::BF16;
-  Index k = 0;                  ///< as asked for; full_rank: all of it
-  Method svd = Method::krylov;  ///< as asked for
-  double proof = 0.5;           ///< as asked for
-  std::int64_t stored_k = 0;    ///< triplets that there are, where factors come from a store or an adapter
+  DType dtype = DType::BF16;       ///< of the leading model and the output
+  DType base_dtype = DType::BF16;  ///< in which the base is read
+  Index k = 0;                     ///< as asked for; full_rank: all of it
+  Method svd = Method::krylov;     ///< as asked for
+  double proof = 0.5;              ///< as asked for
+  std::int64_t stored_k = 0;       ///< triplets that there are, where factors come from a store or an adapter
   std::uint64_t shared =
       0;                    ///< of an adapter: bytes of what its items of one tensor share, or of its factors
   bool merge_only = false;  ///< of an adapter: Delta is added, and nothing of it once more
@@ -61,6 +63,17 @@ struct Item {
   double seconds = 0;     ///< estimate, of the ranks that do it
   double first_read = 0;  ///< seconds more if a rank begins with it: reading with nothing to solve
 };
+
+/// Makes an item one of these rows of its matrix, with their bytes.
+void take_rows(RowRange rows, Item& item);
+/// In which its aligned rows are held and edited: F32 if they are quantised, else the dtype.
+DType held_dtype(const Item& item);
+/// Bytes of its aligned rows as they are held.
+std::uint64_t held_bytes(const Item& item);
+/// Bytes on disk of what is read of the leading model; of a quantised one without the scales.
+std::uint64_t stored_bytes(const Item& item);
+/// Bytes on disk of the matrix in the base, likewise.
+std::uint64_t base_stored_bytes(const Item& item);
 
 /// Bytes that an item moves in all ranks together, for progress.
 std::uint64_t bytes_moved(const Item& item);

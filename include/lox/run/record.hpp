@@ -32,7 +32,9 @@ struct Spectrum {
   Missed missed;
   bool settled = true;  ///< the error of Delta_k is below what rounding shows; it is not where s_k = s_k+1
   int iterations = 0;
-  double delta_norm = 0;          ///< |Delta|_F
+  double delta_norm = 0;  ///< |Delta|_F
+  /// What of Delta is rounding of FP8 models, by estimate, as |.|_F; nothing: neither is quantised.
+  std::optional<double> quantisation_noise;
   std::vector<double> residuals;  ///< of each triplet, over its singular value; where they are kept
   std::vector<Unsettled> open;    ///< k' < k whose Delta_k' is not settled; where triplets are kept
 };

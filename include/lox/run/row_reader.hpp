@@ -17,8 +17,8 @@ struct PairContent {
 
 /// Some rows of a matrix: the aligned bytes, the delta, and what was found on the way.
 struct RowSlab {
-  Buffer aligned;
-  Buffer delta;  ///< floats
+  Buffer aligned;  ///< floats if the tensor is quantised
+  Buffer delta;    ///< floats
   DeltaSummary summary;
   PairContent content;
   double aligned_squares = 0;  ///< |aligned rows|_F^2; of read_beside() only
@@ -43,6 +43,9 @@ struct OpenModel {
   const RowUpdate* update = nullptr;  ///< of an aligned model
 };
 
+/// Bytes on disk of so many entries, without scales.
+std::uint64_t stored_bytes(const TensorInfo& tensor, std::uint64_t entries);
+
 /// First byte of a row of a matrix in its tensor.
 std::uint64_t row_offset(const MatrixRef& matrix, DType dtype, Index row);
 
@@ -62,17 +65,21 @@ class RowReader {
   /// The delta of a whole matrix whose base rows are in memory already. The aligned ones are read piece by
   /// piece and not kept.
   RowSlab read_beside(const MatrixRef& matrix, std::span<const std::byte> base) const;
-  /// The base rows of a whole matrix alone.
+  /// The base rows of a whole matrix alone, likewise.
   Buffer read_base(const MatrixRef& matrix) const;
   /// Tells the disk that the aligned rows of a matrix will be read soon.
   void will_read(const MatrixRef& matrix) const;
-  /// The aligned rows alone.
+  /// The aligned rows alone, in the value_dtype() of their tensor.
   Buffer read_aligned(const MatrixRef& matrix, Index first, Index count, std::uint64_t target = 0) const;
-  /// Bytes of a whole tensor of the aligned model.
+  /// Bytes of a whole tensor of the aligned model, in its dtype.
   void read_bytes(const MatrixRef& matrix, std::uint64_t first, std::span<std::byte> to) const;
 
  private:
   bool is_updated(const MatrixRef& matrix) const;
+  void read_entries(const MatrixRef& matrix, Role role, std::uint64_t first, std::span<std::byte> to,
+                    double& noise) const;
+  Buffer read_aligned(const MatrixRef& matrix, Index first, Index count, std::uint64_t target,
+                      double& noise) const;
   void subtract_piece(const MatrixRef& matrix, std::uint64_t number, std::span<const std::byte> ours,
                       std::span<const std::byte> theirs, std::span<float> delta, RowSlab& slab) const;
   std::vector<OpenModel> models_;

@@ -27,7 +27,8 @@ class Target {
   /// Position in a file of a row of a matrix.
   std::uint64_t position(const MatrixRef& matrix, Index row) const;
 
-  /// Rows [first, first + count) of a matrix, in place: aligned rows become edited ones. `delta`: of these
+  /// Rows [first, first + count) of a matrix, in place and in the item's held_dtype(): aligned rows become
+  /// edited ones, rounded to its dtype. `delta`: of these
   /// rows, if it is there: it is added itself where the method is full or Delta has no more than k triplets.
   /// Where the method is lora, the rows are the base's, and get Delta too.
   EditSummary apply(const Item& item, const Solved& solved, Index first, std::span<std::byte> rows,
@@ -46,6 +47,12 @@ class Target {
   TensorWriter writer_;
   Blend blend_;
 };
+
+/// Edited rows as they are written: in the item's dtype. Those that are held in another one are rounded to
+/// the front of `rows`.
+std::span<std::byte> as_written(const Item& item, std::span<std::byte> rows);
+/// What of a parcel's edited rows is written.
+std::span<const std::byte> edited_rows(const Item& item, const Buffer& rows);
 
 /// The rows that a parcel's targets get: its aligned rows with each one's blend of `solved`, whose u
 /// begins with the first of them. Adds the edits to the record, whose action tells if there are any.

@@ -33,9 +33,10 @@ void broadcast(const Comm& comm, Pair& pair);
 /// What a report tells of an adapter that a job was given.
 nlohmann::ordered_json describe(const AdaptedModel& model);
 
-/// Opens both models; throws Error(bad_input) if they are one, or one is quantised. Files of weights in
-/// another form are left out of the aligned model, with a warning each: an edited model would hand them on
-/// without the edit.
+/// Opens both models; throws Error(bad_input) if they are one. FP8 tensors become BF16 ones whose values are
+/// decoded when they are read; throws Error(bad_input) if one is quantised in another form
+/// (io/quantised_model). Files of weights in another form are left out of the aligned model, with a warning
+/// each: an edited model would hand them on without the edit.
 Pair open_pair(const Job& job, const Log& log);
 
 /// Where a coef adds nothing to a model.

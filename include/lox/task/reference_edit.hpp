@@ -12,12 +12,13 @@ namespace lox {
 /// Rows of a matrix in double.
 using RowsInDouble = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-/// A matrix in three models, as files hold it: row major. The hardened one has the aligned one's dtype.
+/// A matrix in three models: row major, as files hold it, or in F32 what they hold quantised.
 struct EditedMatrix {
   Index rows = 0;
   Index cols = 0;
   DType base_dtype = DType::BF16;
-  DType dtype = DType::BF16;
+  DType aligned_dtype = DType::BF16;
+  DType dtype = DType::BF16;  ///< of the hardened one
   std::span<const std::byte> base;
   std::span<const std::byte> aligned;
   std::span<const std::byte> hardened;
