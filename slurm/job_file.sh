@@ -7,6 +7,7 @@ job_file=${job_file:?}
 # The text with ~ at its beginning and $NAME or ${NAME} in it replaced, as lox does it with paths.
 expanded() {
   local text=$1 done='' name
+  # shellcheck disable=SC2016  # meant as it stands
   if [[ $text == \~[!/]* || $text == *'$('* || $text =~ \$\{([^}A-Za-z_]|[A-Za-z_][A-Za-z_0-9]*[^}A-Za-z_0-9])[^}]*\} ]]; then
     printf "%s: '%s': only ~/, \$NAME and \${NAME} are replaced in a job file, which no shell reads\n" "$job_file" "$text" >&2
     return 2
