@@ -3,6 +3,8 @@
 #include "lox/cli/number_list.hpp"
 #include "lox/task/landscape.hpp"
 
+#include <cmath>
+
 namespace po = boost::program_options;
 
 namespace lox {
@@ -47,7 +49,9 @@ std::vector<double> side_of(const std::string& part, const std::string& text) {
   }
   std::vector<double> side;
   for (int i = 0; i < static_cast<int>(count); ++i) {
-    side.push_back(count == 1 ? first : first + (last - first) * i / (count - 1));
+    const double at = count == 1 ? first : (first * (count - 1 - i) + last * i) / (count - 1);
+    // A name is made of it: no -0, and no 1e-17 where 0 is meant.
+    side.push_back(std::abs(at) < 1e-12 * std::abs(last - first) ? 0 : at + 0.0);
   }
   return side;
 }

@@ -61,7 +61,9 @@ void copy_other_files(const Checkpoint& from, const Checkpoint& to) {
 std::unique_ptr<OutputLock> lock_journal(const OutputPaths& paths, bool& made) {
   constexpr int tries = 3;  // another job that ends may take the journal away between the two steps
   for (int i = 1;; ++i) {
-    made = fs::create_directory(paths.journal);
+    std::error_code error;
+    made = fs::create_directory(paths.journal, error);
+    if (error) fail(ExitCode::io, "{}: cannot be made: {}", paths.journal, error.message());
     try {
       return std::make_unique<OutputLock>(paths.lock());
     } catch (const Error&) {

@@ -5,6 +5,7 @@
 #include "lox/base/fault.hpp"
 #include "lox/base/units.hpp"
 #include "lox/io/checkpoint.hpp"
+#include "lox/io/json.hpp"
 
 #include <algorithm>
 #include <array>
@@ -14,8 +15,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <nlohmann/json.hpp>
+
 namespace lox {
 namespace {
+
+constexpr std::uint64_t largest_sign = std::uint64_t{1} << 30;
 
 fs::path with_ending(fs::path path, const char* ending) {
   path += ending;
@@ -55,11 +60,15 @@ void check_apart(const OutputPaths& paths, const fs::path& input) {
   }
 }
 
-/// Whether lox makes files of this name in a journal.
-bool is_of_a_journal(const std::string& name) {
+/// Whether lox makes files of this name in a journal: "rank-00003.jsonl", "rank-00003.0002.edges".
+bool is_of_a_journal(std::string_view name) {
   static constexpr std::array<std::string_view, 4> names{"lock", "job.json", "job.json.tmp", "replaced"};
-  return std::ranges::find(names, name) != names.end() || name.ends_with(".jsonl") ||
-         name.ends_with(".edges");
+  if (std::ranges::find(names, name) != names.end()) return true;
+  constexpr std::string_view start = "rank-";
+  if (!name.starts_with(start) || !(name.ends_with(".jsonl") || name.ends_with(".edges"))) return false;
+  name.remove_prefix(start.size());
+  name.remove_suffix(std::string_view(".jsonl").size());
+  return !name.empty() && name.find_first_not_of("0123456789.") == std::string_view::npos;
 }
 
 /// A folder that is not one of lox's is left alone, whatever it is called.
@@ -70,6 +79,14 @@ void check_journal(const fs::path& journal) {
   };
   std::error_code error;
   if (!fs::is_directory(fs::symlink_status(journal, error))) refuse(journal);
+  const fs::path sign = journal / "job.json";
+  const fs::path replaced = journal / "replaced";
+  if (!is_there(sign)) {
+    if (is_there(replaced)) refuse(replaced);  // lox removes the sign after it
+  } else if (const nlohmann::json text = parse_json(read_text(sign, largest_sign));
+             !text.is_object() || !text.contains("lox_journal")) {
+    refuse(sign);
+  }
   for (fs::directory_iterator entry(journal, error), end; !error && entry != end; entry.increment(error)) {
     if (!is_of_a_journal(entry->path().filename().string())) refuse(entry->path());
   }

@@ -29,6 +29,12 @@ bool is_text(json& value) {
 bool is_truth(json& value) {
   return value.is_boolean();
 }
+/// Of an analysis: by k.
+bool is_truth_or_by_k(json& value) {
+  constexpr std::size_t most = 64;
+  return is_truth(value) ||
+         (value.is_object() && value.size() <= most && std::ranges::all_of(value, is_truth));
+}
 bool is_table(json& value) {
   return value.is_structured();
 }
@@ -188,7 +194,7 @@ Form form_of_tensor(ByK& by_k, Shaper& shaper) {
           {"k", is_number},
           {"sigma", list_of(is_number)},
           {"certificate", is_number},
-          {"settled", is_truth},
+          {"settled", is_truth_or_by_k},
           {"iterations", is_number},
           {"delta_norm", is_number},
           {"weight_norm", is_number},

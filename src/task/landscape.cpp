@@ -312,6 +312,7 @@ ExitCode make_store(const Comm& comm, const LandscapeJob& job, const Log& log) {
   solve.output = store_path(job);
   solve.solve.k = job.k.value_or(solve.solve.k);
   solve.run = job.run;
+  solve.overwrite = job.overwrite;
   return factor(comm, solve, log);
 }
 
@@ -343,6 +344,11 @@ ExitCode landscape(const Comm& comm, const LandscapeJob& job, const Log& log) {
   keep_freed_memory();
   set_time_limit(job.run);
   if (job.factors.empty()) {
+    on_root(comm, [&] {  // before hours of solving
+      PlaneModels ignored;
+      for (const auto& [name, path] : other_models(job, ignored))
+        (void)open_aligned(path, Log(Log::Level::silent));
+    });
     const ExitCode code = make_store(comm, job, log);
     if (code != ExitCode::done) return code;
   }

@@ -76,9 +76,10 @@ TEST_F(OutputTest, SignThatIsNoneIsRefused) {
        {std::string(), std::string("{"), std::string("[]"), std::string("null"), std::string("{}")}) {
     leave_unfinished(true);
     testing::put(paths_.sign(), text);
-    expect_refused({"belongs to another job"});
+    expect_refused({"is not a journal of lox"});
     EXPECT_EQ(output_status(out_).state, OutputStatus::State::unfinished);
     EXPECT_FALSE(unfinished_identity(out_));
+    fs::remove(paths_.sign());
   }
 }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What `lox analyze` takes, refuses and leaves behind, and the memory and reading that it needs."""
 import json
+import shutil
 import unittest
 
 import numpy as np
@@ -9,7 +10,7 @@ import checkpoint
 import reference
 from analyze_test import K, AnalyzeTest
 from checkpoint import Tensor
-from program import LoxTest, peak_memory
+from program import LoxTest, peak_memory, run
 
 
 class Memory(LoxTest):
@@ -109,6 +110,22 @@ class Refused(PlaceTest):
         self.refused(self.words(aligned="base", tuned=()), "name one model")
         self.refused(self.words(output=self.models / "aligned/r.json"), "inside")
         self.refused(self.words("--memory", "140MB", "--grid", "never"), "needs", "--memory")
+
+    def test_foreign_things_in_a_journal_stay(self):
+        for name in ("mydata.jsonl", "rank-x.edges", "job.json", "replaced/precious"):
+            with self.subTest(name=name):
+                folder = self.directory / "r.json.journal"
+                (folder / name).parent.mkdir(parents=True)
+                (folder / name).write_text("mine")
+                for words in (self.words(), self.words("--overwrite")):
+                    self.refused(words, "is not a journal of lox", left=["r.json.journal"])
+                self.assertEqual((folder / name).read_text(), "mine")
+                shutil.rmtree(folder)
+
+    def test_a_page_takes_all_of_an_analysis(self):
+        self.lox(*self.words())
+        shown = run("report", "r.json", "--html", "page.html", directory=self.directory)  # without npm it says so
+        self.assertNotIn("warning", shown.err)
 
     def test_plan(self):
         words = self.words("--memory", "1GiB")
