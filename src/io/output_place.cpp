@@ -5,7 +5,7 @@
 #include "lox/base/fault.hpp"
 #include "lox/base/units.hpp"
 #include "lox/io/checkpoint.hpp"
-#include "lox/io/json.hpp"
+#include "lox/io/output.hpp"
 
 #include <algorithm>
 #include <array>
@@ -19,8 +19,6 @@
 
 namespace lox {
 namespace {
-
-constexpr std::uint64_t largest_sign = std::uint64_t{1} << 30;
 
 fs::path with_ending(fs::path path, const char* ending) {
   path += ending;
@@ -72,20 +70,18 @@ bool is_of_a_journal(std::string_view name) {
 }
 
 /// A folder that is not one of lox's is left alone, whatever it is called.
-void check_journal(const fs::path& journal) {
+void check_journal(const OutputPaths& paths) {
+  const fs::path& journal = paths.journal;
   if (!is_there(journal)) return;
   const auto refuse = [&](const fs::path& odd) {
     fail(ExitCode::bad_input, "{}: is not a journal of lox; move it away, or choose another --output", odd);
   };
   std::error_code error;
   if (!fs::is_directory(fs::symlink_status(journal, error))) refuse(journal);
-  const fs::path sign = journal / "job.json";
-  const fs::path replaced = journal / "replaced";
-  if (!is_there(sign)) {
-    if (is_there(replaced)) refuse(replaced);  // lox removes the sign after it
-  } else if (const nlohmann::json text = parse_json(read_text(sign, largest_sign));
-             !text.is_object() || !text.contains("lox_journal")) {
-    refuse(sign);
+  if (!is_there(paths.sign())) {
+    if (is_there(paths.replaced())) refuse(paths.replaced());  // lox removes the sign after it
+  } else if (!read_sign(paths).contains("lox_journal")) {
+    refuse(paths.sign());
   }
   for (fs::directory_iterator entry(journal, error), end; !error && entry != end; entry.increment(error)) {
     if (!is_of_a_journal(entry->path().filename().string())) refuse(entry->path());
@@ -141,7 +137,7 @@ void check_output_place(const fs::path& output, const std::vector<fs::path>& inp
   for (const fs::path& input : inputs) check_apart(paths, input);
   check_folder(paths.output);
   for (const fs::path& path : {paths.partial, paths.journal}) check_name(path);
-  check_journal(paths.journal);
+  check_journal(paths);
 }
 
 void check_output(const fs::path& output, const OutputRules& rules) {

@@ -65,10 +65,10 @@ void add_tensor(int index, const TensorInfo& tensor, const FactorIndices& parts,
 
 }  // namespace
 
-std::vector<RowRange> stretches(DType dtype, Index rows, Index cols) {
+std::vector<RowRange> stretches(DType dtype, Index rows, Index cols, std::uint64_t bytes) {
   const std::uint64_t row_bytes = static_cast<std::uint64_t>(cols) * element_bytes(dtype);
   const Index block = extrapolation_block(dtype, cols);
-  const Index at_once = std::max<Index>(1, static_cast<Index>(stretch_bytes / row_bytes) / block) * block;
+  const Index at_once = std::max<Index>(1, static_cast<Index>(bytes / row_bytes) / block) * block;
   return ranges_of(rows, at_once);
 }
 

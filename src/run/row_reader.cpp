@@ -3,7 +3,6 @@
 
 #include "lox/base/error.hpp"
 #include "lox/io/quantised.hpp"
-#include "lox/linalg/extrapolate.hpp"
 #include "lox/plan/apply_plan.hpp"
 
 #include <algorithm>
@@ -44,13 +43,6 @@ void for_pieces(std::size_t elements, std::size_t cols, std::size_t width, Work 
     n = std::min(at_once, cols <= fitting ? elements - done : cols - done % cols);
     work(done, n);
   }
-}
-
-/// Rows that are updated at once: whole ones, cut where a block of the arithmetic ends.
-std::vector<RowRange> update_ranges(DType dtype, Index rows, Index cols) {
-  const auto fitting = static_cast<Index>(bytes_at_once / element_bytes(dtype)) / cols;
-  const Index block = extrapolation_block(dtype, cols);
-  return ranges_of(rows, std::max<Index>(1, fitting / block) * block);
 }
 
 }  // namespace
@@ -173,7 +165,7 @@ RowSlab RowReader::read_beside(const MatrixRef& matrix, std::span<const std::byt
     slab.aligned_squares += sum_of_squares(type, ours);
   };
   if (is_updated(matrix)) {
-    for (const RowRange& rows : update_ranges(type, matrix.rows, matrix.cols)) {
+    for (const RowRange& rows : stretches(type, matrix.rows, matrix.cols, bytes_at_once)) {
       take(static_cast<std::size_t>(rows.first * matrix.cols),
            read_aligned(matrix, rows.first, rows.count).bytes());
     }

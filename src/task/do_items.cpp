@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "lox/task/do_items.hpp"
 
+#include "lox/base/site.hpp"
 #include "lox/base/stop.hpp"
 #include "lox/base/timer.hpp"
 #include "lox/plan/cost.hpp"
 #include "lox/run/grid_pipeline.hpp"
 #include "lox/run/local_pipeline.hpp"
+#include "lox/task/resume.hpp"
 #include "lox/task/session.hpp"
 
 #include <algorithm>
@@ -17,6 +19,15 @@ Counts count_items(const std::vector<Item>& items, const std::function<std::uint
   for (const Item& item : items) counts.bytes += moves(item);
   counts.items = static_cast<std::int64_t>(items.size());
   return counts;
+}
+
+Counts drop_done(std::vector<Item>& items, const Checkpoint& leading, const std::vector<Record>& finished,
+                 const std::function<std::uint64_t(const Item&)>& moves, int ranks) {
+  const Counts all = count_items(items, moves);
+  drop_finished(items, leading, finished);
+  deal(items, ranks);
+  const Counts left = count_items(items, moves);
+  return {all.bytes - left.bytes, all.items - left.items};
 }
 
 ItemsDone do_items(const Comm& comm, const Log& log, const Plan& plan, LocalSteps& alone, GridSteps* together,
@@ -45,6 +56,14 @@ ItemsDone do_items(const Comm& comm, const Log& log, const Plan& plan, LocalStep
   progress.finish(done.counts);
   done.times.idle = finishing.seconds();
   return done;
+}
+
+RunTotals sum_up(const Comm& comm, const ItemsDone& done) {
+  RunTotals totals;
+  totals.peak_rss_bytes = static_cast<std::uint64_t>(comm.max(static_cast<double>(peak_memory())));
+  totals.ranks = comm.size();
+  totals.work = sum_times(comm, done.times);
+  return totals;
 }
 
 }  // namespace lox

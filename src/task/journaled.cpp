@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lox/task/journaled.hpp"
 
-#include "lox/base/buffer.hpp"
 #include "lox/base/error.hpp"
-#include "lox/base/site.hpp"
 #include "lox/io/identity.hpp"
 #include "lox/io/other_files.hpp"
 #include "lox/plan/cost.hpp"
@@ -171,10 +169,7 @@ bool JournaledTask::begin() {
   const fs::path journal = OutputPaths(asked_.places.front().output).journal;
   if (run_options_.recheck) finished_ = recheck(comm_, tables_, journal, std::move(finished_), log_);
   total_ = count_items(plan_.items, asked_.moves);
-  drop_finished(plan_.items, *asked_.leading, finished_);
-  deal(plan_.items, comm_.size());
-  const Counts left = count_items(plan_.items, asked_.moves);
-  earlier_ = {total_.bytes - left.bytes, total_.items - left.items};
+  earlier_ = drop_done(plan_.items, *asked_.leading, finished_, asked_.moves, comm_.size());
   if (comm_.is_root() && resumed_) {
     log_.info("going on with {}: {} of {} items are finished", asked_.places.front().output, earlier_.items,
               total_.items);
@@ -241,10 +236,7 @@ ExitCode JournaledTask::conclude(const Finish& finish) {
     throw_away();
     throw;
   }
-  RunTotals totals;
-  totals.peak_rss_bytes = static_cast<std::uint64_t>(comm_.max(static_cast<double>(peak_memory())));
-  totals.ranks = comm_.size();
-  totals.work = sum_times(comm_, done_.times);
+  RunTotals totals = sum_up(comm_, done_);
   const std::int64_t finished_now = comm_.sum(done_.counts.items);
   const bool whole = finished_now == total_.items - earlier_.items;
   std::vector<Record> all = gather_records(comm_, done_.records);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "lox/task/text_task.hpp"
 
-#include "lox/base/buffer.hpp"
-#include "lox/base/site.hpp"
 #include "lox/io/identity.hpp"
 #include "lox/task/job_identity.hpp"
 #include "lox/task/report_place.hpp"
@@ -67,10 +65,7 @@ bool TextTask::begin() {
   log_header(comm_, log_, resources_);  // after validation: an error is one line
   finished_ = broadcast_records(comm_, std::move(finished_));
   total_ = count_items(plan_.items, asked_.moves);
-  drop_finished(plan_.items, *asked_.inputs.front().table, finished_);
-  deal(plan_.items, comm_.size());
-  const Counts left = count_items(plan_.items, asked_.moves);
-  earlier_ = {total_.bytes - left.bytes, total_.items - left.items};
+  earlier_ = drop_done(plan_.items, *asked_.inputs.front().table, finished_, asked_.moves, comm_.size());
   if (comm_.is_root() && output_->state() == TextOutput::State::resumed) {
     log_.info("going on with {}: {} of {} items are finished", asked_.output, earlier_.items, total_.items);
   }
@@ -100,10 +95,7 @@ ExitCode TextTask::conclude(const Make& make) {
     throw_away();
     throw;
   }
-  RunTotals totals;
-  totals.peak_rss_bytes = static_cast<std::uint64_t>(comm_.max(static_cast<double>(peak_memory())));
-  totals.ranks = comm_.size();
-  totals.work = sum_times(comm_, done_.times);
+  RunTotals totals = sum_up(comm_, done_);
   const bool whole = comm_.sum(done_.counts.items) == total_.items - earlier_.items;
   std::vector<Record> all = gather_records(comm_, done_.records);
   if (!whole) {

@@ -17,9 +17,9 @@ namespace lox {
 Plan plan_apply(const Checkpoint& aligned, const Checkpoint& store, std::int64_t stored_k, Index k,
                 std::size_t targets, const Resources& resources);
 
-/// The rows of a matrix in stretches of some hundred megabytes that begin where a block of the arithmetic
-/// does: edited one after the other they get the bits that all get at once.
-std::vector<RowRange> stretches(DType dtype, Index rows, Index cols);
+/// The rows of a matrix in stretches of `bytes`, if a row is not longer, that begin where a block of the
+/// arithmetic does: edited one after the other they get the bits that all get at once.
+std::vector<RowRange> stretches(DType dtype, Index rows, Index cols, std::uint64_t bytes = stretch_bytes);
 
 /// The same, of `at_once` rows each.
 std::vector<RowRange> ranges_of(Index rows, Index at_once);

@@ -2,6 +2,7 @@
 #pragma once
 #include "lox/base/log.hpp"
 #include "lox/plan/plan.hpp"
+#include "lox/report/report.hpp"
 #include "lox/run/journal.hpp"
 #include "lox/run/progress.hpp"
 #include "lox/run/steps.hpp"
@@ -14,6 +15,11 @@ namespace lox {
 
 /// Bytes and number of items, of which each moves what `moves` says.
 Counts count_items(const std::vector<Item>& items, const std::function<std::uint64_t(const Item&)>& moves);
+
+/// Drops the items that earlier runs have `finished`, and deals the others to ranks. `leading`: the model
+/// whose tensors give records their names. Returns what was dropped.
+Counts drop_done(std::vector<Item>& items, const Checkpoint& leading, const std::vector<Record>& finished,
+                 const std::function<std::uint64_t(const Item&)>& moves, int ranks);
 
 /// What a rank has done of a plan.
 struct ItemsDone {
@@ -28,5 +34,8 @@ struct ItemsDone {
 /// the data ends all ranks in good order. Collective.
 ItemsDone do_items(const Comm& comm, const Log& log, const Plan& plan, LocalSteps& alone, GridSteps* together,
                    Journal& journal, Counts total, Counts earlier, std::uint64_t memory);
+
+/// What all ranks have done, but for the seconds that it took. Collective.
+RunTotals sum_up(const Comm& comm, const ItemsDone& done);
 
 }  // namespace lox
