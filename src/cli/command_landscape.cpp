@@ -33,7 +33,8 @@ double number(const std::string& text, const char* option, const std::string& va
 Point point_of(const std::string& text) {
   const std::vector<std::string> parts = cut(text, ',');
   if (parts.size() != 2) fail(ExitCode::usage, "--at '{}' is no point, such as 5,-2.5", text);
-  return {number(parts[0], "--at", text), number(parts[1], "--at", text)};
+  // A name is made of it: no -0.
+  return {number(parts[0], "--at", text) + 0.0, number(parts[1], "--at", text) + 0.0};
 }
 
 /// One side of a grid: n numbers from the first to the last.

@@ -299,7 +299,17 @@ class Refused(LandscapeTest):
                           "tuned.safetensors", "--k", 4, "--output", "p.safetensors", "--at", "1,1", code=3)
         self.assertIn("multiple of Delta_k", result.err)
 
+    def test_before_solving(self):
+        """What stands in a point's place is found before the pair is solved."""
+        (self.directory / "q").mkdir()
+        (self.directory / "q" / "notes.txt").write_text("mine")
+        words = self.words("--base", self.models / "base", "--at", "1,1", output="q", factors=None)
+        for more in ((), ("--overwrite",)):
+            self.refused([*words, *more], "q", left=["q"])
+        self.assertEqual((self.directory / "q" / "notes.txt").read_text(), "mine")
+
     def test_options(self):
+        self.refused(self.words("--at=-0,0", "--at", "0,0"), "one name", code=2)
         self.refused(self.words("--at", "1"), "--at '1'", code=2)
         self.refused(self.words("--at", "1,x"), "'x' is no number", code=2)
         self.refused(self.words("--grid", "0:1:2"), "--grid", code=2)
