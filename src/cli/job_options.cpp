@@ -111,6 +111,7 @@ void JobOptions::add_to(Options& options) {
   }
   add_solver_to(options);
   add_selection_to(options);
+  add_pairing_to(options);
   add_seed_to(options);
   options.add({.name = "report",
                .value = "FILE",
@@ -176,6 +177,31 @@ void JobOptions::add_selection_to(Options& options) {
       job.selection.exclude);
 }
 
+void JobOptions::add_pairing_to(Options& options) {
+  options.add(
+      {.name = "rename",
+       .value = "FROM=TO",
+       .brief = "another name for tensors of the base (repeatable)",
+       .text = "what FROM matches, a regular expression, is TO in the names of the base's tensors, once in "
+               "each name; `\\1` in TO is FROM's first group ([pairs.md](pairs.md#names)). Repeatable",
+       .example = "^model\\.=model.language_model."},
+      job.pairing.rename);
+  options.add(
+      {.name = "unpaired",
+       .value = "copy|refuse",
+       .brief = "tensors that only the aligned model has",
+       .text = "tensors that only one model has: `copy` copies those of the aligned model and leaves those "
+               "of the base out ([pairs.md](pairs.md#what-only-one-side-has))"},
+      unpaired);
+  options.add(
+      {.name = "extra-rows",
+       .value = "copy|refuse",
+       .brief = "rows that only one model has, of an extended vocabulary",
+       .text = "matrices with more rows in one model than in the other, as those of an extended vocabulary: "
+               "`copy` edits the common rows and copies the others"},
+      extra_rows);
+}
+
 void JobOptions::add_seed_to(Options& options) {
   options.add({.name = "seed",
                .value = "S",
@@ -184,6 +210,12 @@ void JobOptions::add_seed_to(Options& options) {
                        "drawn from the operating system when the job begins, for models from strangers; it "
                        "stands in journal, report and log, and an unfinished output goes on with its own"},
               seed);
+}
+
+bool says_copy(const std::string& word, const char* option) {
+  if (word != "copy" && word != "refuse")
+    fail(ExitCode::usage, "{} '{}' is neither copy nor refuse", option, word);
+  return word == "copy";
 }
 
 void JobOptions::finish() {
@@ -203,6 +235,8 @@ void JobOptions::finish() {
   } else {
     fail(ExitCode::usage, "--grid '{}' is none of auto, never, always", grid);
   }
+  job.pairing.copy_unpaired = says_copy(unpaired, "--unpaired");
+  job.pairing.copy_extra_rows = says_copy(extra_rows, "--extra-rows");
   if (seed == "random") {
     job.random_seed = true;
   } else if (const auto [end, error] =

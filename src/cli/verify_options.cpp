@@ -22,6 +22,7 @@ struct Asked {
   std::optional<Index> k;  ///< nothing: all that the store has
   double coef = 1.25;
   Selection selection;
+  PairRules pairing;
 };
 
 /// The one output of a job file of apply.
@@ -57,7 +58,7 @@ Asked of_job_file(const std::string& file) {
   options.read(words, values);
   harden.finish();
   const Job& job = harden.job;
-  return {job.base, job.aligned, job.output, {}, job.solve.k, job.coef, job.selection};
+  return {job.base, job.aligned, job.output, {}, job.solve.k, job.coef, job.selection, job.pairing};
 }
 
 /// A path of a report's job: where it was then, whatever folder this is; as it was given, if only that is
@@ -90,6 +91,8 @@ Asked of_report(const std::string& word) {
     asked.coef = job.value("coef", asked.coef);
     asked.selection = {job.at("include").get<std::vector<std::string>>(),
                        job.at("exclude").get<std::vector<std::string>>()};
+    asked.pairing = {job.value("rename", std::vector<std::string>()),
+                     job.value("unpaired", "refuse") == "copy", job.value("extra_rows", "refuse") == "copy"};
   } catch (const nlohmann::json::exception& error) {
     fail(ExitCode::bad_input, "{}: is not a report of lox: {}", file, error.what());
   }
@@ -118,6 +121,9 @@ void VerifyOptions::add_to(Options& options) {
   options.add({.name = "coef", .value = "C", .brief = "as given to harden or apply"}, job.coef);
   options.add({.name = "include", .value = "REGEX", .brief = "as given to harden"}, job.selection.include);
   options.add({.name = "exclude", .value = "REGEX", .brief = "as given to harden"}, job.selection.exclude);
+  options.add({.name = "rename", .value = "FROM=TO", .brief = "as given to harden"}, job.pairing.rename);
+  options.add({.name = "unpaired", .value = "copy|refuse", .brief = "as given to harden"}, unpaired);
+  options.add({.name = "extra-rows", .value = "copy|refuse", .brief = "as given to harden"}, extra_rows);
   options.add({.name = "config",
                .value = "JOBFILE",
                .brief = "job file of harden or apply: all of the above from there",
@@ -158,6 +164,11 @@ void VerifyOptions::finish(const po::variables_map& values) {
   take("coef", job.coef, source.coef);
   take("include", job.selection.include, source.selection.include);
   take("exclude", job.selection.exclude, source.selection.exclude);
+  take("rename", job.pairing.rename, source.pairing.rename);
+  job.pairing.copy_unpaired = says_copy(unpaired, "--unpaired");
+  job.pairing.copy_extra_rows = says_copy(extra_rows, "--extra-rows");
+  take("unpaired", job.pairing.copy_unpaired, source.pairing.copy_unpaired);
+  take("extra-rows", job.pairing.copy_extra_rows, source.pairing.copy_extra_rows);
   Index& rank = job.solve.k;
   if (asked.has_store()) rank = full_rank;
   if (source.k) rank = *source.k;

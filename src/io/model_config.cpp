@@ -104,6 +104,17 @@ QuantisationConfig quantisation_of(const Checkpoint& model) {
   return result;
 }
 
+std::optional<bool> ties_embeddings(const Checkpoint& model) {
+  const json config = read_json_of(model, config_file);
+  const auto text = config.find("text_config");
+  for (const json* const holder : {&config, text == config.end() ? &config : &*text}) {
+    if (!holder->is_object()) continue;
+    const json tied = holder->value("tie_word_embeddings", json());
+    if (tied.is_boolean()) return tied.get<bool>();
+  }
+  return std::nullopt;
+}
+
 std::optional<std::string> config_of_bf16(const Checkpoint& model) {
   const std::optional<std::string> text = read_text_of(model, config_file);
   if (!text) return std::nullopt;

@@ -215,6 +215,7 @@ EditSummary extrapolate_in_double(DType dtype, std::span<std::byte> rows, const 
       std::vector<double> after;
 #pragma omp for schedule(static)
       for (Index row = 0; row < count; ++row) {
+        if (weights.row(first + row).isZero(0)) continue;
         std::byte* const at = rows.data() + static_cast<std::size_t>(first + row) * cols * width;
         parts[static_cast<std::size_t>(row)] =
             add_in_double(dtype, at, product.data() + row * v.rows(), cols, before, after);
@@ -254,6 +255,7 @@ EditSummary extrapolate(EntryTypes types, std::span<std::byte> rows, const Small
     std::vector<EditSummary> parts(static_cast<std::size_t>(count));
 #pragma omp parallel for schedule(static)
     for (Index row = 0; row < count; ++row) {
+      if (weights.row(first + row).isZero(0)) continue;
       std::byte* const at = rows.data() + static_cast<std::size_t>(first + row) * cols * width;
       const Step step = u.cols() > few
                             ? Step{&one, product.data() + row * v.rows(), cols, 1}

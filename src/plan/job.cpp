@@ -2,6 +2,7 @@
 #include "lox/plan/job.hpp"
 
 #include "lox/base/error.hpp"
+#include "lox/plan/matching.hpp"
 #include "lox/plan/patterns.hpp"
 
 #include <cmath>
@@ -23,6 +24,7 @@ void check_job(const Job& job) {
     fail(ExitCode::usage, "--proof {} is not between 0.01 and 100", job.solve.proof);
   }
   (void)Patterns(job.selection);
+  check_rename(job.pairing.rename);
 }
 
 void check_coef(double coef) {
@@ -42,6 +44,9 @@ nlohmann::json job_parameters(const Job& job) {
           {"proof", job.solve.proof},
           {"include", job.selection.include},
           {"exclude", job.selection.exclude},
+          {"rename", job.pairing.rename},
+          {"unpaired", job.pairing.copy_unpaired ? "copy" : "refuse"},
+          {"extra_rows", job.pairing.copy_extra_rows ? "copy" : "refuse"},
           {"seed", job.solve.seed}};
 }
 

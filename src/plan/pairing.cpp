@@ -12,16 +12,17 @@ namespace lox {
 namespace {
 
 void check_pair(const NamedModel& first, const TensorInfo& ours, const NamedModel& other,
-                const TensorInfo& theirs) {
-  if (ours.shape != theirs.shape) {
+                const TensorInfo& theirs, const PairRules& rules) {
+  const bool extra_rows =
+      rules.copy_extra_rows && !other.is_output && differs_in_rows(ours.shape, theirs.shape);
+  if (ours.shape != theirs.shape && !extra_rows) {
     const bool more_rows = ours.shape.size() == theirs.shape.size() && !ours.shape.empty() &&
                            ours.shape.front() != theirs.shape.front() &&
                            std::equal(ours.shape.begin() + 1, ours.shape.end(), theirs.shape.begin() + 1);
     fail(ExitCode::bad_input, "{}: tensor '{}' has shape {}, but {} in the {} model {}{}", first.table->path,
          ours.name, shape_text(ours.shape), shape_text(theirs.shape), other.name, other.table->path,
          more_rows
-             ? " (was the vocabulary extended? resize the base model's embeddings the same way first, or "
-               "--exclude the tensor)"
+             ? " (was the vocabulary extended? --extra-rows copy edits the common rows and copies the others)"
              : "");
   }
   if (ours.dtype != theirs.dtype && !(is_editable(ours.dtype) && is_editable(theirs.dtype))) {
@@ -32,15 +33,16 @@ void check_pair(const NamedModel& first, const TensorInfo& ours, const NamedMode
 
 [[noreturn]] void fail_lacking(const NamedModel& has, const std::string& tensor, const NamedModel& lacks) {
   fail(ExitCode::bad_input,
-       "{}: tensor '{}' is not in the {} model {}; both must be checkpoints of one model (what --exclude "
-       "names is "
-       "copied from the aligned one)",
+       "{}: tensor '{}' is not in the {} model {}; if it has another name there, say --rename FROM=TO; "
+       "--unpaired copy copies what only the aligned model has",
        has.table->path, tensor, lacks.name, lacks.table->path);
 }
 
 /// Adds the index of each tensor in one more model.
 void add_model(const NamedModel& first, const NamedModel& other,
-               const std::function<bool(const std::string&)>& selected, Pairing& pairing) {
+               const std::function<bool(const std::string&)>& selected, const PairRules& rules,
+               Pairing& pairing) {
+  const bool may_lack = rules.copy_unpaired && !other.is_output;
   const std::vector<TensorInfo>& theirs = other.table->tensors;
   std::unordered_map<std::string_view, std::size_t> by_name;  // made when it is needed
   const auto index_of = [&](const std::string& name, std::size_t likely) {
@@ -56,25 +58,33 @@ void add_model(const NamedModel& first, const NamedModel& other,
     pairing[i].push_back(index);
     if (index >= 0) used[static_cast<std::size_t>(index)] = true;
     if (!other.is_output && !selected(tensor.name)) continue;
+    if (index < 0 && may_lack) continue;
     if (index < 0) fail_lacking(first, tensor.name, other);
-    check_pair(first, tensor, other, theirs[static_cast<std::size_t>(index)]);
+    check_pair(first, tensor, other, theirs[static_cast<std::size_t>(index)], rules);
   }
   for (std::size_t i = 0; i < theirs.size(); ++i) {
-    if (!used[i] && (other.is_output || selected(theirs[i].name))) fail_lacking(other, theirs[i].name, first);
+    if (!used[i] && !may_lack && (other.is_output || selected(theirs[i].name)))
+      fail_lacking(other, theirs[i].name, first);
   }
 }
 
 }  // namespace
 
+bool is_left_out(const TensorInfo& tensor, const Selection& selection) {
+  const auto& shape = tensor.shape;
+  return selection.include.empty() && shape.size() >= 3 &&
+         (shape.back() == 1 || shape[shape.size() - 2] == 1);
+}
+
 Pairing pair_models(const std::vector<NamedModel>& models,
-                    const std::function<bool(const std::string&)>& selected) {
+                    const std::function<bool(const std::string&)>& selected, const PairRules& rules) {
   Pairing pairing(models.front().table->tensors.size());
   for (std::size_t i = 0; i < pairing.size(); ++i) {
     pairing[i].reserve(models.size());
     pairing[i].push_back(static_cast<int>(i));
   }
   for (std::size_t other = 1; other < models.size(); ++other) {
-    add_model(models[0], models[other], selected, pairing);
+    add_model(models[0], models[other], selected, rules, pairing);
   }
   return pairing;
 }

@@ -69,6 +69,8 @@ Item make_item(const std::vector<NamedModel>& models, const std::vector<int>& te
     const TensorInfo& base = models[base_model].table->tensors[static_cast<std::size_t>(tensors[base_model])];
     item.base_dtype = base.value_dtype();
     item.base_quantised = base.quantised != nullptr;
+    if (differs_in_rows(tensor.shape, base.shape))
+      item.matrix.common = std::min(tensor.shape[0], base.shape[0]);
     take_rows({0, item.matrix.rows}, item);
     item.k = solve.k;
     item.svd = solve.svd;
@@ -183,17 +185,19 @@ void choose_grid_items(std::vector<Item>& items, GridUse use, const Resources& r
 }
 
 Plan make_items(const std::vector<NamedModel>& models, const Selection& selection, const SolveOptions& solve,
-                const std::optional<std::uint64_t>& memory) {
+                const std::optional<std::uint64_t>& memory, const PairRules& rules) {
   const Patterns patterns(selection);
   const Checkpoint& first = *models.front().table;
-  const Pairing pairing = pair_models(models, [&](const std::string& name) { return patterns.takes(name); });
+  const Pairing pairing = pair_models(
+      models, [&](const std::string& name) { return patterns.takes(name); }, rules);
   patterns.refuse_idle(models);
   Plan plan;
   Estimates estimates;
   bool any = false;
   for (std::size_t t = 0; t < pairing.size(); ++t) {
     const TensorInfo& tensor = first.tensors[t];
-    const bool edit = is_editable(tensor.dtype) && is_matrix(tensor) && patterns.takes(tensor.name);
+    const bool edit = is_editable(tensor.dtype) && is_matrix(tensor) && patterns.takes(tensor.name) &&
+                      pairing[t][base_model] >= 0 && !is_left_out(tensor, selection);
     Item item = make_item(models, pairing[t], solve, edit);
     estimates.fill_in(item);
     const std::int64_t matrices = edit ? tensor.elements() / (item.matrix.rows * item.matrix.cols) : 1;
@@ -230,7 +234,7 @@ std::optional<std::uint64_t> memory_of_planner(const Resources& resources) {
 Plan items_of_pair(const Checkpoint& base, const Checkpoint& aligned, const Job& job,
                    const Resources& resources, const AdaptedModel* adapter, Cut cut) {
   Plan plan = make_items({{"aligned", &aligned}, {"base", &base}}, job.selection, job.solve,
-                         memory_of_planner(resources));
+                         memory_of_planner(resources), job.pairing);
   if (adapter != nullptr) use_adapter(*adapter, cut, plan);
   return plan;
 }

@@ -130,13 +130,14 @@ RowSlab RowReader::read(const MatrixRef& matrix, Index first, Index count, std::
   const std::size_t width = element_bytes(aligned.value_dtype());
   const std::size_t base_width = element_bytes(base.value_dtype());
   // The disk brings the base while the aligned rows are read, and goes on while pieces are worked on.
-  const auto elements = static_cast<std::size_t>(count * matrix.cols);
+  const auto all = static_cast<std::size_t>(count * matrix.cols);
+  const auto elements = static_cast<std::size_t>(matrix.paired({first, count}) * matrix.cols);
   models_[base_model].storage->will_read(base, row_offset(matrix, base.dtype, first),
                                          elements * element_bytes(base.dtype));
   RowSlab slab;
   double& noise = slab.summary.noise_squared;
   slab.aligned = read_aligned(matrix, first, count, target, noise);
-  slab.delta = Buffer(elements * sizeof(float));
+  slab.delta = Buffer(all * sizeof(float));
   Buffer piece(std::min(bytes_at_once, elements * base_width));
   for_pieces(elements, static_cast<std::size_t>(matrix.cols), base_width,
              [&](std::size_t done, std::size_t n) {
@@ -146,7 +147,13 @@ RowSlab RowReader::read(const MatrixRef& matrix, Index first, Index count, std::
                subtract_piece(matrix, number, slab.aligned.bytes().subspan(done * width, n * width), theirs,
                               slab.delta.floats().subspan(done, n), slab);
              });
-  slab.bytes_read = stored_bytes(aligned, elements) + stored_bytes(base, elements);
+  if (elements < all) {  // rows that the base has not: nothing is subtracted, and nothing will be added
+    std::ranges::fill(slab.delta.floats().subspan(elements), 0.0F);
+    slab.content.aligned.add(slab.aligned.bytes().subspan(elements * width), width,
+                             static_cast<std::size_t>(matrix.cols),
+                             static_cast<std::uint64_t>(first * matrix.cols) + elements);
+  }
+  slab.bytes_read = stored_bytes(aligned, all) + stored_bytes(base, elements);
   return slab;
 }
 

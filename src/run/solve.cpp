@@ -96,6 +96,8 @@ void take_svd(Solved& solved, const Item& item, const std::string& tensor, SvdRe
          tensor, svd.certificate.residual, svd.certificate.orthogonality, tolerance, method_name(svd.method));
   }
   solved.factors = std::move(svd.factors);
+  const Index extra = item.matrix.rows - item.matrix.paired({0, item.matrix.rows});
+  if (extra > 0) solved.factors.u.bottomRows(extra).setZero();  // they are that, but for arithmetic
   round_factors(solved.factors, dtype_bits(item.dtype) > 16);
   if (!std::all_of(solved.factors.sigma.begin(), solved.factors.sigma.end(),
                    [](double sigma) { return std::isfinite(sigma); })) {

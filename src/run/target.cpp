@@ -24,13 +24,18 @@ EditSummary Target::apply(const Item& item, const Solved& solved, Index first, s
                           std::span<const float> delta) const {
   if (solved.is_zero()) return {};
   const EntryTypes types(held_dtype(item), item.dtype);
+  const std::size_t row_bytes = static_cast<std::size_t>(item.matrix.cols) * element_bytes(types.held);
+  const Index count =
+      item.matrix.paired({item.rows.first + first, static_cast<Index>(rows.size() / row_bytes)});
+  if (count == 0) return {};
+  rows = rows.first(static_cast<std::size_t>(count) * row_bytes);
+  if (!delta.empty()) delta = delta.first(static_cast<std::size_t>(count * item.matrix.cols));
   const Index least = std::min(item.matrix.rows, item.matrix.cols);
   const bool whole = blend_.k != full_rank && blend_.k >= least && !delta.empty();
   if (whole || solved.spectrum.method == Method::full) {
     return extrapolate_full(types, rows, delta, blend_.coef);
   }
   const Factors& f = solved.factors;
-  const Index count = static_cast<Index>(rows.size() / element_bytes(types.held)) / item.matrix.cols;
   const Index all = f.u.cols();
   if (item.method == Method::lora) {
     // The rows are the base's: Delta is added, and coef times its first k triplets once more.

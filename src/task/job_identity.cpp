@@ -15,6 +15,9 @@ const json& parameters_by_default() {
                            {"proof", 0.5},
                            {"include", json::array()},
                            {"exclude", json::array()},
+                           {"rename", json::array()},
+                           {"unpaired", "refuse"},
+                           {"extra_rows", "refuse"},
                            {"seed", 0U}};
   return values;
 }

@@ -5,6 +5,7 @@
 #include "lox/base/units.hpp"
 #include "lox/io/model_config.hpp"
 #include "lox/io/quantised_model.hpp"
+#include "lox/plan/matching.hpp"
 
 #include <algorithm>
 #include <exception>
@@ -101,6 +102,14 @@ void warn_of_no_edit(double coef, const fs::path& model, const Log& log) {
   if (coef == 0) log.warn("coef 0 changes nothing in {}", model);
 }
 
+void match_models(Checkpoint& base, const Checkpoint& aligned, const Job& job, const Log& log) {
+  const std::vector<std::string> lines =
+      match_names(base, aligned, ties_embeddings(base), job.selection, job.pairing);
+  for (const std::string& line : lines) log.info("{}", line.c_str());
+  for (const std::string& line : tell_unpaired(base, aligned, job.selection, job.pairing))
+    log.info("{}", line.c_str());
+}
+
 Pair open_pair(const Job& job, const Log& log) {
   refuse_one_model(job);
   // Of a model of many tensors the headers take a while: one is read beside the other.
@@ -133,6 +142,7 @@ Pair open_pair(const Job& job, const Log& log) {
   drop_foreign_weights(pair.aligned, log);
   warn_of_swapped_models(pair, log);
   warn_of_no_edit(job.coef, job.aligned, log);
+  match_models(pair.base, pair.aligned, job, log);
   return pair;
 }
 

@@ -216,9 +216,9 @@ double arithmetic_noise(DType dtype, double aligned, double edit) {
 }
 
 RowMajorMatrix reference_delta(const EditedMatrix& matrix) {
-  RowMajorMatrix delta(matrix.rows, matrix.cols);
-  for (Index first = 0; first < matrix.rows; first += rows_at_once) {
-    const Index count = std::min(rows_at_once, matrix.rows - first);
+  RowMajorMatrix delta = RowMajorMatrix::Zero(matrix.rows, matrix.cols);
+  for (Index first = 0; first < matrix.common; first += rows_at_once) {
+    const Index count = std::min(rows_at_once, matrix.common - first);
     delta.middleRows(first, count) = (matrix.aligned_rows(first, count) -
                                       rows_of(matrix.base, matrix.base_dtype, matrix.cols, first, count))
                                          .cast<float>();

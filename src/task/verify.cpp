@@ -45,12 +45,14 @@ class Verifier {
     const TensorInfo& base = opened_.tensor(item, base_model);
     const TensorInfo& aligned = opened_.tensor(item, aligned_model);
     if (item.method == Method::lora) return check_adapted(item, aligned, counts);
-    const Buffer base_bytes = read(base_, opened_.base, base, item);
-    const Buffer aligned_bytes = read(aligned_, opened_.aligned, aligned, item);
+    const Index rows = item.matrix.rows;
+    const Index common = item.matrix.paired({0, rows});
+    const Buffer base_bytes = read(base_, opened_.base, base, item, common);
+    const Buffer aligned_bytes = read(aligned_, opened_.aligned, aligned, item, rows);
     const TensorInfo& hardened = opened_.tensor(item, hardened_model);
-    const Buffer hardened_bytes = read(hardened_, opened_.hardened, hardened, item);
+    const Buffer hardened_bytes = read(hardened_, opened_.hardened, hardened, item, rows);
     const Judgement judgement =
-        judge({item.matrix.rows, item.matrix.cols, base.value_dtype(), aligned.value_dtype(), aligned.dtype,
+        judge({rows, item.matrix.cols, common, base.value_dtype(), aligned.value_dtype(), aligned.dtype,
                base_bytes.bytes(), aligned_bytes.bytes(), hardened_bytes.bytes()},
               aligned.name, item.matrix.number);
     counts.add(judgement, aligned.dtype);
@@ -93,13 +95,14 @@ class Verifier {
       judgement.fault =
           judge_factors(product.delta().cast<float>(), factors, asked_.job.solve.tolerance, false);
     } else {
-      const Buffer base = read(aligned_, opened_.aligned, tensor, item);
-      const Buffer hardened = read(hardened_, opened_.hardened, opened_.tensor(item, hardened_model), item);
+      const Index rows = item.matrix.rows;
+      const Buffer base = read(aligned_, opened_.aligned, tensor, item, rows);
+      const Buffer hardened =
+          read(hardened_, opened_.hardened, opened_.tensor(item, hardened_model), item, rows);
       const double coef = item.merge_only ? 0 : asked_.job.coef;
-      judgement =
-          judge_adapted({item.matrix.rows, item.matrix.cols, tensor.value_dtype(), tensor.value_dtype(),
-                         tensor.dtype, base.bytes(), base.bytes(), hardened.bytes()},
-                        product, asked_.job.solve.k, coef);
+      judgement = judge_adapted({rows, item.matrix.cols, rows, tensor.value_dtype(), tensor.value_dtype(),
+                                 tensor.dtype, base.bytes(), base.bytes(), hardened.bytes()},
+                                product, asked_.job.solve.k, coef);
     }
     counts.add(judgement, tensor.dtype);
     if (judgement.fault.empty()) return "";
@@ -149,10 +152,11 @@ class Verifier {
     if (differs.in1 == found.end()) return std::nullopt;
     return static_cast<std::uint64_t>(differs.in1 - found.begin());
   }
-  /// The matrix in its tensor's value_dtype().
-  static Buffer read(Storage& storage, const Checkpoint& model, const TensorInfo& tensor, const Item& item) {
-    const auto entries = static_cast<std::size_t>(item.matrix.rows * item.matrix.cols);
-    const std::uint64_t first = static_cast<std::uint64_t>(item.matrix.number) * entries;
+  /// The first rows of the matrix in its tensor's value_dtype().
+  static Buffer read(Storage& storage, const Checkpoint& model, const TensorInfo& tensor, const Item& item,
+                     Index rows) {
+    const auto entries = static_cast<std::size_t>(rows * item.matrix.cols);
+    const auto first = static_cast<std::uint64_t>(item.matrix.number * item.matrix.rows * item.matrix.cols);
     Buffer bytes(entries * element_bytes(tensor.value_dtype()));
     if (tensor.quantised) {
       read_values(storage, model.files, tensor, first, bytes.floats());

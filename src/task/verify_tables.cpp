@@ -19,6 +19,7 @@ void open_tables(const VerifyJob& asked, VerifyTables& opened) {
   } else {
     opened.aligned = dequantised(open_checkpoint(job.aligned));
   }
+  if (!alone && !opened.adapter) match_models(opened.base, opened.aligned, job, Log(Log::Level::silent));
   opened.hardened = job.output.empty() ? opened.aligned : open_checkpoint(job.output);
   if (!asked.has_store() && is_store(opened.hardened)) {
     fail(
@@ -40,7 +41,7 @@ void pair_tables(const VerifyJob& asked, VerifyTables& opened) {
   const bool store = asked.has_store();
   opened.items =
       make_items({{"aligned", &opened.aligned}, {"base", &opened.base}, {"hardened", &opened.hardened, true}},
-                 store ? Selection() : asked.job.selection, asked.job.solve, {})
+                 store ? Selection() : asked.job.selection, asked.job.solve, {}, asked.job.pairing)
           .items;
   if (opened.adapter) {
     Plan plan;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lox/io/peft_adapter.hpp"
 
-#include <chrono>
+#include <ctime>
 
 #include "io/adapters.hpp"
 
@@ -101,14 +101,14 @@ TEST(PeftConfig, ManyPatternsAreCompiledOnce) {
     shapes["base_model.model." + name + ".lora_A.weight"] = {1 + i % 7, 3};
     shapes["base_model.model." + name + ".lora_B.weight"] = {5, 1 + i % 7};
   }
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();  // of this process: the machine may be busy
   PeftAdapter adapter = open_with({{"rank_pattern", ranks}, {"alpha_pattern", alphas}}, shapes);
   fit_without_base(adapter);
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
   ASSERT_EQ(adapter.pairs.size(), static_cast<std::size_t>(modules));
   for (const LoraPair& pair : adapter.pairs) EXPECT_EQ(pair.scale, 2);
 #ifndef __SANITIZE_ADDRESS__
-  EXPECT_LT(seconds.count(), 2);
+  EXPECT_LT(seconds, 2);
 #endif
 }
 

@@ -57,7 +57,7 @@ class Memory(LoxTest):
             tensor = checkpoint.Tensor.of("BF16", rng.standard_normal((100_000, 1, 1)))
             (self.directory / f"{side}.safetensors").write_bytes(checkpoint.encode({"w": tensor}))
         arguments = ("harden", "--quiet", "--base", "base.safetensors", "--aligned", "aligned.safetensors", "--output",
-                     "out.safetensors", "--memory")
+                     "out.safetensors", "--include", "w", "--memory")
         said = self.lox(*arguments, "300MiB", code=3).err
         for words in ("'w'", "100000 matrices", "--exclude", "--memory"):
             self.assertIn(words, said)

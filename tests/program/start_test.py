@@ -84,7 +84,8 @@ class OneJob(StartTest):
 
     def test_every_option_of_harden(self):
         other = {"base": "b", "aligned": "a", "output": "o", "k": 3, "coef": 2, "svd": "exact", "tolerance": 1e-3,
-                 "proof": 1, "grid": "never", "memory": "1GiB", "include": "x", "exclude": "y", "seed": 1,
+                 "proof": 1, "grid": "never", "memory": "1GiB", "include": "x", "exclude": "y", "rename": "x=y",
+                 "unpaired": "copy", "extra-rows": "copy", "seed": 1,
                  "report": "r", "time-limit": "1h", "recheck": None, "overwrite": None, "quiet": None}
         told = [line.split()[0][2:] for line in self.lox("harden", "--help").out.splitlines() if line.startswith("  --")]
         self.assertEqual(sorted(told), sorted([*other, "as-adapter", "config"]))

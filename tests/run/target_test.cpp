@@ -67,12 +67,23 @@ TEST_F(TargetTest, OfFullRankItIsTheDelta) {
   Solved solved;
   solved.largest = 1;
   solved.spectrum.method = Method::full;
-  std::vector<float> values{10, 20, 30};
-  const std::vector<float> delta{1, 0, -1};
+  std::vector<float> values(cols, 20);
+  std::vector<float> delta(cols);
+  delta.front() = 1;
+  delta.back() = -1;
   const Target target(0, table_, out_, {full_rank, 2});
   const EditSummary edit = target.apply(item_, solved, 0, std::as_writable_bytes(std::span(values)), delta);
-  EXPECT_EQ(values, (std::vector<float>{12, 20, 28}));
+  EXPECT_EQ(values.front(), 22);
+  EXPECT_EQ(values[1], 20);
+  EXPECT_EQ(values.back(), 18);
   EXPECT_EQ(edit.changed, 2);
+}
+
+TEST_F(TargetTest, RowsThatTheBaseHasNotStayAsTheyAre) {
+  item_.matrix.common = 2;
+  EXPECT_EQ(diagonal({full_rank, 1}, three()), (std::vector<float>{3, 2, 0}));
+  item_.rows = {1, 3};
+  EXPECT_EQ(diagonal({full_rank, 1}, three()), (std::vector<float>{3, 0, 0})) << "rows 1 to 3 of the matrix";
 }
 
 /// All bytes of the rows are in the record: as pieces with checksums, and those of shared pages as edges.

@@ -51,7 +51,7 @@ class Pair {
   /// The judgement of W + edit, rounded.
   Judgement judge(const Small& edit, Index k, double coef = 1.25) const {
     const std::vector<std::byte> hardened = stored(dtype_, weights_ + edit);
-    return judge_edit({rows_, cols_, DType::F64, dtype_, dtype_, base_, aligned_, hardened}, k, coef);
+    return judge_edit({rows_, cols_, rows_, DType::F64, dtype_, dtype_, base_, aligned_, hardened}, k, coef);
   }
 
  private:

@@ -37,6 +37,8 @@ struct JobOptions {
   std::string svd = "krylov";
   std::string grid = "auto";
   std::string seed = "0";
+  std::string unpaired = "refuse";
+  std::string extra_rows = "refuse";
   bool as_adapter = false;
   RunWords run;
   void add_to(Options& options);
@@ -45,7 +47,11 @@ struct JobOptions {
   void add_pair_to(Options& options);
   void add_solver_to(Options& options);  ///< and the memory
   void add_selection_to(Options& options);
+  void add_pairing_to(Options& options);
   void add_seed_to(Options& options);
 };
+
+/// Whether the option says copy, not refuse. Throws Error(usage) if it says something else.
+bool says_copy(const std::string& word, const char* option);
 
 }  // namespace lox

@@ -13,6 +13,8 @@ struct VerifyOptions {
   std::string k;
   std::string job_file;
   std::string report;
+  std::string unpaired = "refuse";
+  std::string extra_rows = "refuse";
   void add_to(Options& options);
   /// Takes what no word gives from the job file or the report.
   void finish(const boost::program_options::variables_map& values);

@@ -27,6 +27,9 @@ struct QuantisationConfig {
 /// Of a model without config.json, or whose config.json is not JSON, nothing is known.
 QuantisationConfig quantisation_of(const Checkpoint& model);
 
+/// Whether the head is the embeddings: tie_word_embeddings of config.json, if it says so or says not.
+std::optional<bool> ties_embeddings(const Checkpoint& model);
+
 /// config.json of the model once its weights are BF16: no quantization_config, and torch_dtype (or dtype)
 /// bfloat16. Nothing if there is no config.json. Throws Error(bad_input) if it is not JSON.
 std::optional<std::string> config_of_bf16(const Checkpoint& model);

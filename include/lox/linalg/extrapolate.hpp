@@ -30,7 +30,8 @@ struct EntryTypes {
 
 /// Rows of W_out = W_aligned + coef * u diag(sigma) v^T, in place over the bytes of the aligned rows; one
 /// rounding to the output's dtype. The step is formed in float for dtypes of 16 bits, in double for wider
-/// ones. `u` holds the rows in question, one for each row of `rows`; row major, v.rows() entries each.
+/// ones. `u` holds the rows in question, one for each row of `rows`; row major, v.rows() entries each. Rows
+/// of zeros in u leave theirs as they are.
 EditSummary extrapolate(EntryTypes types, std::span<std::byte> rows, const Small& u,
                         const std::vector<double>& sigma, const Small& v, double coef);
 

@@ -3,6 +3,7 @@
 #include "lox/base/dtype.hpp"
 #include "lox/linalg/svd.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <string_view>
 #include <vector>
@@ -32,8 +33,13 @@ struct MatrixRef {
   std::int64_t number = 0;   ///< which one of the batch
   Index rows = 0;            ///< 0 x 0: a tensor that is only copied
   Index cols = 0;
+  Index common = 0;  ///< rows that the base has too, the first ones, where it has another number; 0: all
 
   int tensor(Role role) const { return tensors[role]; }
+  /// How many of these rows the base has too.
+  Index paired(RowRange range) const {
+    return common == 0 ? range.count : std::clamp<Index>(common - range.first, 0, range.count);
+  }
 };
 
 /// One piece of work: a tensor to copy, or a matrix to edit.

@@ -31,6 +31,13 @@ struct Selection {
   std::vector<std::string> exclude;
 };
 
+/// What is done where the models do not match.
+struct PairRules {
+  std::vector<std::string> rename;  ///< FROM=TO, of the base's names
+  bool copy_unpaired = false;       ///< what only the aligned model has is copied, else refused
+  bool copy_extra_rows = false;     ///< of matrices with more or fewer rows the common ones are edited
+};
+
 /// When a matrix is solved by all ranks together.
 enum class GridUse { automatic, never, always };
 
@@ -49,6 +56,7 @@ struct Job {
   fs::path output;
   SolveOptions solve;
   Selection selection;
+  PairRules pairing;
   RunOptions run;
   double coef = 1.25;
   bool random_seed = false;  ///< the seed is to be drawn when the job begins

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 #include "lox/io/checkpoint.hpp"
+#include "lox/plan/job.hpp"
 
 #include <functional>
 #include <string>
@@ -22,8 +23,15 @@ using Pairing = std::vector<std::vector<int>>;
 
 /// Throws Error(bad_input) naming the tensor that a model lacks or has too many, or whose shape, or dtype
 /// where it cannot be edited, is another. Nothing is asked of tensors that are not `selected`: they are
-/// copied from the first model.
+/// copied from the first model. `rules`: what else may differ.
 Pairing pair_models(const std::vector<NamedModel>& models,
-                    const std::function<bool(const std::string&)>& selected);
+                    const std::function<bool(const std::string&)>& selected, const PairRules& rules = {});
+
+/// Whether these are shapes of two matrices that differ in their number of rows alone.
+bool differs_in_rows(const std::vector<std::int64_t>& ours, const std::vector<std::int64_t>& theirs);
+
+/// Whether a tensor of matrices is copied unless --include names it: a batch of single rows or
+/// columns (conv1d.weight [C, 1, k]), whose Delta is of rank 1 in each.
+bool is_left_out(const TensorInfo& tensor, const Selection& selection);
 
 }  // namespace lox

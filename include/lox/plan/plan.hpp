@@ -51,7 +51,7 @@ Plan plan_analysis(const std::vector<NamedModel>& models, const Job& job, const 
 /// decided yet. Refuses, before they are made, items whose book-keeping does not fit `memory` beside the
 /// program.
 Plan make_items(const std::vector<NamedModel>& models, const Selection& selection, const SolveOptions& solve,
-                const std::optional<std::uint64_t>& memory);
+                const std::optional<std::uint64_t>& memory, const PairRules& rules = {});
 
 /// Which items all ranks solve together. With `automatic`: those whose memory exceeds a rank's, and of the
 /// others as many of the longest as make the predicted finishing time shortest, if that gains at least a

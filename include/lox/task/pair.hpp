@@ -45,6 +45,10 @@ void warn_of_no_edit(double coef, const fs::path& model, const Log& log);
 /// Leaves files of weights in another form out of a model, with a warning each.
 void drop_foreign_weights(Checkpoint& model, const Log& log);
 
+/// Calls the base's tensors as the aligned model's, by the job's rules, and tells what was guessed and what
+/// is left out (plan/matching).
+void match_models(Checkpoint& base, const Checkpoint& aligned, const Job& job, const Log& log);
+
 /// Throws Error(bad_input) if no matrix of the records differs between the models: nothing was to be done,
 /// and that is a mistake of whoever named them.
 void refuse_equal_models(const Pair& pair, const std::vector<Record>& records);

@@ -16,6 +16,7 @@ using RowsInDouble = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen
 struct EditedMatrix {
   Index rows = 0;
   Index cols = 0;
+  Index common = 0;  ///< rows that the base has
   DType base_dtype = DType::BF16;
   DType aligned_dtype = DType::BF16;
   DType dtype = DType::BF16;  ///< of the hardened one

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: MIT
+#include "lox/plan/matching.hpp"
+
+#include "lox/base/error.hpp"
+#include "lox/plan/patterns.hpp"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <optional>
+#include <string_view>
+#include <unordered_map>
+
+#include <re2/re2.h>
+
+namespace lox {
+namespace {
+
+constexpr std::string_view head_ending = "lm_head.weight";
+constexpr std::string_view embeddings_ending = "embed_tokens.weight";
+/// How a language model's tensors begin, alone and as a part of a model of text and pictures.
+constexpr std::array<std::string_view, 5> prefixes{"", "model.", "model.language_model.", "language_model.",
+                                                   "language_model.model."};
+
+/// FROM=TO: a pattern and what takes its place.
+class Rule {
+ public:
+  explicit Rule(const std::string& text) : text_(text) {
+    const std::size_t at = text.find('=');
+    if (at == std::string::npos || at == 0)
+      fail(ExitCode::usage, "--rename '{}' is not FROM=TO, a regular expression and what takes its place",
+           text);
+    pattern_ = std::make_unique<re2::RE2>(text.substr(0, at), re2::RE2::Quiet);
+    to_ = text.substr(at + 1);
+    std::string why;
+    if (!pattern_->ok()) {
+      fail(ExitCode::usage, "--rename '{}': FROM is not a regular expression of RE2: {}", text,
+           pattern_->error());
+    }
+    if (!pattern_->CheckRewriteString(to_, &why)) fail(ExitCode::usage, "--rename '{}': TO: {}", text, why);
+  }
+  const std::string& text() const { return text_; }
+  bool apply(std::string& name) const { return re2::RE2::Replace(&name, *pattern_, to_); }
+
+ private:
+  std::string text_;
+  std::unique_ptr<re2::RE2> pattern_;
+  std::string to_;
+};
+
+void rename(Checkpoint& base, const std::vector<std::string>& texts) {
+  std::vector<Rule> rules;
+  for (const std::string& text : texts) rules.emplace_back(text);
+  std::vector<bool> used(rules.size());
+  std::unordered_map<std::string, std::string> before;  // by the new name
+  for (TensorInfo& tensor : base.tensors) {
+    const std::string old = tensor.name;
+    for (std::size_t i = 0; i < rules.size(); ++i) used[i] = rules[i].apply(tensor.name) || used[i];
+    const auto [first, fresh] = before.emplace(tensor.name, old);
+    if (fresh) continue;
+    fail(ExitCode::bad_input, "{}: --rename calls both '{}' and '{}' '{}'", base.path, first->second, old,
+         tensor.name);
+  }
+  for (std::size_t i = 0; i < rules.size(); ++i) {
+    if (used[i]) continue;
+    fail(ExitCode::bad_input,
+         "{}: --rename '{}' matches no tensor of the base; 'lox inspect' lists the names", base.path,
+         rules[i].text());
+  }
+}
+
+/// Names and shapes of a model.
+using Names = std::unordered_map<std::string_view, const TensorInfo*>;
+Names names_of(const Checkpoint& model) {
+  Names names(model.tensors.size());
+  for (const TensorInfo& tensor : model.tensors) names.emplace(tensor.name, &tensor);
+  return names;
+}
+
+/// Finds out whether the base fits the aligned model under other names.
+class Matcher {
+ public:
+  Matcher(const Checkpoint& base, const Checkpoint& aligned, std::optional<bool> base_is_tied,
+          const Selection& selection, const PairRules& rules)
+      : base_(base),
+        names_(names_of(aligned)),
+        aligned_(aligned),
+        tied_(base_is_tied),
+        patterns_(selection),
+        rules_(rules) {}
+
+  /// The base with `from` at the beginning of its names replaced, if everything matches then.
+  std::optional<Checkpoint> fits(std::string_view from, std::string_view to, std::string& told) const {
+    Checkpoint base = base_;
+    for (TensorInfo& tensor : base.tensors) {
+      if (tensor.name.starts_with(from)) tensor.name = std::string(to) + tensor.name.substr(from.size());
+    }
+    untie(base, told);
+    std::size_t found = 0;
+    for (const TensorInfo& tensor : base.tensors) {
+      const auto partner = names_.find(tensor.name);
+      if (partner == names_.end()) {
+        if (patterns_.takes(tensor.name)) return std::nullopt;
+        continue;
+      }
+      if (!same_shape(*partner->second, tensor)) return std::nullopt;
+      ++found;
+    }
+    if (found == 0) return std::nullopt;
+    const Names theirs = names_of(base);
+    const auto is_missing = [&](const TensorInfo& tensor) {
+      return patterns_.takes(tensor.name) && !theirs.contains(tensor.name);
+    };
+    if (!rules_.copy_unpaired && std::ranges::any_of(aligned_.tensors, is_missing)) return std::nullopt;
+    return base;
+  }
+
+ private:
+  bool same_shape(const TensorInfo& ours, const TensorInfo& theirs) const {
+    return !patterns_.takes(ours.name) || ours.shape == theirs.shape ||
+           (rules_.copy_extra_rows && differs_in_rows(ours.shape, theirs.shape));
+  }
+
+  /// A head that only one of the models stores.
+  void untie(Checkpoint& base, std::string& told) const {
+    const auto ends = [](std::string_view ending) {
+      return [ending](const TensorInfo& tensor) { return tensor.name.ends_with(ending); };
+    };
+    const auto head = std::ranges::find_if(aligned_.tensors, ends(head_ending));
+    const auto base_head = std::ranges::find_if(base.tensors, ends(head_ending));
+    const auto embeddings = std::ranges::find_if(base.tensors, ends(embeddings_ending));
+    const bool has = head != aligned_.tensors.end();
+    const bool base_has = base_head != base.tensors.end();
+    if (embeddings == base.tensors.end() || has == base_has) return;
+    if (has && tied_.value_or(true) && std::ranges::count_if(base.tensors, ends(embeddings_ending)) == 1) {
+      TensorInfo tied = *embeddings;
+      tied.name = head->name;
+      told = to_line("the base stores no '{}', so its head is '{}', and that is subtracted", head->name,
+                     embeddings->name);
+      base.tensors.push_back(std::move(tied));
+    } else if (base_has && tied_.value_or(false)) {
+      told = to_line("the base stores its tied head twice: '{}' is left out", base_head->name);
+      base.tensors.erase(base_head);
+    }
+  }
+
+  const Checkpoint& base_;
+  const Names names_;
+  const Checkpoint& aligned_;
+  std::optional<bool> tied_;
+  Patterns patterns_;
+  const PairRules& rules_;
+};
+
+/// Whether all selected names of each model are in the other.
+bool all_are_paired(const Checkpoint& base, const Checkpoint& aligned, const Selection& selection) {
+  const Patterns patterns(selection);
+  const auto lacks = [&](const Checkpoint& has, const Checkpoint& other) {
+    const Names names = names_of(other);
+    return std::ranges::any_of(has.tensors, [&](const TensorInfo& tensor) {
+      return !names.contains(tensor.name) && patterns.takes(tensor.name);
+    });
+  };
+  return !lacks(aligned, base) && !lacks(base, aligned);
+}
+
+}  // namespace
+
+bool differs_in_rows(const std::vector<std::int64_t>& ours, const std::vector<std::int64_t>& theirs) {
+  return ours.size() == 2 && theirs.size() == 2 && ours[0] != theirs[0] && ours[1] == theirs[1] &&
+         ours[0] > 0 && theirs[0] > 0;
+}
+
+void check_rename(const std::vector<std::string>& rules) {
+  for (const std::string& rule : rules) (void)Rule(rule);
+}
+
+std::vector<std::string> match_names(Checkpoint& base, const Checkpoint& aligned,
+                                     std::optional<bool> base_is_tied, const Selection& selection,
+                                     const PairRules& rules) {
+  rename(base, rules.rename);
+  if (all_are_paired(base, aligned, selection)) return {};
+  const Matcher matcher(base, aligned, base_is_tied, selection, rules);
+  for (const std::string_view from : prefixes) {
+    for (const std::string_view to : prefixes) {
+      if (from == to && !from.empty()) continue;
+      std::string told;
+      std::optional<Checkpoint> found = matcher.fits(from, to, told);
+      if (!found) continue;
+      base = std::move(*found);
+      std::vector<std::string> lines;
+      if (from != to) {
+        lines.push_back(
+            to_line("names that begin with '{}' in the base are taken for those with '{}' in the "
+                    "aligned model: everything matches then",
+                    from, to));
+      }
+      if (!told.empty()) lines.push_back(told);
+      return lines;
+    }
+  }
+  return {};
+}
+
+std::vector<std::string> tell_unpaired(const Checkpoint& base, const Checkpoint& aligned,
+                                       const Selection& selection, const PairRules& rules) {
+  const Patterns patterns(selection);
+  std::vector<std::string> lines;
+  const auto tell = [&](const Checkpoint& has, const Names& other, const char* what) {
+    std::size_t count = 0;
+    const std::string* first = nullptr;
+    for (const TensorInfo& tensor : has.tensors) {
+      if (other.contains(tensor.name) || !patterns.takes(tensor.name)) continue;
+      if (count++ == 0) first = &tensor.name;
+    }
+    if (count > 0) lines.push_back(to_line("{} {}, first '{}'", count, what, *first));
+  };
+  const Names theirs = names_of(base);
+  if (rules.copy_unpaired) {
+    tell(aligned, theirs, "tensors are in the aligned model alone and are copied");
+    tell(base, names_of(aligned), "tensors are in the base alone and are left out");
+  }
+  std::size_t left_out = 0;
+  for (const TensorInfo& tensor : aligned.tensors) {
+    const auto partner = theirs.find(tensor.name);
+    if (!patterns.takes(tensor.name) || partner == theirs.end()) continue;
+    left_out += is_left_out(tensor, selection) ? 1 : 0;
+    if (!rules.copy_extra_rows || !differs_in_rows(tensor.shape, partner->second->shape)) continue;
+    lines.push_back(
+        to_line("tensor '{}' has {} rows, and {} in the base: the common ones are edited, the others "
+                "copied",
+                tensor.name, tensor.shape[0], partner->second->shape[0]));
+  }
+  if (left_out > 0) {
+    lines.push_back(
+        to_line("{} tensors that are batches of single rows or columns, as conv1d.weight [C, 1, k], are "
+                "copied: each of these would be a matrix of rank 1; name them with --include to edit them",
+                left_out));
+  }
+  return lines;
+}
+
+}  // namespace lox
