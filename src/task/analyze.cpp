@@ -76,6 +76,7 @@ void open_models(const AnalyzeJob& asked, Prepared& prepared, const Log& log) {
     if (is_peft_adapter(path)) {
       adapter = adapt(prepared.models[aligned_model], open_peft_adapter(path));
       check_saved_bases(*adapter);
+      warn_of_unused_weights(adapter->adapter, log);
     }
     prepared.models.push_back(adapter ? adapter->table : open_aligned(path, Log(Log::Level::silent)));
   }

@@ -196,9 +196,10 @@ ExitCode make_store(const Comm& comm, const LandscapeJob& job, const Log& log) {
 /// What would be refused after hours of solving is refused before them.
 void check_before_solving(const LandscapeJob& job) {
   PlaneModels ignored;
+  (void)open_in_plane(job.aligned, Log(Log::Level::silent));
   OutputRules rules{job.overwrite, {job.aligned}};
   for (const auto& [name, path] : other_models(job, ignored)) {
-    (void)open_aligned(path, Log(Log::Level::silent));
+    (void)open_in_plane(path, Log(Log::Level::silent));
     rules.inputs.push_back(path);
   }
   if (is_there(store_path(job))) return;  // nothing is solved, and the points may be finished as well

@@ -62,6 +62,15 @@ std::vector<std::pair<std::string, fs::path>> other_models(const LandscapeJob& j
   return others;
 }
 
+Checkpoint open_in_plane(const fs::path& path, const Log& log) {
+  Checkpoint model = open_aligned(path, log);
+  if (count_quantised(model) > 0) {
+    fail(ExitCode::bad_input,
+         "{}: is FP8, which a landscape is not made of; convert the models to BF16 first", model.path);
+  }
+  return model;
+}
+
 LandscapeModels open_landscape(const Comm& comm, const LandscapeJob& job, const Log& log) {
   LandscapeModels opened;
   opened.resources = {comm.size(), rank_memory(comm, job.run)};
@@ -69,15 +78,9 @@ LandscapeModels open_landscape(const Comm& comm, const LandscapeJob& job, const 
   opened.names = {"aligned"};
   for (const auto& [name, path] : others) opened.names.push_back(name);
   on_root(comm, [&] {
-    opened.models.push_back(open_aligned(job.aligned, log));
-    for (const auto& [name, path] : others) {
-      opened.models.push_back(open_aligned(path, Log(Log::Level::silent)));
-    }
-    for (const Checkpoint& model : opened.models) {
-      if (count_quantised(model) == 0) continue;
-      fail(ExitCode::bad_input,
-           "{}: is FP8, which a landscape is not made of; convert the models to BF16 first", model.path);
-    }
+    opened.models.push_back(open_in_plane(job.aligned, log));
+    for (const auto& [name, path] : others)
+      opened.models.push_back(open_in_plane(path, Log(Log::Level::silent)));
     opened.store = open_checkpoint(store_path(job));
     opened.info = read_factors_info(opened.store);
     opened.k = job.k.value_or(opened.info.k);

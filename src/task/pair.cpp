@@ -19,10 +19,7 @@ namespace {
 /// What a user of the adapter may not expect, a line each.
 void tell_of_adapter(const Pair& pair, const Log& log) {
   const PeftAdapter& adapter = pair.adapter->adapter;
-  for (const std::string& name : unused_weights(adapter)) {
-    log.warn("{}: is no part of the adapter, whose weights are adapter_model.safetensors alone",
-             adapter.table.path / name);
-  }
+  warn_of_unused_weights(adapter, log);
   std::vector<const TensorInfo*> kept;
   for (const int at : pair.adapter->replaced) {
     const auto index = static_cast<std::size_t>(at);
@@ -96,6 +93,13 @@ void refuse_equal_models(const Pair& pair, const std::vector<Record>& records) {
        "{}: no matrix to be edited differs from that of {}; name the model before its alignment "
        "as --base",
        pair.aligned.path, pair.base.path);
+}
+
+void warn_of_unused_weights(const PeftAdapter& adapter, const Log& log) {
+  for (const std::string& name : unused_weights(adapter)) {
+    log.warn("{}: is no part of the adapter, whose weights are adapter_model.safetensors alone",
+             adapter.table.path / name);
+  }
 }
 
 void warn_of_no_edit(double coef, const fs::path& model, const Log& log) {

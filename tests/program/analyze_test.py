@@ -201,6 +201,9 @@ class Numbers(AnalyzeTest):
         self.assertGreater(told[0]["totals"]["mean"]["tuned"][0]["r_ft"]["6"], 0)
         for analysis in told[1:]:
             self.assertEqual(analysis["tensors"], told[0]["tensors"])
+        shutil.copy(folder / "lora/adapter_model.safetensors", folder / "lora/old.safetensors")
+        said = self.lox(*self.words(output="warned.json", tuned=(folder / "lora",))).err
+        self.assertIn("old.safetensors: is no part of the adapter", said)
         grid = self.analyze("--grid", "always", output="grid.json", ranks=2, tuned=(folder / "lora",))
         self.assertAlmostEqual(grid["totals"]["mean"]["tuned"][0]["r_ft"]["6"], told[0]["totals"]["mean"]["tuned"][0]["r_ft"]["6"], delta=1e-4)
 

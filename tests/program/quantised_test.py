@@ -233,6 +233,53 @@ class Outputs(QuantisedTest):
             self.lox("apply", "--base", pair["base"], "--factors", f"store-{name}", "--coef", 1, "--output",
                      f"onto-base-{name}")
 
+    def values_model(self, path, side):
+        """A model in F32 whose weights are what codes and scales stand for."""
+        tensors = {name: Tensor.of("F32", pair[side].values) for name, pair in self.pairs[self.FORMS[0]].items()}
+        (self.directory / path).write_bytes(checkpoint.encode(tensors))
+
+    def test_analyzed_like_the_values(self):
+        """An analysis tells of FP8 models what it tells of models in F32 that hold their values."""
+        for side, name in enumerate(("base", "aligned")):
+            self.values_model(f"{name}.safetensors", side)
+        told = []
+        for output, models in (("codes", self.pair),
+                               ("values", {"base": "base.safetensors", "aligned": "aligned.safetensors"})):
+            self.lox("analyze", "--base", models["base"], "--aligned", models["aligned"], "--tuned", models["base"],
+                     "--k", "2,4", *SKIP, "--output", f"{output}.json", ranks=2)
+            tensors = json.loads((self.directory / f"{output}.json").read_text())["tensors"]
+            told.append({tensor["name"]: tensor for tensor in tensors if tensor["name"] in SHAPES})
+        codes, values = told
+        self.assertEqual(sorted(codes), sorted(name for name in SHAPES if "skipped" not in name))
+        for name, tensor in values.items():
+            self.assertAlmostEqual(codes[name]["delta_norm"] / tensor["delta_norm"], 1, delta=1e-12, msg=name)
+            ours, theirs = codes[name]["tuned"][0], tensor["tuned"][0]
+            for key in ("r_ft", "overlap_left", "overlap_right"):
+                for k in ("2", "4"):
+                    self.assertAlmostEqual(ours[key][k], theirs[key][k], delta=1e-6, msg=(name, key))
+
+    def test_an_adapter_on_it(self):
+        """A LoRA whose base is FP8: the hardened model is that of the base's values, in BF16."""
+        self.values_model("values.safetensors", 0)
+        self.lox("factor", "--base", self.pair["base"], "--aligned", self.pair["aligned"], "--k", K, "--exclude",
+                 "skipped|experts", "--output", "store")
+        self.lox("adapter", "--factors", "store", "--coef", 1, "--onto", "base", "--for", "peft", "--output", "lora")
+        for output, base in (("codes", self.pair["base"]), ("values", "values.safetensors")):
+            self.lox("harden", "--base", base, "--aligned", "lora", "--k", 2, "--output", output, ranks=2)
+            self.lox("verify", "--base", base, "--aligned", "lora", "--k", 2, "--hardened", output)
+        codes, values = checkpoint.read(self.directory / "codes"), checkpoint.read(self.directory / "values")
+        for name in SHAPES:
+            self.assertEqual(codes[name].dtype, "BF16")
+            expected = Tensor.of("BF16", values[name].values)
+            self.assertGreaterEqual(np.mean(codes[name].stored == expected.stored), 0.999, name)
+            np.testing.assert_allclose(codes[name].values, values[name].values, rtol=2**-8, atol=1e-9)
+
+    def test_a_landscape_is_refused(self):
+        result = self.lox("landscape", "--base", self.pair["base"], "--aligned", self.pair["aligned"], "--k", K,
+                          "--tuned", self.pair["base"], "--output", "p", "--at", "1,1", code=3)
+        self.assertIn("FP8", result.err)
+        self.assertEqual(list(self.directory.iterdir()), [])  # nothing was solved before
+
     def test_planned(self):
         """No more is read than codes and scales, and no more memory planned than F32 rows need."""
         plan = json.loads(self.lox("plan", "--base", self.pair["base"], "--aligned", self.pair["aligned"], "--output",

@@ -40,6 +40,9 @@ fs::path store_path(const LandscapeJob& job);
 /// The models beside the aligned one, by name, and what they are in the plane.
 std::vector<std::pair<std::string, fs::path>> other_models(const LandscapeJob& job, PlaneModels& plane);
 
+/// One of these models. Throws Error(bad_input) if it is FP8.
+Checkpoint open_in_plane(const fs::path& path, const Log& log);
+
 /// Reads the headers. Collective.
 LandscapeModels open_landscape(const Comm& comm, const LandscapeJob& job, const Log& log);
 

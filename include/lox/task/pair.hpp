@@ -42,6 +42,9 @@ Pair open_pair(const Job& job, const Log& log);
 /// Where a coef adds nothing to a model.
 void warn_of_no_edit(double coef, const fs::path& model, const Log& log);
 
+/// Warns of each file of weights beside an adapter that is no part of it.
+void warn_of_unused_weights(const PeftAdapter& adapter, const Log& log);
+
 /// Leaves files of weights in another form out of a model, with a warning each.
 void drop_foreign_weights(Checkpoint& model, const Log& log);
 
