@@ -4,7 +4,7 @@
 #
 #   bash jobs/bench.sh [PART]... [--write] [--repeats N] [--work DIR]
 #
-# Parts (all but `whole`, `plan`, `apply`, `factor` and `adapter` unless named):
+# Parts (all but `whole`, `plan`, `apply`, `factor`, `adapter` and `quantised` unless named):
 #   speed    hardening against copying, against full SVDs, against the best one would write in Python   (10 minutes)
 #   kernels  the loops over weights, one by one                                                         (1 minute)
 #   blocks   iterations and time of the Krylov method by block size                                     (2 minutes)
@@ -14,6 +14,7 @@
 #   apply    models from a store of factors against plain copies, three coefs in one reading  (10 minutes, 11 GB)
 #   factor   a store of k = 64 against full SVDs and the best one would write in Python        (10 minutes, 1 GB)
 #   adapter  a LoRA made of two checkpoints, against mergekit-extract-lora (PyPI)       (10 minutes, 5 GB)
+#   quantised  a pair in FP8 against the same weights in BF16                           (10 minutes, 11 GB)
 # --write puts the tables into docs/benchmarks.md. LOX names the program; without it, this script builds one.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

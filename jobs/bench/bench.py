@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import adapter, apply, factor, grid
+from bench import adapter, apply, factor, grid, quantised
 from bench.runs import (LOX, copy, harden, make_pair, middle, predict, python, ratio, remove, shards, size, stream,
                         timed)
 
@@ -171,7 +171,7 @@ def machine():
 
 
 PARTS = {"speed": speed, "kernels": kernels, "blocks": blocks, "grid": grid.measure, "whole": whole, "plan": plan,
-         "apply": apply.measure, "factor": factor.measure, "adapter": adapter.measure}
+         "apply": apply.measure, "factor": factor.measure, "adapter": adapter.measure, "quantised": quantised.measure}
 
 
 def wrapped(section):
