@@ -22,6 +22,21 @@ LOX_SIMD void scale_run(const std::byte* codes, std::size_t count, float scale, 
   }
 }
 
+LOX_SIMD void code_run(const float* values, std::size_t count, float scale, std::byte* __restrict__ to) {
+  constexpr float largest = static_cast<float>(largest_e4m3);
+  for (std::size_t i = 0; i < count; ++i) {
+    const float quotient = values[i] / scale;
+    const std::uint32_t sign = (__builtin_bit_cast(std::uint32_t, quotient) >> 24) & 0x80;
+    const float absolute = quotient < 0 ? -quotient : quotient;
+    const float size = absolute > largest ? largest : absolute;
+    const std::uint32_t bits = __builtin_bit_cast(std::uint32_t, size);
+    const std::uint32_t normal = ((bits + 0x7FFFF + ((bits >> 20) & 1)) >> 20) - (120U << 3);
+    // Beside 2^14 a float has the spacing of subnormal codes, 2^-9: the sum is rounded to them.
+    const std::uint32_t subnormal = __builtin_bit_cast(std::uint32_t, size + 0x1p14F) & 0xFF;
+    to[i] = static_cast<std::byte>(sign | (size < 0x1p-6F ? subnormal : normal));
+  }
+}
+
 LOX_SIMD std::uint8_t largest_size(const std::byte* codes, std::size_t count) {
   std::uint8_t largest = 0;
   for (std::size_t i = 0; i < count; ++i) {
@@ -46,6 +61,10 @@ LOX_SIMD std::uint64_t squared_spacings(const std::byte* codes, std::size_t coun
 CodeSummary scale_e4m3(const std::byte* codes, std::size_t count, float scale, float* to) {
   scale_run(codes, count, scale, to);
   return {static_cast<double>(squared_spacings(codes, count)) * 0x1p-18, largest_size(codes, count) == 0x7F};
+}
+
+void to_e4m3(const float* values, std::size_t count, float scale, std::byte* to) {
+  code_run(values, count, scale, to);
 }
 
 }  // namespace lox

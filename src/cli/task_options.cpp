@@ -25,6 +25,12 @@ void SynthArguments::add_to(Options& options) {
               synth.layers);
   options.add({.name = "seed", .value = "S", .brief = "of the random weights"}, synth.seed);
   options.add({.name = "role", .value = "base|aligned", .brief = "which half"}, role);
+  options.add({.name = "quantised",
+               .value = "none|fp8",
+               .brief = "fp8: matrices of the layers as DeepSeek-V3 stores them",
+               .text = "`fp8`: matrices of the layers are stored as those of DeepSeek-V3, as codes and a "
+                       "scale for each block of 128 x 128"},
+              quantised);
   options.add({.name = "headers-only", .brief = "no weights (sparse files): to plan with"},
               synth.headers_only);
   options.add({.name = "overwrite", .brief = "replace DST if it exists"}, synth.overwrite);
@@ -36,7 +42,11 @@ void SynthArguments::finish(const po::variables_map& values) {
   if (role != "base" && role != "aligned") {
     fail(ExitCode::usage, "--role '{}' is neither base nor aligned", role);
   }
+  if (quantised != "none" && quantised != "fp8") {
+    fail(ExitCode::usage, "--quantised '{}' is neither none nor fp8", quantised);
+  }
   synth.aligned = role == "aligned";
+  synth.fp8 = quantised == "fp8";
   synth.target = values["DST"].as<std::string>();
   static_cast<void>(model_shape(synth.shape));  // a name that is not known is refused here
 }

@@ -67,5 +67,38 @@ TEST(Fp8, OneNanAmongManyIsSeen) {
   }
 }
 
+TEST(Fp8, EveryQuotientGetsItsNearestCodeAndOfTwoTheEvenOne) {
+  std::vector<float> values;
+  for (unsigned code = 0; code < 0x7E; ++code) {
+    const double low = by_definition(code);
+    const double middle = (low + by_definition(code + 1)) / 2;
+    for (const double value :
+         {low, middle, std::nextafter(middle, 0.0), std::nextafter(middle, 1e9), low * 0.7 + middle * 0.3})
+      values.push_back(static_cast<float>(value));
+  }
+  for (const float more : {1e-30F, 448.0F, 463.9F, 1e9F}) values.push_back(more);
+  const auto nearest = [](float value) {
+    unsigned best = 0;
+    for (unsigned code = 1; code < 0x7F; ++code) {
+      const double here = std::abs(static_cast<double>(by_definition(code)) - static_cast<double>(value));
+      const double there = std::abs(static_cast<double>(by_definition(best)) - static_cast<double>(value));
+      if (here < there || (here == there && code % 2 == 0)) best = code;
+    }
+    return best;
+  };
+  for (const float scale : {1.0F, 0.0123F}) {
+    for (const float sign : {1.0F, -1.0F}) {
+      std::vector<float> scaled(values.size());
+      std::vector<std::byte> codes(values.size());
+      std::ranges::transform(values, scaled.begin(), [&](float value) { return sign * value * scale; });
+      to_e4m3(scaled.data(), scaled.size(), scale, codes.data());
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        const unsigned expected = nearest(std::abs(scaled[i] / scale)) | (sign < 0 ? 0x80U : 0U);
+        EXPECT_EQ(static_cast<unsigned>(codes[i]), expected) << scaled[i] << " / " << scale;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace lox

@@ -17,4 +17,8 @@ inline constexpr double largest_e4m3 = 448;
 /// specification, "E4M3FN": bias 7, no infinity, NaN only 0x7F and 0xFF (here 480 * scale).
 CodeSummary scale_e4m3(const std::byte* codes, std::size_t count, float scale, float* to);
 
+/// to[i] = code of the value nearest to values[i] / scale, the quotient in float, ties to even, sizes above
+/// 448 to that. Values are finite, scale > 0.
+void to_e4m3(const float* values, std::size_t count, float scale, std::byte* to);
+
 }  // namespace lox

@@ -22,6 +22,7 @@ struct ConvertArguments {
 struct SynthArguments {
   SynthOptions synth;
   std::string role = "base";
+  std::string quantised = "none";
   bool quiet = false;
   void add_to(Options& options);
   void finish(const boost::program_options::variables_map& values);

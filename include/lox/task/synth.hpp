@@ -16,6 +16,7 @@ struct SynthOptions {
   std::uint64_t seed = 0;
   bool aligned = false;  ///< base + decaying low-rank part + noise, else the base itself
   bool overwrite = false;
+  bool fp8 = false;           ///< matrices of the layers as codes and scales, as DeepSeek-V3 has them
   bool headers_only = false;  ///< sparse files without weights, to plan with
 };
 
