@@ -64,7 +64,7 @@ Asked of_job_file(const std::string& file) {
 /// A path of a report's job: where it was then, whatever folder this is; as it was given, if only that is
 /// there.
 fs::path place_of(const Report& report, const char* key) {
-  const fs::path given = report.job.value(key, std::string());
+  fs::path given = report.job.value(key, std::string());
   if (given.empty() || given.is_absolute()) return given;
   const auto paths = report.made.is_object() ? report.made.value("paths", nlohmann::ordered_json::object())
                                              : nlohmann::ordered_json::object();
