@@ -17,7 +17,9 @@ void check_mpi(int result, const char* call) {
   std::array<char, MPI_MAX_ERROR_STRING> text{};
   int length = 0;
   MPI_Error_string(result, text.data(), &length);
-  fail(ExitCode::internal, "{}: {}", call, std::string(text.data(), static_cast<std::size_t>(length)));
+  std::string words(text.data(), static_cast<std::size_t>(length));
+  std::ranges::replace(words, '\n', ' ');  // MPICH adds its stack of calls, a line each
+  fail(ExitCode::internal, "{}: {}", call, words);
 }
 
 MpiSession::MpiSession(int* argc, char*** argv) {
@@ -33,13 +35,14 @@ MpiSession::~MpiSession() {
 }
 
 void refuse_launcher_mismatch() {
-  const int tasks = slurm().step_tasks.value_or(1);
-  if (Comm::world().size() == 1 && tasks > 1) {
-    fail(ExitCode::usage,
-         "srun started {} tasks but MPI sees a world of 1: launcher and MPI do not match, and {} copies "
-         "would do the same work; use srun --mpi=pmix, or mpirun",
-         tasks, tasks);
-  }
+  const int processes = launched_processes();
+  if (Comm::world().size() > 1 || processes == 1) return;
+  const bool by_srun = slurm().step_tasks == processes;
+  fail(ExitCode::usage,
+       "{} started {} tasks but MPI sees a world of 1: launcher and MPI do not match, and {} copies "
+       "would do the same work; use {}",
+       by_srun ? "srun" : "the launcher", processes, processes,
+       by_srun ? "srun --mpi=pmix, or mpirun" : "the mpirun or mpiexec of " + mpi_library_version());
 }
 
 Comm::Comm(MPI_Comm handle) : handle_(handle) {
@@ -146,8 +149,10 @@ std::string mpi_library_version() {
   std::array<char, MPI_MAX_LIBRARY_VERSION_STRING> text{};
   int length = 0;
   check_mpi(MPI_Get_library_version(text.data(), &length), "MPI_Get_library_version");
-  std::string version(text.data(), static_cast<std::size_t>(length));
-  return version.substr(0, version.find(','));
+  const std::string version(text.data(), static_cast<std::size_t>(length));
+  std::string name = version.substr(0, version.find_first_of(",\n"));  // MPICH goes on for many lines
+  std::ranges::replace(name, '\t', ' ');
+  return name;
 }
 
 }  // namespace lox

@@ -70,6 +70,7 @@ class Help(unittest.TestCase):
         self.assertRegex(result.out, r"^lox \d+\.\d+\.\d+\n")
         for library in ("MPI", "HDF5", "BLAS", "ScaLAPACK", "Eigen"):
             self.assertRegex(result.out, rf"(?m)^{library} .*\d")
+        self.assertEqual(len(result.out.splitlines()), 7, result.out)
 
     def test_kernels_of_the_blas(self):
         """An OpenBLAS older than the processor would fall back to kernels without AVX. What the user says counts."""

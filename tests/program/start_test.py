@@ -2,6 +2,7 @@
 """The start of a job: all ranks run rank 0's, what is wrong on one of them ends all, and no file is in its way."""
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -13,7 +14,7 @@ import numpy as np
 
 import checkpoint
 import reference
-from program import LOX, MPIEXEC, LoxTest, Result, wait_for
+from program import LOX, MPIEXEC, LoxTest, Result, family_of, process_table, wait_for
 
 USAGE, BAD_INPUT, STOPPED = 2, 3, 75
 SECONDS = 15  # in which a job that cannot start must be over, on a busy machine
@@ -26,6 +27,12 @@ def open_files(pid):
             with contextlib.suppress(FileNotFoundError):
                 names.append(os.readlink(link))
     return names
+
+
+def executable(pid):
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/{pid}/exe")
+    return None
 
 
 class StartTest(LoxTest):
@@ -44,9 +51,9 @@ class StartTest(LoxTest):
 
     def ranks(self, *words_of_ranks):
         """Runs ranks that are given different words; they must end by themselves, soon."""
-        command = [MPIEXEC, "--oversubscribe"]
+        command = [MPIEXEC]
         for words in words_of_ranks:
-            command += [":"] if len(command) > 2 else []
+            command += [":"] if len(command) > 1 else []
             command += ["-n", "1", LOX, *map(str, words)]
         with tempfile.TemporaryDirectory(prefix="ompi-", ignore_cleanup_errors=True) as session:
             environment = dict(os.environ, OMPI_MCA_orte_tmpdir_base=session)
@@ -177,7 +184,7 @@ class OneRankIsWrong(StartTest):
 
 
 class Singletons(StartTest):
-    """srun started several processes, and each sees a world of one: every task would do the same thing many times."""
+    """A launcher started several processes, and each sees a world of one: they would do the same thing many times."""
     ALONE = "OMPI_MCA_ess_singleton_isolated"
 
     def start(self, words, **environment):
@@ -194,6 +201,21 @@ class Singletons(StartTest):
                     self.assert_refused(self.start(words, **environment), "srun started 3 tasks", "world of 1")
         self.assertEqual(self.names(), before)
 
+    def test_launcher_of_another_mpi(self):
+        """Where several MPIs are installed, their launchers are easily mixed up."""
+        mine = os.path.realpath(shutil.which(MPIEXEC))
+        others = {path for name in ("mpiexec.openmpi", "mpiexec.mpich") if (path := shutil.which(name))}
+        others = [path for path in others if os.path.realpath(path) != mine]
+        if not others:
+            self.skipTest("no second MPI")
+        before = self.names()
+        for launcher in others:
+            done = subprocess.run([launcher, "-n", "2", LOX, *self.words()], cwd=self.directory, timeout=SECONDS,
+                                  text=True, capture_output=True, check=False)
+            self.assertEqual(done.returncode, USAGE, done.stdout + done.stderr)
+            self.assertIn("the launcher started 2 tasks but MPI sees a world of 1", done.stderr)
+        self.assertEqual(self.names(), before)
+
     def test_one_process_in_a_larger_job(self):
         """A batch script's own process is in no step."""
         for number, environment in enumerate(({"SLURM_NTASKS": "3"}, {"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "3"})):
@@ -207,7 +229,7 @@ class Signals(StartTest):
 
     def stop(self, words, begun, ranks):
         before = self.names()
-        command = [MPIEXEC, "--oversubscribe", "-n", str(ranks), LOX, *words] if ranks else [LOX, *words]
+        command = [MPIEXEC, "-n", str(ranks), LOX, *words] if ranks else [LOX, *words]
         with tempfile.TemporaryDirectory(prefix="ompi-", ignore_cleanup_errors=True) as session:
             environment = dict(os.environ, OMPI_MCA_orte_tmpdir_base=session)
             job = subprocess.Popen(command, cwd=self.directory, env=environment, text=True, stdout=subprocess.PIPE,
@@ -222,8 +244,7 @@ class Signals(StartTest):
     def pids_at_work(self, job, count, begun):
         """The processes of the ranks, once all have `begun`."""
         self.assertIsNone(job.poll(), "over too soon")
-        family = [job.pid, *map(int, Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split())]
-        pids = [pid for pid in family if os.readlink(f"/proc/{pid}/exe") == os.path.realpath(LOX)]
+        pids = [pid for pid in family_of(job.pid, process_table()) if executable(pid) == os.path.realpath(LOX)]
         return pids if len(pids) == count and all(begun(pid) for pid in pids) else None
 
     def test_synth(self):

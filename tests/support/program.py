@@ -26,6 +26,26 @@ def wait_for(condition, what, seconds=PATIENCE // 2):
     return value
 
 
+def process_table():
+    """{pid: (parent's pid, state)} of all processes."""
+    table = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            table[int(entry.name)] = (int(fields[1]), fields[0])
+    return table
+
+
+def family_of(pid, table):
+    """A process and all that descend from it: MPICH's mpiexec starts ranks through one more process."""
+    family = {pid}
+    while more := {child for child, (parent, _) in table.items() if parent in family} - family:
+        family |= more
+    return family
+
+
 class Result:
     """What a run said and how it ended."""
 
@@ -36,13 +56,14 @@ class Result:
 
     @property
     def lines(self):
-        """Lines on stderr that are the program's: what mpirun adds stands between dashed lines or begins with a [."""
+        """Lines on stderr that are the program's: what mpirun adds stands between dashed lines or begins with a [, and
+        what MPICH says of MPI_Abort with Abort(."""
         lines = []
         inside = False
         for line in self.err.splitlines():
             if line and not line.strip("-"):
                 inside = not inside
-            elif not inside and line.strip() and not line.startswith("["):
+            elif not inside and line.strip() and not line.startswith(("[", "Abort(")):
                 lines.append(line)
         return lines
 
@@ -52,7 +73,7 @@ def run(*arguments, ranks=0, directory=None, program=None, timeout=PATIENCE, **p
     command = [program or LOX, *map(str, arguments)]
     environment = dict(os.environ)
     if ranks:
-        command = [MPIEXEC, "--oversubscribe", "-n", str(ranks), *command]
+        command = [MPIEXEC, "-n", str(ranks), *command]
     else:
         environment["OMPI_MCA_ess_singleton_isolated"] = "1"  # starts faster: no daemon for spawning
     # Open MPI's directory for a session: runs that share one may remove it under one another.

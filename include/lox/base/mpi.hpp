@@ -25,8 +25,8 @@ class MpiSession {
   MpiSession& operator=(const MpiSession&) = delete;
 };
 
-/// Throws Error(usage) when srun started several tasks but MPI sees a world of one: N copies would do the
-/// same work, and write one output. Called once, before any command's work.
+/// Throws Error(usage) when a launcher started several tasks but MPI sees a world of one: N copies would do
+/// the same work, and write one output. Called once, before any command's work.
 void refuse_launcher_mismatch();
 
 /// A communicator by value; it does not own the handle. Methods marked collective must be called by all
@@ -86,7 +86,7 @@ struct NodeSpread {
 /// Collective.
 NodeSpread node_spread(const Comm& comm);
 
-/// How the parts of the world are called: "Open MPI v4.1.4, ...".
+/// Name and version of the MPI: "Open MPI v4.1.4", "MPICH Version: 4.0.2".
 std::string mpi_library_version();
 
 }  // namespace lox
