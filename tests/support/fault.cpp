@@ -20,6 +20,8 @@
 #include <thread>
 #include <unistd.h>
 
+#include "launched_rank.hpp"
+
 namespace lox {
 namespace {
 
@@ -29,13 +31,6 @@ struct Fault {
   std::string action;
   std::atomic<int> passed{0};
 };
-
-int my_rank() {
-  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK"}) {
-    if (const char* const text = std::getenv(name); text != nullptr) return std::atoi(text);
-  }
-  return 0;
-}
 
 /// Those of this rank.
 std::deque<Fault> wanted() {
@@ -52,7 +47,7 @@ std::deque<Fault> wanted() {
     std::getline(words, rank, ':');
     std::getline(words, count, ':');
     std::getline(words, action);
-    if (rank != "*" && std::atoi(rank.c_str()) != my_rank()) continue;
+    if (rank != "*" && std::atoi(rank.c_str()) != launched_rank()) continue;
     Fault& fault = faults.emplace_back();
     fault.place = place;
     fault.count = count == "*" ? 0 : std::atoi(count.c_str());

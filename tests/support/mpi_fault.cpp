@@ -17,16 +17,12 @@
 #include <sstream>
 #include <string>
 
+#include "launched_rank.hpp"
 #include <mpi.h>
 
 namespace {
 
 constexpr int garbage = 0x5A;
-
-int my_rank() {
-  const char* const text = std::getenv("OMPI_COMM_WORLD_RANK");
-  return text == nullptr ? 0 : std::atoi(text);
-}
 
 struct Wanted {
   std::string function;
@@ -40,7 +36,7 @@ Wanted wanted() {
   std::string rank;
   std::getline(words, fault.function, ':');
   std::getline(words, rank, ':');
-  if (std::atoi(rank.c_str()) == my_rank()) words >> fault.n;
+  if (std::atoi(rank.c_str()) == launched_rank()) words >> fault.n;
   return fault;
 }
 
@@ -69,7 +65,7 @@ const char* begin_of(const void* address) {
 
 /// Counts a call and tells whether it is the one that fails.
 bool fails(const char* function, const void* caller) {
-  static const char* const begin = begin_of(reinterpret_cast<const void*>(&my_rank));
+  static const char* const begin = begin_of(reinterpret_cast<const void*>(&launched_rank));
   if (begin_of(caller) != begin) return false;  // a library's
   static const Wanted fault = wanted();
   const std::scoped_lock lock(counting);
@@ -103,7 +99,8 @@ bool is_rank(int rank, MPI_Comm comm) {
 void write_counts() {
   const char* const path = std::getenv("LOX_MPI_COUNT");
   if (path == nullptr) return;
-  std::FILE* const file = std::fopen((std::string(path) + "." + std::to_string(my_rank())).c_str(), "w");
+  std::FILE* const file =
+      std::fopen((std::string(path) + "." + std::to_string(launched_rank())).c_str(), "w");
   if (file == nullptr) std::abort();
   for (const auto& [function, calls] : all_calls()) {
     for (const auto& [distance, place] : calls.places) {

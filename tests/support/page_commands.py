@@ -84,7 +84,7 @@ def lox(words):
 def mpirun(words):
     if words[0] != "-n" or not words[1].isdigit() or words[2] != "lox":
         fail("mpirun", *words)
-    run(os.environ["MPIEXEC"], "--oversubscribe", "-n", 2, LOX, *with_inputs(words[3:]))
+    run(os.environ["MPIEXEC"], "-n", 2, LOX, *with_inputs(words[3:]))
 
 
 def after_options(words):

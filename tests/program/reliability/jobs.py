@@ -16,24 +16,13 @@ import numpy as np
 import checkpoint
 import reference
 from checkpoint import Tensor
-from program import LOX, MPIEXEC, PATIENCE, LoxTest, journal_lines, run, wait_for
+from program import LOX, MPIEXEC, PATIENCE, LoxTest, family_of, journal_lines, process_table, run, wait_for
 
 LOX_WITH_FAULTS = os.environ.get("LOX_WITH_FAULTS", "lox_with_faults")
 USAGE, BAD_INPUT, IO, STOPPED = 2, 3, 5, 75
 SLOW = "item:*:*:250"  # a pause before each matrix, so long that each one gets its own line in the journal
+RANK = (b"OMPI_COMM_WORLD_RANK=", b"PMI_RANK=")  # of Open MPI, of MPICH
 LAUNCHER_PATIENCE = 15  # seconds that mpirun may take to end after its last rank
-
-
-def process_table():
-    """{pid: (parent's pid, state)} of all processes."""
-    table = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            table[int(entry.name)] = (int(fields[1]), fields[0])
-    return table
 
 
 def is_alive(pid):
@@ -52,9 +41,9 @@ class Job:
         os.chmod(self.session, 0o777)
         env = dict(os.environ, OMPI_MCA_orte_tmpdir_base=self.session, LOX_FAULT=fault, **(environment or {}))
         if codes:  # each rank's own exit code goes to a file; mpirun ends the others when one fails
-            command = ["/bin/sh", "-c", '"$@"; echo $? > code.$OMPI_COMM_WORLD_RANK', "sh", *command]
+            command = ["/bin/sh", "-c", '"$@"; echo $? > code.${OMPI_COMM_WORLD_RANK:-$PMI_RANK}', "sh", *command]
         if ranks:
-            command = [MPIEXEC, "--oversubscribe", "-n", str(ranks), *command]
+            command = [MPIEXEC, "-n", str(ranks), *command]
         else:
             env["OMPI_MCA_ess_singleton_isolated"] = "1"
         # In files: an orphan that holds a pipe open would keep its reader waiting.
@@ -68,19 +57,14 @@ class Job:
     def ranks(self):
         """Pids of the ranks that run the program now, by rank."""
         table = process_table()
-        family = {self.pid}
-        while True:
-            more = {pid for pid, (parent, _) in table.items() if parent in family} - family
-            if not more:
-                break
-            family |= more
+        family = family_of(self.pid, table)
         found = []
         for pid in family:
             with contextlib.suppress(OSError):
                 if os.readlink(f"/proc/{pid}/exe") != self.program:
                     continue
                 names = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-                rank = next((int(n.split(b"=")[1]) for n in names if n.startswith(b"OMPI_COMM_WORLD_RANK=")), 0)
+                rank = next((int(n.split(b"=")[1]) for n in names if n.startswith(RANK)), 0)
                 parent = table[pid][0]
                 if parent in family and os.readlink(f"/proc/{parent}/exe") == self.program:
                     continue  # a child that reads HDF5

@@ -254,7 +254,7 @@ class TwoNodes(Mounted):
             self.skipTest("no mount namespaces")
 
     def on_two_nodes(self, *words):
-        command = [MPIEXEC, "--oversubscribe"]
+        command = [MPIEXEC]
         for node in self.nodes:
             script = f'mount --bind {node} {self.place} && cd {self.place} && exec "$@"'
             command += ["-n", "1", "unshare", "-m", "sh", "-c", script, "sh", LOX, *words, ":"]
