@@ -28,7 +28,9 @@ prepare() {
 }
 
 if prepare build/clients tests/clients/requirements.txt; then
-  timeout 900 build/clients/venv/bin/python -B tests/clients/adapters_test.py -v
+  for test in adapters models; do
+    timeout 900 build/clients/venv/bin/python -B "tests/clients/${test}_test.py" -v
+  done
 fi
 if [ "${1:-}" = --vllm ] && prepare build/clients-vllm tests/clients/requirements-vllm.txt; then
   # These are built for another torch, and vLLM needs them for pictures and sound alone.
