@@ -108,6 +108,7 @@ class Matcher {
     }
     if (found == 0) return std::nullopt;
     const Names theirs = names_of(base);
+    if (theirs.size() != base.tensors.size()) return std::nullopt;  // two would have one name
     const auto is_missing = [&](const TensorInfo& tensor) {
       return patterns_.takes(tensor.name) && !theirs.contains(tensor.name);
     };

@@ -47,6 +47,15 @@ JOBS = [
     "base=b\naligned=a\noutput=o\ncoef=nan\nsvd=exact\ngrid=never\ntime-limit=90s\n",
     "base=b\naligned=a\noutput=o\ninclude=([a-z]+){3,5}?\\d\n",
 ]
+PAIRS = [  # a line a tensor: base or aligned, dtype, shape, name; or a rule
+    "bB23model.norm\naB23model.norm\nbI3n\naI3n\n",
+    "bB32model.embed_tokens.weight\naB32model.language_model.embed_tokens.weight\naB32lm_head.weight\n",
+    "bF32x\nbF32lm_head.weight\nbF32embed_tokens.weight\naF32x\naF32embed_tokens.weight\nt1\n",
+    "bB42x\naB62x\ne\naB232y\nu\n",
+    "bB32a.q\naB32b.q\nra\\.(.*)=b.\\1\n",
+    "bB22x\nbB22model.x\naB22x\nu\n",
+    "bB412h.conv1d.weight\naB412h.conv1d.weight\nxnorm\ni.\naB3norm\n",
+]
 WORDS = {
     "header": ['"__metadata__"', '"dtype"', '"shape"', '"data_offsets"', '"BF16"', '"F32"', '"F4"', '"F6_E3M2"',
                '"C64"', '"DCP_SHARDING_INFO"', "9007199254740992", "\\u0000", "\\ud83d"],
@@ -54,6 +63,8 @@ WORDS = {
     "hdf5": ["TREE", "SNOD", "HEAP", "OHDR", "FRHP", "BTHD", "lox_format", "tensors", "files", "layout",
              "dtype", "name"],
     "journal": [f'"{key}"' for key in (*EDITED, *SPECTRUM)] + ['"exact"', '"full"', '"local"', "18446744073709551615", "1e308", "\n"],
+    "pairing": ["model.", "model.language_model.", "language_model.", "language_model.model.", "embed_tokens.weight",
+                "lm_head.weight", "conv1d.weight", "\nbB22", "\naB22", "\nr", "\nu", "\ne", "\nt1", "\nx", "\ni"],
     "job": ["base=", "aligned=", "output=", "k=", "coef=", "svd=", "tolerance=", "grid=", "memory=", "include=",
             "exclude=", "seed=", "report=", "overwrite=", "recheck=", "time-limit=", "config=", "help=", "inf",
             "1e999"],
@@ -120,6 +131,7 @@ def write_seeds(folder):
         "journal": [json.dumps(COPIED) + "\n", json.dumps(EDITED) + "\n" + json.dumps(COPIED) + "\n",
                     json.dumps(EDITED) + "\n" + json.dumps(EDITED)[:40]],
         "job": JOBS,
+        "pairing": PAIRS,
     }
     for target, seeds in texts.items():
         (folder / target).mkdir(parents=True, exist_ok=True)

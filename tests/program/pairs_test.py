@@ -109,6 +109,16 @@ class Names(PairTest):
         self.assert_edited({f"model.language_model.layers.{i}.q.weight": f"model.layers.{i}.q.weight" for i in (0, 1)},
                            ["visual.weight", "model.language_model.norm.weight"])
 
+    def test_no_guess_gives_two_tensors_one_name(self):
+        """A base that has a tensor under both names, and which of them is meant is not known."""
+        self.base["layers.0.q.weight"] = self.base["model.layers.1.q.weight"]
+        self.aligned = {name.replace("model.", ""): tensor for name, tensor in self.aligned.items()}
+        self.write()
+        for options in ((), ("--unpaired", "copy")):
+            said = self.lox("plan", "--base", "base", "--aligned", "aligned", "--output", "out", *options, code=None)
+            self.assertNotIn("taken for", said.err + said.out)
+        self.refused("'embed_tokens.weight' is not in the base model")
+
     def test_a_tied_head_that_only_the_aligned_model_stores(self):
         del self.base["lm_head.weight"]
         self.write()
