@@ -2,6 +2,7 @@
 #include "lox/io/checkpoint.hpp"
 
 #include "lox/base/error.hpp"
+#include "lox/io/foreign_checkpoint.hpp"
 #include "lox/io/hdf5.hpp"
 #include "lox/io/hdf5_create.hpp"
 #include "lox/io/model_directory.hpp"
@@ -36,6 +37,7 @@ Checkpoint open_by_format(const fs::path& path) {
   if (format == Format::hdf5) return open_hdf5(path);
   if (format == Format::safetensors_file) return open_safetensors(path);
   if (begins_like_hdf5(path)) return open_hdf5(path);
+  refuse_foreign_file(path);
   fail(ExitCode::bad_input,
        "{}: neither a folder of *.safetensors, nor *.safetensors, *.h5 or *.hdf5; save the model as "
        "safetensors first",
@@ -73,11 +75,34 @@ Extent extent_from_json(const Json& json) {
   return {json.at(0), json.at(1), json.at(2)};
 }
 
+/// In one list: a model may have a million parts.
+Json parts_to_json(const Parts& parts) {
+  Json flat = Json::array();
+  for (const Extent& extent : parts.extents) {
+    flat.push_back(extent.file);
+    flat.push_back(extent.offset);
+    flat.push_back(extent.bytes);
+  }
+  return {parts.dimensions, std::move(flat), parts.boxes};
+}
+Parts parts_from_json(const Json& json) {
+  Parts parts{json.at(0), {}, json.at(2)};
+  const Json& flat = json.at(1);
+  for (std::size_t i = 0; i < flat.size(); i += 3)
+    parts.extents.push_back({flat.at(i), flat.at(i + 1), flat.at(i + 2)});
+  return parts;
+}
+
 Json tensor_to_json(const TensorInfo& tensor) {
   Json json{tensor.name, std::string(dtype_name(tensor.dtype)), tensor.shape, extent_to_json(tensor.extent),
             bytes_to_text(tensor.dataset)};
-  if (const Quantised* const q = tensor.quantised.get()) {
+  const Quantised* const q = tensor.quantised.get();
+  if (q != nullptr) {
     json.push_back({tensor_to_json(q->codes), tensor_to_json(q->scales), q->block_rows, q->block_cols});
+  }
+  if (const Parts* const parts = tensor.parts.get()) {
+    if (q == nullptr) json.push_back(nullptr);
+    json.push_back(parts_to_json(*parts));
   }
   return json;
 }
@@ -87,12 +112,14 @@ TensorInfo tensor_from_json(const Json& json) {
                     json.at(2),
                     extent_from_json(json.at(3)),
                     text_to_bytes(json.at(4)),
+                    nullptr,
                     nullptr};
-  if (json.size() > 5) {
+  if (json.size() > 5 && !json.at(5).is_null()) {
     const Json& q = json.at(5);
     tensor.quantised = std::make_shared<Quantised>(
         Quantised{tensor_from_json(q.at(0)), tensor_from_json(q.at(1)), q.at(2), q.at(3)});
   }
+  if (json.size() > 6) tensor.parts = std::make_shared<Parts>(parts_from_json(json.at(6)));
   return tensor;
 }
 

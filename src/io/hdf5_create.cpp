@@ -133,6 +133,7 @@ void create_structure(const Checkpoint& like, const std::vector<Shard>& shards, 
     for (std::size_t i = 0; i < links.size(); ++i) {
       made.tensors[i].extent = create_tensor(group.get(), links[i], like.tensors[i]);
       made.tensors[i].dataset.clear();
+      made.tensors[i].parts.reset();
     }
   }
   {

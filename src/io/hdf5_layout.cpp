@@ -98,8 +98,12 @@ void apply_hdf5_layout(const std::string& text, Checkpoint& model) {
   for (const TensorInfo& tensor : model.tensors) by_name.emplace(tensor.name, tensor);
   model.tensors.clear();
   for (const Shard& shard : layout.shards) {
-    for (const TensorInfo& declared :
-         parse_safetensors_header(shard.header, what + ": " + shard.name).tensors) {
+    const SafetensorsHeader header = parse_safetensors_header(shard.header, what + ": " + shard.name);
+    if (header.sharding) {
+      fail(ExitCode::bad_input, "{}: {} holds parts of tensors (DCP_SHARDING_INFO), and an HDF5 file may not",
+           what, shard.name);
+    }
+    for (const TensorInfo& declared : header.tensors) {
       const auto at = by_name.find(declared.name);
       if (at == by_name.end() || at->second.dtype != declared.dtype || at->second.shape != declared.shape) {
         fail(ExitCode::bad_input, "{}: names tensor {}, but no dataset in /tensors is like that", what,

@@ -21,14 +21,22 @@ std::string table_text(const Checkpoint& model) {
   const auto add = [&](const std::string& name, const Extent& extent) {
     fmt::format_to(to, "{} {} {} {} {} ", name, name.size(), extent.file, extent.offset, extent.bytes);
   };
+  const auto add_parts = [&](const TensorInfo& tensor) {
+    if (!tensor.parts) return;
+    for (const Extent& extent : tensor.parts->extents) add("", extent);
+    fmt::format_to(to, "{}\n", fmt::join(tensor.parts->boxes, ","));
+  };
   for (const TensorInfo& tensor : model.tensors) {
     add(tensor.name, tensor.extent);
     fmt::format_to(to, "{} {} {}\n", dtype_name(tensor.dtype), fmt::join(tensor.shape, ","), tensor.dataset);
+    add_parts(tensor);
     if (const Quantised* const q = tensor.quantised.get()) {
       add(q->codes.name, q->codes.extent);
       add(q->scales.name, q->scales.extent);
       fmt::format_to(to, "{} {} {} {} {}\n", dtype_name(q->scales.dtype), q->block_rows, q->block_cols,
                      q->codes.dataset, q->scales.dataset);
+      add_parts(q->codes);
+      add_parts(q->scales);
     }
   }
   for (const OtherFile& file : model.other_files) {

@@ -2,7 +2,9 @@
 #include "lox/io/model_directory.hpp"
 
 #include "lox/base/error.hpp"
+#include "lox/io/foreign_checkpoint.hpp"
 #include "lox/io/other_files.hpp"
+#include "lox/io/sharded_model.hpp"
 
 #include <algorithm>
 #include <map>
@@ -22,8 +24,8 @@ File open_input(const fs::path& path) {
   return File::open_read(path);
 }
 
-/// Adds one safetensors file and its tensors to the table.
-void add_shard(const fs::path& path, const std::string& name, Checkpoint& model) {
+/// Adds one safetensors file and its tensors to the table, and what it says of parts.
+void add_shard(const fs::path& path, const std::string& name, Checkpoint& model, ShardingInfos& sharding) {
   const File file = open_input(path);
   Shard shard{name, read_safetensors_header(file)};
   SafetensorsHeader header = parse_safetensors_header(shard.header, path.string());
@@ -36,6 +38,7 @@ void add_shard(const fs::path& path, const std::string& name, Checkpoint& model)
     tensor.extent.file = static_cast<int>(model.files.size());
     model.tensors.push_back(std::move(tensor));
   }
+  if (header.sharding) sharding[static_cast<int>(model.files.size())] = std::move(*header.sharding);
   model.files.push_back(path);
   model.shards.push_back(std::move(shard));
 }
@@ -63,11 +66,7 @@ bool is_consolidated(const std::string& name) {
 std::vector<std::string> choose_shards(const fs::path& directory, std::vector<std::string> names) {
   const bool all = std::all_of(names.begin(), names.end(), is_consolidated);
   if (!all) std::erase_if(names, is_consolidated);
-  if (names.empty()) {
-    fail(ExitCode::bad_input,
-         "{}: holds no *.safetensors; other forms (*.bin, *.pth, *.gguf) must be saved as safetensors first",
-         directory);
-  }
+  if (names.empty()) refuse_without_safetensors(directory);
   return names;
 }
 
@@ -97,12 +96,14 @@ std::vector<std::string> indexed_shards(const std::map<std::string, std::size_t>
        model.files[static_cast<std::size_t>(before)].filename());
 }
 
-void check_no_duplicates(const Checkpoint& model) {
+/// A tensor that is in two files, and the number of the first one.
+std::optional<std::pair<const TensorInfo*, int>> find_duplicate(const Checkpoint& model) {
   std::unordered_map<std::string_view, int> seen(model.tensors.size());
   for (const TensorInfo& tensor : model.tensors) {
     const auto [before, fresh] = seen.emplace(tensor.name, tensor.extent.file);
-    if (!fresh) fail_duplicate(model, tensor, before->second);
+    if (!fresh) return std::pair(&tensor, before->second);
   }
+  return std::nullopt;
 }
 
 /// Index and shards must name the same tensors: loaders differ in which of the two they believe.
@@ -134,6 +135,15 @@ void check_index(const Checkpoint& model, const std::vector<std::pair<std::strin
   }
 }
 
+/// The model whose weights are this file alone.
+Checkpoint with_weights(const fs::path& path, const std::string& name, Checkpoint model) {
+  ShardingInfos sharding;
+  add_shard(path, name, model, sharding);
+  if (sharding.empty()) return model;
+  refuse_one_of_many(path);
+  return assembled(std::move(model), sharding);
+}
+
 Checkpoint open_directory(const fs::path& path) {
   Checkpoint model;
   model.format = Format::safetensors_directory;
@@ -151,9 +161,18 @@ Checkpoint open_directory(const fs::path& path) {
   } else {
     names = choose_shards(path, present);
   }
-  for (const std::string& name : names) add_shard(path / name, name, model);
-  map.empty() ? check_no_duplicates(model) : check_index(model, map);
+  ShardingInfos sharding;
+  for (const std::string& name : names) add_shard(path / name, name, model, sharding);
+  const auto twice = sharding.empty() != map.empty() ? std::nullopt : find_duplicate(model);
+  if (twice && sharding.empty()) fail_duplicate(model, *twice->first, twice->second);
+  if (twice) {
+    fail(ExitCode::bad_input,
+         "{}: names one file for tensor {}, whose parts lie in several (DCP_SHARDING_INFO); remove the index",
+         index, twice->first->name);
+  }
+  if (!map.empty()) check_index(model, map);
   list_other_files(path, {names.begin(), names.end()}, model);
+  if (!sharding.empty()) return assembled(std::move(model), sharding);
   return model;
 }
 
@@ -222,15 +241,14 @@ Checkpoint open_safetensors(const fs::path& path) {
   model.format = Format::safetensors_file;
   model.path = path;
   // The name it gets in a directory, where loaders look for this one.
-  add_shard(path, "model.safetensors", model);
-  return model;
+  return with_weights(path, "model.safetensors", std::move(model));
 }
 
 Checkpoint open_weights_file(const fs::path& folder, const std::string& name) {
   Checkpoint model;
   model.format = Format::safetensors_directory;
   model.path = folder;
-  add_shard(folder / name, name, model);
+  model = with_weights(folder / name, name, std::move(model));
   list_other_files(folder, {name}, model);
   return model;
 }
@@ -251,6 +269,7 @@ Checkpoint create_safetensors(const Checkpoint& like, const fs::path& path, Form
   for (std::size_t i = 0; i < extents.size(); ++i) {
     made.tensors[i].extent = extents[i];
     made.tensors[i].dataset.clear();
+    made.tensors[i].parts.reset();
   }
   if (format == Format::safetensors_directory) {
     make_model_directory(like, like.shards.empty(), made, space);

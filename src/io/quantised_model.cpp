@@ -221,6 +221,7 @@ class Decoder {
     tensor.dtype = DType::BF16;
     tensor.extent.bytes = static_cast<std::uint64_t>(codes.elements()) * element_bytes(DType::BF16);
     tensor.dataset.clear();
+    tensor.parts.reset();
     tensor.quantised = std::make_shared<Quantised>(Quantised{codes, scales, block->first, block->second});
     return tensor;
   }

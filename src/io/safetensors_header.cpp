@@ -62,13 +62,7 @@ void HeaderReader::visit_metadata(const JsonPath& path, const JsonEvent& event) 
   if (path.size() != 2 || event.kind != Kind::text) {
     fail(ExitCode::bad_input, "{}: __metadata__ may only map texts to texts", file_);
   }
-  if (path[1] == "DCP_SHARDING_INFO") {
-    fail(
-        ExitCode::bad_input,
-        "{}: holds parts of tensors (DCP_SHARDING_INFO), a distributed checkpoint; consolidate it first with "
-        "torch.distributed.checkpoint's consolidate_safetensors_files",
-        file_);
-  }
+  if (path[1] == "DCP_SHARDING_INFO") header_.sharding = event.text;
 }
 
 void HeaderReader::visit_tensor(const JsonPath& path, const JsonEvent& event) {

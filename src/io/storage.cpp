@@ -5,6 +5,7 @@
 #include "lox/base/error.hpp"
 #include "lox/base/site.hpp"
 #include "lox/io/hdf5.hpp"
+#include "lox/io/parts.hpp"
 #include "lox/io/quantised.hpp"
 
 #include <algorithm>
@@ -51,8 +52,9 @@ std::shared_ptr<File> FileStorage::file(int index) {
 
 void FileStorage::read(const TensorInfo& tensor, std::uint64_t first, std::span<std::byte> to) {
   if (tensor.quantised) return read_rounded(*this, checkpoint_.files, tensor, first, to);
-  if (tensor.dataset.empty()) return read(tensor.extent, first, to);
+  if (tensor.dataset.empty() && !tensor.parts) return read(tensor.extent, first, to);
   check_range(tensor.extent, first, to.size());
+  if (tensor.parts) return read_parts(*this, tensor, first, to);
   read_hdf5_dataset(checkpoint_.files.at(static_cast<std::size_t>(tensor.extent.file)), tensor, first, to);
 }
 
@@ -62,7 +64,10 @@ void FileStorage::will_read(const TensorInfo& tensor, std::uint64_t first, std::
     return will_read(tensor.quantised->codes, first / width, bytes / width);
   }
   if (!tensor.dataset.empty()) return;
-  file(tensor.extent.file)->will_read(tensor.extent.offset + first, bytes);
+  const auto tell = [&](const Extent& extent, std::uint64_t at, std::uint64_t count) {
+    file(extent.file)->will_read(extent.offset + at, count);
+  };
+  tensor.parts ? for_parts(tensor, first, bytes, tell) : tell(tensor.extent, first, bytes);
 }
 void FileStorage::read(const Extent& extent, std::uint64_t first, std::span<std::byte> to) {
   check_range(extent, first, to.size());

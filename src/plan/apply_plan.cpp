@@ -3,6 +3,7 @@
 
 #include "lox/base/error.hpp"
 #include "lox/base/units.hpp"
+#include "lox/io/parts.hpp"
 #include "lox/io/safetensors_header.hpp"
 #include "lox/linalg/extrapolate.hpp"
 
@@ -160,6 +161,7 @@ void deal_stretches(Plan& plan, const Checkpoint& aligned, const Resources& reso
 Plan plan_apply(const Checkpoint& aligned, const Checkpoint& store, std::int64_t stored_k, Index k,
                 std::size_t targets, const Resources& resources) {
   Plan plan;
+  plan.book_keeping = bytes_of_places(aligned);
   const FactorTable table(store);
   std::set<int> used;
   for (std::size_t t = 0; t < aligned.tensors.size(); ++t) {

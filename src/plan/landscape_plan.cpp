@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lox/plan/landscape_plan.hpp"
 
+#include "lox/io/parts.hpp"
 #include "lox/plan/apply_plan.hpp"
 
 #include <algorithm>
@@ -50,6 +51,7 @@ Plan plan_landscape(const std::vector<NamedModel>& models, const Checkpoint& sto
   const FactorTable table(store);
   const Index at_once = entries_at_once(models.size(), targets);
   Plan plan;
+  for (const NamedModel& model : models) plan.book_keeping += bytes_of_places(*model.table);
   for (std::size_t t = 0; t < aligned.tensors.size(); ++t) {
     const TensorInfo& tensor = aligned.tensors[t];
     plan.book_keeping += 4096 + 16 * tensor.name.size();

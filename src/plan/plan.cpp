@@ -3,6 +3,7 @@
 
 #include "lox/base/error.hpp"
 #include "lox/base/units.hpp"
+#include "lox/io/parts.hpp"
 #include "lox/linalg/dist_svd.hpp"
 #include "lox/plan/adapter_plan.hpp"
 #include "lox/plan/cost.hpp"
@@ -192,6 +193,7 @@ Plan make_items(const std::vector<NamedModel>& models, const Selection& selectio
       models, [&](const std::string& name) { return patterns.takes(name); }, rules);
   patterns.refuse_idle(models);
   Plan plan;
+  for (const NamedModel& model : models) plan.book_keeping += bytes_of_places(*model.table);
   Estimates estimates;
   bool any = false;
   for (std::size_t t = 0; t < pairing.size(); ++t) {

@@ -28,14 +28,14 @@ RowMajorDoubles read_matrix(const AdaptedModel& model, Storage& storage, int ind
 }
 
 /// The part of Delta that is determined at k, and what is left to choose.
-struct Parts {
+struct Share {
   Small left;  ///< Delta_k = left right^T, or what of it is certain
   Small right;
   TiedEdit tied;  ///< with no columns in u: nothing is
 };
 
 /// By eigenvectors P of the smaller Gram matrix: Delta_k = P P^T Delta, or Delta P P^T.
-Parts split(const RowsInDouble& delta, Index k, double coef) {
+Share split(const RowsInDouble& delta, Index k, double coef) {
   const bool tall = delta.rows() > delta.cols();
   Small gram = tall ? Small(delta.transpose() * delta) : Small(delta * delta.transpose());
   const ReferenceEigen values = reference_eigen(gram, 0);
@@ -52,19 +52,19 @@ Parts split(const RowsInDouble& delta, Index k, double coef) {
   }
   const Small p = reference_eigen(std::move(gram), end).vectors;
   const Small certain = p.leftCols(first);
-  Parts parts;
-  parts.left = tall ? Small(delta * certain) : certain;
-  parts.right = tall ? certain : Small(delta.transpose() * certain);
+  Share share;
+  share.left = tall ? Small(delta * certain) : certain;
+  share.right = tall ? certain : Small(delta.transpose() * certain);
   const Index count = end - first;
-  parts.tied.coef = coef;
-  parts.tied.sigma = sigma.segment(first, count);
-  parts.tied.chosen = k - first;
+  share.tied.coef = coef;
+  share.tied.sigma = sigma.segment(first, count);
+  share.tied.chosen = k - first;
   const Small near = p.middleCols(first, count);
   const Small far = (tall ? Small(delta * near) : Small(delta.transpose() * near)) *
-                    parts.tied.sigma.cwiseInverse().asDiagonal();
-  parts.tied.u = tall ? far : near;
-  parts.tied.v = tall ? near : far;
-  return parts;
+                    share.tied.sigma.cwiseInverse().asDiagonal();
+  share.tied.u = tall ? far : near;
+  share.tied.v = tall ? near : far;
+  return share;
 }
 
 Small beside(const Small& one, const Small& other) {
@@ -112,18 +112,18 @@ Judgement judge_adapted(const EditedMatrix& matrix, const ReferenceProduct& prod
     judgement.kind = Judgement::Kind::whole;
     edit *= 1 + coef;
   } else {
-    const Parts parts = split(delta, k, coef);
-    const double of_tied = static_cast<double>(parts.tied.chosen) * parts.tied.sigma.squaredNorm();
+    const Share share = split(delta, k, coef);
+    const double of_tied = static_cast<double>(share.tied.chosen) * share.tied.sigma.squaredNorm();
     slack = gram_share * coef *
-            std::sqrt(((parts.left * parts.right.transpose()).squaredNorm() + of_tied) /
+            std::sqrt(((share.left * share.right.transpose()).squaredNorm() + of_tied) /
                       static_cast<double>(delta.size()));
-    if (parts.tied.u.cols() > 0) {
-      TiedEdit tied = parts.tied;
-      tied.left = beside(parts.left, product.left / coef);
-      tied.right = beside(parts.right, product.right);
+    if (share.tied.u.cols() > 0) {
+      TiedEdit tied = share.tied;
+      tied.left = beside(share.left, product.left / coef);
+      tied.right = beside(share.right, product.right);
       return judge_ties(matrix, tied, 100 * slack);
     }
-    edit += coef * parts.left * parts.right.transpose();
+    edit += coef * share.left * share.right.transpose();
   }
   hold_against_edit(matrix, edit, arithmetic_share, slack, judgement);
   return judgement;

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Loads what lox writes into the programs it is written for: transformers and PEFT, in the versions of
-# requirements.txt, from a virtual environment of their own in build/clients. With --vllm, vLLM on the CPU as well, in
-# those of requirements-vllm.txt: 3 GB, and torch's build for CPUs, so not part of CI. Takes the program as LOX, else
-# the newest build. Skips with a reason where the packages cannot be had.
+# requirements.txt, from a virtual environment of their own in build/clients; and lets lox read what torch saves there.
+# With --vllm, vLLM on the CPU as well, in those of requirements-vllm.txt: 3 GB, and torch's build for CPUs, so not part
+# of CI. Takes the program as LOX, else the newest build. Skips with a reason where the packages cannot be had.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -28,7 +28,7 @@ prepare() {
 }
 
 if prepare build/clients tests/clients/requirements.txt; then
-  for test in adapters models; do
+  for test in adapters models sharded; do
     timeout 900 build/clients/venv/bin/python -B "tests/clients/${test}_test.py" -v
   done
 fi

@@ -30,6 +30,24 @@ INDEXES = [
     {"weight_map": {"a": "/etc/x.safetensors"}},
     {"weight_map": {}},
 ]
+
+
+def part(begin, shape, dtype="BF16", width=2):
+    """The header of a file with a part of tensor w."""
+    size = width * int(np.prod(shape))
+    return {"__metadata__": {"DCP_SHARDING_INFO": json.dumps({"w": {"saved_offsets": begin}})},
+            "w": {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}}
+
+
+SHARDINGS = [
+    [part([0, 0], [2, 3]), part([2, 0], [1, 3])],
+    [part([0, 0], [2, 3]), part([0, 3], [2, 1]), part([2, 0], [2, 3]), part([2, 3], [2, 1])],
+    [part([0, 0, 0], [1, 2, 2], "F64", 8), part([1, 0, 0], [1, 2, 2], "F64", 8), part([2, 0, 0], [0, 2, 2], "F64", 8)],
+    [part([], [], "F32", 4), {"v": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}],
+    [part([0], [3]), part([2], [3])],
+    [part([0], [3]), part([9007199254740992], [3])],
+    [part([0, 0], [300, 40], "U8", 1), part([0, 40], [300, 5000], "U8", 1)],
+]
 SPECTRUM = {"where": "grid", "method": "krylov", "k": 3, "sigma": [3.5, 2.25, 1e-7], "certificate": [1e-5, 1e-7],
             "missed": [0.3, 1e-9], "settled": True, "iterations": 5, "delta_norm": 4.0}
 COPIED = {"name": "model.norm.weight", "matrix": 0, "action": "copied", "entries": 32,
@@ -59,6 +77,8 @@ PAIRS = [  # a line a tensor: base or aligned, dtype, shape, name; or a rule
 WORDS = {
     "header": ['"__metadata__"', '"dtype"', '"shape"', '"data_offsets"', '"BF16"', '"F32"', '"F4"', '"F6_E3M2"',
                '"C64"', '"DCP_SHARDING_INFO"', "9007199254740992", "\\u0000", "\\ud83d"],
+    "sharding": ['\\"saved_offsets\\"', '"DCP_SHARDING_INFO"', '"__metadata__"', '"shape"', '"data_offsets"', "[0,0]",
+                 "9007199254740992", "\n"],
     "index": ['"weight_map"', '"metadata"', ".safetensors", "../", "\\u0000", "\\u002f"],
     "hdf5": ["TREE", "SNOD", "HEAP", "OHDR", "FRHP", "BTHD", "lox_format", "tensors", "files", "layout",
              "dtype", "name"],
@@ -128,6 +148,7 @@ def write_seeds(folder):
     texts = {
         "header": [json.dumps(header) for header in HEADERS] + [' {"w":{}} ', "[]", '{"a":1,"a":2}'],
         "index": [json.dumps(index) for index in INDEXES],
+        "sharding": ["\n".join(json.dumps(header) for header in files) for files in SHARDINGS],
         "journal": [json.dumps(COPIED) + "\n", json.dumps(EDITED) + "\n" + json.dumps(COPIED) + "\n",
                     json.dumps(EDITED) + "\n" + json.dumps(EDITED)[:40]],
         "job": JOBS,

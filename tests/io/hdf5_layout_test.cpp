@@ -52,6 +52,8 @@ TEST(Hdf5Layout, MustFitTheDatasets) {
   refuse(layout(R"({\"u\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}})"), {"names tensor u"});
   refuse(layout(R"({\"t\":{\"dtype\":\"I8\",\"shape\":[1],\"data_offsets\":[0,1]}})"), {"names tensor t"});
   refuse(layout(R"({\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}})"), {"hole"});
+  refuse(layout(R"({\"__metadata__\":{\"DCP_SHARDING_INFO\":\"{}\"},)" + good.substr(1)),
+         {"parts of tensors"});
   for (const char* const name : {"../x", "a/b", "", "/x"}) refuse(layout(good, name), {"x.h5"});
   expect_error(ExitCode::bad_input, [&] { open_with_layout(path, layout(good), 2); },
                {"lox_format", "newer"});

@@ -173,8 +173,8 @@ TEST(SafetensorsHeader, MetadataMapsTextsToTexts) {
   expect_refused(framed(R"({"__metadata__":{"a":1}})"), {"__metadata__"});
   expect_refused(framed(R"({"__metadata__":{"a":{"b":"c"}}})"), {"__metadata__"});
   expect_refused(framed(R"({"__metadata__":[]})"), {"__metadata__"});
-  expect_refused(framed(R"({"__metadata__":{"DCP_SHARDING_INFO":"{}"}})"),
-                 {"DCP_SHARDING_INFO", "consolidate"});
+  EXPECT_EQ(parse_safetensors_header(R"({"__metadata__":{"DCP_SHARDING_INFO":"{}"}})", "x").sharding, "{}");
+  EXPECT_EQ(parse_safetensors_header(R"({"__metadata__":{"format":"pt"}})", "x").sharding, std::nullopt);
   EXPECT_TRUE(open_bytes(framed(R"({"__metadata__":{"b":"1","a":"2"}})")).tensors.empty());
 }
 

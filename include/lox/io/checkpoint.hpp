@@ -7,12 +7,14 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 namespace lox {
 
 struct Quantised;
+struct Parts;
 
 /// Where bytes lie: `bytes` of them at `offset` of file number `file` of the checkpoint.
 struct Extent {
@@ -32,6 +34,9 @@ struct TensorInfo {
   /// If the values lie on disk as codes and scales (io/quantised); `extent` is then in the file of the codes
   /// and as long as the values are in `dtype`.
   std::shared_ptr<const Quantised> quantised = {};
+  /// If the tensor lies in parts over several places (io/parts); `extent` then begins with the first of them
+  /// and is as long as the whole tensor.
+  std::shared_ptr<const Parts> parts = {};
 
   std::int64_t elements() const;
   /// In which the values are calculated with: F32 if the tensor is quantised, else `dtype`.
@@ -46,6 +51,22 @@ struct Quantised {
   TensorInfo scales;            ///< floats, in C order one for each block of each matrix
   std::int64_t block_rows = 1;  ///< at the end of rows and columns blocks may be smaller
   std::int64_t block_cols = 1;
+};
+
+/// Boxes that a tensor was cut into, each whole in a file, in C order: they cover the tensor and do not
+/// overlap.
+struct Parts {
+  std::size_t dimensions = 0;
+  std::vector<Extent> extents;
+  std::vector<std::int64_t> boxes;  ///< of each part where it begins in the tensor, then its shape
+
+  std::size_t count() const { return extents.size(); }
+  std::span<const std::int64_t> begin(std::size_t part) const {
+    return std::span(boxes).subspan(2 * part * dimensions, dimensions);
+  }
+  std::span<const std::int64_t> shape(std::size_t part) const {
+    return std::span(boxes).subspan((2 * part + 1) * dimensions, dimensions);
+  }
 };
 
 /// Another file of the model directory (config.json, tokenizer ...), copied byte for byte.

@@ -2,6 +2,7 @@
 #pragma once
 #include "lox/io/checkpoint.hpp"
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +16,8 @@ inline constexpr std::uint64_t longest_header = 100'000'000;
 struct SafetensorsHeader {
   std::vector<TensorInfo> tensors;  ///< in the order of their bytes
   std::uint64_t file_size = 0;      ///< that a file with this header must have
+  /// The text of DCP_SHARDING_INFO, if __metadata__ has one: the tensors may be parts (io/sharded_model).
+  std::optional<std::string> sharding = {};
 };
 
 /// Parses and validates one header (the JSON without its length): no duplicate names, no holes, no overlap,
