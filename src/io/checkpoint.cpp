@@ -104,6 +104,10 @@ Json tensor_to_json(const TensorInfo& tensor) {
     if (q == nullptr) json.push_back(nullptr);
     json.push_back(parts_to_json(*parts));
   }
+  if (const View* const view = tensor.view.get()) {
+    while (json.size() < 7) json.push_back(nullptr);
+    json.push_back({tensor_to_json(view->source), view->first, view->transposed});
+  }
   return json;
 }
 TensorInfo tensor_from_json(const Json& json) {
@@ -113,13 +117,19 @@ TensorInfo tensor_from_json(const Json& json) {
                     extent_from_json(json.at(3)),
                     text_to_bytes(json.at(4)),
                     nullptr,
+                    nullptr,
                     nullptr};
   if (json.size() > 5 && !json.at(5).is_null()) {
     const Json& q = json.at(5);
     tensor.quantised = std::make_shared<Quantised>(
         Quantised{tensor_from_json(q.at(0)), tensor_from_json(q.at(1)), q.at(2), q.at(3)});
   }
-  if (json.size() > 6) tensor.parts = std::make_shared<Parts>(parts_from_json(json.at(6)));
+  if (json.size() > 6 && !json.at(6).is_null())
+    tensor.parts = std::make_shared<Parts>(parts_from_json(json.at(6)));
+  if (json.size() > 7) {
+    const Json& view = json.at(7);
+    tensor.view = std::make_shared<View>(View{tensor_from_json(view.at(0)), view.at(1), view.at(2)});
+  }
   return tensor;
 }
 

@@ -30,6 +30,12 @@ std::string table_text(const Checkpoint& model) {
     add(tensor.name, tensor.extent);
     fmt::format_to(to, "{} {} {}\n", dtype_name(tensor.dtype), fmt::join(tensor.shape, ","), tensor.dataset);
     add_parts(tensor);
+    if (const View* const view = tensor.view.get()) {
+      add(view->source.name, view->source.extent);
+      fmt::format_to(to, "{} {} {} {}\n", fmt::join(view->source.shape, ","), view->source.dataset,
+                     view->first, view->transposed);
+      add_parts(view->source);
+    }
     if (const Quantised* const q = tensor.quantised.get()) {
       add(q->codes.name, q->codes.extent);
       add(q->scales.name, q->scales.extent);

@@ -7,6 +7,7 @@
 #include "lox/io/hdf5.hpp"
 #include "lox/io/parts.hpp"
 #include "lox/io/quantised.hpp"
+#include "lox/io/view.hpp"
 
 #include <algorithm>
 
@@ -52,6 +53,7 @@ std::shared_ptr<File> FileStorage::file(int index) {
 
 void FileStorage::read(const TensorInfo& tensor, std::uint64_t first, std::span<std::byte> to) {
   if (tensor.quantised) return read_rounded(*this, checkpoint_.files, tensor, first, to);
+  if (tensor.view) return read_view(*this, tensor, first, to);
   if (tensor.dataset.empty() && !tensor.parts) return read(tensor.extent, first, to);
   check_range(tensor.extent, first, to.size());
   if (tensor.parts) return read_parts(*this, tensor, first, to);
@@ -63,6 +65,7 @@ void FileStorage::will_read(const TensorInfo& tensor, std::uint64_t first, std::
     const std::size_t width = element_bytes(tensor.dtype);
     return will_read(tensor.quantised->codes, first / width, bytes / width);
   }
+  if (tensor.view) return will_read_view(*this, tensor, first, bytes);
   if (!tensor.dataset.empty()) return;
   const auto tell = [&](const Extent& extent, std::uint64_t at, std::uint64_t count) {
     file(extent.file)->will_read(extent.offset + at, count);

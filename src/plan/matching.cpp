@@ -2,6 +2,7 @@
 #include "lox/plan/matching.hpp"
 
 #include "lox/base/error.hpp"
+#include "lox/plan/experts.hpp"
 #include "lox/plan/patterns.hpp"
 
 #include <algorithm>
@@ -90,11 +91,13 @@ class Matcher {
         rules_(rules) {}
 
   /// The base with `from` at the beginning of its names replaced, if everything matches then.
-  std::optional<Checkpoint> fits(std::string_view from, std::string_view to, std::string& told) const {
+  std::optional<Checkpoint> fits(std::string_view from, std::string_view to,
+                                 std::vector<std::string>& told) const {
     Checkpoint base = base_;
     for (TensorInfo& tensor : base.tensors) {
       if (tensor.name.starts_with(from)) tensor.name = std::string(to) + tensor.name.substr(from.size());
     }
+    if (std::string line = match_experts(base, aligned_); !line.empty()) told.push_back(std::move(line));
     untie(base, told);
     std::size_t found = 0;
     for (const TensorInfo& tensor : base.tensors) {
@@ -123,7 +126,7 @@ class Matcher {
   }
 
   /// A head that only one of the models stores.
-  void untie(Checkpoint& base, std::string& told) const {
+  void untie(Checkpoint& base, std::vector<std::string>& told) const {
     const auto ends = [](std::string_view ending) {
       return [ending](const TensorInfo& tensor) { return tensor.name.ends_with(ending); };
     };
@@ -136,11 +139,11 @@ class Matcher {
     if (has && tied_.value_or(true) && std::ranges::count_if(base.tensors, ends(embeddings_ending)) == 1) {
       TensorInfo tied = *embeddings;
       tied.name = head->name;
-      told = to_line("the base stores no '{}', so its head is '{}', and that is subtracted", head->name,
-                     embeddings->name);
+      told.push_back(to_line("the base stores no '{}', so its head is '{}', and that is subtracted",
+                             head->name, embeddings->name));
       base.tensors.push_back(std::move(tied));
     } else if (base_has && tied_.value_or(false)) {
-      told = to_line("the base stores its tied head twice: '{}' is left out", base_head->name);
+      told.push_back(to_line("the base stores its tied head twice: '{}' is left out", base_head->name));
       base.tensors.erase(base_head);
     }
   }
@@ -180,27 +183,28 @@ std::vector<std::string> match_names(Checkpoint& base, const Checkpoint& aligned
                                      std::optional<bool> base_is_tied, const Selection& selection,
                                      const PairRules& rules) {
   rename(base, rules.rename);
-  if (all_are_paired(base, aligned, selection)) return {};
+  std::vector<std::string> lines;
+  if (std::string line = match_experts(base, aligned); !line.empty()) lines.push_back(std::move(line));
+  if (all_are_paired(base, aligned, selection)) return lines;
   const Matcher matcher(base, aligned, base_is_tied, selection, rules);
   for (const std::string_view from : prefixes) {
     for (const std::string_view to : prefixes) {
       if (from == to && !from.empty()) continue;
-      std::string told;
+      std::vector<std::string> told;
       std::optional<Checkpoint> found = matcher.fits(from, to, told);
       if (!found) continue;
       base = std::move(*found);
-      std::vector<std::string> lines;
       if (from != to) {
         lines.push_back(
             to_line("names that begin with '{}' in the base are taken for those with '{}' in the "
                     "aligned model: everything matches then",
                     from, to));
       }
-      if (!told.empty()) lines.push_back(told);
+      std::ranges::move(told, std::back_inserter(lines));
       return lines;
     }
   }
-  return {};
+  return lines;
 }
 
 std::vector<std::string> tell_unpaired(const Checkpoint& base, const Checkpoint& aligned,

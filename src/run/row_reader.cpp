@@ -12,6 +12,12 @@ namespace lox {
 namespace {
 
 constexpr std::size_t bytes_at_once = std::size_t{512} << 10;  // of the base; all of a piece stays in a cache
+/// Of a base that is read transposed: the more at once, the longer the runs that are read of its rows.
+constexpr std::size_t transposed_bytes_at_once = std::size_t{4} << 20;
+
+std::size_t piece_bytes(const TensorInfo& base) {
+  return base.view && base.view->transposed ? transposed_bytes_at_once : bytes_at_once;
+}
 
 std::string_view name_of(const OpenModel& model, Role role) {
   if (!model.name.empty()) return model.name;
@@ -34,10 +40,10 @@ void refuse_non_finite(const OpenModel& model, Role role, const TensorInfo& tens
 }
 
 /// Calls work(first, count) for pieces of `elements` entries in rows of `cols`: whole rows at once, or whole
-/// segments of a long one, so many that those of `width` bytes stay in a cache.
+/// segments of a long one, as many as `bytes` hold of those of `width`.
 template <class Work>
-void for_pieces(std::size_t elements, std::size_t cols, std::size_t width, Work work) {
-  const std::size_t fitting = bytes_at_once / width;
+void for_pieces(std::size_t elements, std::size_t cols, std::size_t width, std::size_t bytes, Work work) {
+  const std::size_t fitting = bytes / width;
   const std::size_t at_once = std::min(elements, cols <= fitting ? fitting / cols * cols : fitting);
   for (std::size_t done = 0, n = 0; done < elements; done += n) {
     n = std::min(at_once, cols <= fitting ? elements - done : cols - done % cols);
@@ -138,8 +144,9 @@ RowSlab RowReader::read(const MatrixRef& matrix, Index first, Index count, std::
   double& noise = slab.summary.noise_squared;
   slab.aligned = read_aligned(matrix, first, count, target, noise);
   slab.delta = Buffer(all * sizeof(float));
-  Buffer piece(std::min(bytes_at_once, elements * base_width));
-  for_pieces(elements, static_cast<std::size_t>(matrix.cols), base_width,
+  const std::size_t at_once = piece_bytes(base);
+  Buffer piece(std::min(at_once, elements * base_width));
+  for_pieces(elements, static_cast<std::size_t>(matrix.cols), base_width, at_once,
              [&](std::size_t done, std::size_t n) {
                const std::span<std::byte> theirs = piece.bytes().first(n * base_width);
                const std::uint64_t number = static_cast<std::uint64_t>(first * matrix.cols) + done;
@@ -178,7 +185,7 @@ RowSlab RowReader::read_beside(const MatrixRef& matrix, std::span<const std::byt
     }
   } else {
     Buffer piece(std::min(bytes_at_once / base_width, elements) * width);
-    for_pieces(elements, static_cast<std::size_t>(matrix.cols), base_width,
+    for_pieces(elements, static_cast<std::size_t>(matrix.cols), base_width, bytes_at_once,
                [&](std::size_t done, std::size_t n) {
                  const std::span<std::byte> ours = piece.bytes().first(n * width);
                  read_entries(matrix, aligned_model, done, ours, slab.summary.noise_squared);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Pairs whose names, tensors or rows differ: renamed, guessed, copied, or refused with the option that cures."""
 import json
+import shutil
 import unittest
 
 import numpy as np
@@ -29,6 +30,7 @@ class PairTest(LoxTest):
 
     def write(self, base_config=b"{}", aligned_config=b"{}"):
         for name, tensors, text in (("base", self.base, base_config), ("aligned", self.aligned, aligned_config)):
+            shutil.rmtree(self.directory / name, ignore_errors=True)
             checkpoint.write_directory(self.directory / name, {"model.safetensors": tensors}, index=False,
                                        files={"config.json": text})
 
@@ -219,6 +221,129 @@ class OneSide(PairTest):
         self.assertEqual(report["job"]["extra_rows"], "copy")
         self.assertEqual(report["job"]["unpaired"], "refuse")
         self.assertEqual(report["job"]["rename"], [])
+
+
+class Experts(PairTest):
+    """Those of a layer in one tensor, or each by itself, or transposed."""
+    COUNT, INNER, HIDDEN = 4, 24, 40
+    LAYER = "model.layers.0.mlp."
+
+    def setUp(self):
+        super().setUp()
+        self.experts = {}
+        for kind, shape in (("gate", (self.COUNT, self.INNER, self.HIDDEN)), ("up", (self.COUNT, self.INNER, self.HIDDEN)),
+                            ("down", (self.COUNT, self.HIDDEN, self.INNER))):
+            self.experts[kind] = [reference.random_pair(self.rng, shape[1:]) for _ in range(self.COUNT)]
+        self.others = dict(self.base), dict(self.aligned)
+
+    def stored(self, side, layout, names=("gate_proj", "up_proj", "down_proj")):
+        """The experts of the base (0) or the aligned model (1) in one of the layouts."""
+        gate, up, down = ([pair[side].stored for pair in self.experts[kind]] for kind in ("gate", "up", "down"))
+        if layout == "separate":
+            return {f"{self.LAYER}experts.{e}.{name}.weight": Tensor("BF16", stack[e])
+                    for name, stack in zip(names, (gate, up, down)) for e in range(self.COUNT)}
+        gate_up = np.concatenate([np.stack(gate), np.stack(up)], axis=1)
+        fused = {"gate_up_proj": gate_up, "down_proj": np.stack(down)}
+        if layout == "transposed":
+            fused = {name: np.ascontiguousarray(tensor.transpose(0, 2, 1)) for name, tensor in fused.items()}
+        return {f"{self.LAYER}experts.{name}": Tensor("BF16", tensor) for name, tensor in fused.items()}
+
+    def make(self, ours, theirs, names=("gate_proj", "up_proj", "down_proj")):
+        self.base = self.others[0] | self.stored(0, ours, names)
+        self.aligned = self.others[1] | self.stored(1, theirs, names)
+
+    def assert_experts(self, ours, theirs, output="out"):
+        """What lox makes of a base whose experts lie in another layout is what it makes of one in the aligned model's."""
+        found = checkpoint.read(self.directory / output)
+        base = self.stored(0, theirs)
+        for name, aligned in self.stored(1, theirs).items():
+            delta = aligned.values.astype(np.float64) - base[name].values
+            for number, one in enumerate(delta.reshape(-1, *delta.shape[-2:])):
+                low_rank = reference.Svd(one.astype(np.float32)).truncated(K)
+                pick = (lambda t, i=number: Tensor(t.dtype, t.stored.reshape(-1, *delta.shape[-2:])[i]))
+                expected = reference.harden(pick(aligned), low_rank, COEF)
+                identical, worst = reference.agreement(pick(found[name]), expected, COEF * low_rank)
+                self.assertGreaterEqual(identical, 0.99, (ours, theirs, name, number))
+                self.assertLessEqual(worst, 1, (ours, theirs, name, number))
+
+    def test_every_layout_beside_every_other(self):
+        layouts = ("separate", "fused", "transposed")
+        for ours in layouts:
+            for theirs in layouts:
+                with self.subTest(base=ours, aligned=theirs):
+                    self.make(theirs, theirs)
+                    self.write()
+                    self.hardened(output="same", ranks=0)
+                    self.make(ours, theirs)
+                    self.write()
+                    said = self.hardened("--overwrite", ranks=2)
+                    (self.assertNotIn if ours == theirs else self.assertIn)("the experts of 1 layers", said)
+                    self.assert_experts(ours, theirs)
+                    self.assertEqual(checkpoint.tree(self.directory / "out"), checkpoint.tree(self.directory / "same"))
+                    for path in ("same", "same.report.json"):
+                        self.remove(path)
+
+    def remove(self, name):
+        path = self.directory / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def test_other_names_beside_them(self):
+        """Mixtral's names, and a prefix that is guessed as well."""
+        self.make("separate", "fused", names=("w1", "w3", "w2"))
+        self.aligned = {name.replace("model.", "model.language_model."): tensor for name, tensor in self.aligned.items()}
+        self.write()
+        said = self.hardened()
+        self.assertIn("the experts of 1 layers", said)
+        self.assertIn("taken for", said)
+        found = checkpoint.read(self.directory / "out")
+        self.assertFalse(found["model.language_model.layers.0.mlp.experts.down_proj"] ==
+                         self.aligned["model.language_model.layers.0.mlp.experts.down_proj"])
+
+    def test_in_hdf5(self):
+        """Places in an HDF5 file are as good as those in safetensors."""
+        for ours, theirs in (("fused", "separate"), ("transposed", "separate"), ("separate", "transposed")):
+            self.make(ours, theirs)
+            self.write()
+            self.lox("convert", "base", "base.h5", "--overwrite")
+            result = self.lox("harden", "--base", "base.h5", "--aligned", "aligned", "--k", K, "--coef", COEF, "--output",
+                              "out", "--overwrite")
+            self.assertIn("the experts of 1 layers", result.err)
+            self.assert_experts(ours, theirs)
+
+    def test_what_does_not_fit_is_refused(self):
+        whole = self.stored(0, "separate")
+        lacks = {name: tensor for name, tensor in whole.items() if "experts.2.up" not in name}
+        wider = dict(whole)
+        wider[f"{self.LAYER}experts.1.up_proj.weight"] = Tensor("BF16", np.zeros((self.INNER + 1, self.HIDDEN), np.uint16))
+        more = whole | {name.replace("experts.0", "experts.4"): tensor for name, tensor in whole.items() if "experts.0" in name}
+        self.make("separate", "fused")
+        for wrong in (lacks, wider, more):
+            self.base = self.others[0] | wrong
+            self.write()
+            self.refused("is not in the")
+        blocks = (8, 8)
+        self.make("separate", "fused")
+        name = f"{self.LAYER}experts.0.gate_proj.weight"
+        del self.base[name]
+        self.base |= Fp8(whole[name].values.astype(np.float64), block=blocks).stored(name)
+        self.write(base_config=config(blocks))
+        self.refused("is not in the")
+
+
+class SquareExperts(Experts):
+    """2 I = H: the shape of gate_up does not tell whether it is transposed, that of down does."""
+    COUNT, INNER, HIDDEN = 3, 20, 40
+
+    def test_every_layout_beside_every_other(self):
+        for ours, theirs in (("separate", "transposed"), ("transposed", "separate"), ("fused", "separate")):
+            with self.subTest(base=ours, aligned=theirs):
+                self.make(ours, theirs)
+                self.write()
+                self.hardened("--overwrite")
+                self.assert_experts(ours, theirs)
+        self.make("fused", "transposed")
+        self.write()
+        self.refused("experts.down_proj", "has shape", options=("--overwrite",))
 
 
 if __name__ == "__main__":

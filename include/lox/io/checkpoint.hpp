@@ -15,6 +15,7 @@ namespace lox {
 
 struct Quantised;
 struct Parts;
+struct View;
 
 /// Where bytes lie: `bytes` of them at `offset` of file number `file` of the checkpoint.
 struct Extent {
@@ -37,6 +38,9 @@ struct TensorInfo {
   /// If the tensor lies in parts over several places (io/parts); `extent` then begins with the first of them
   /// and is as long as the whole tensor.
   std::shared_ptr<const Parts> parts = {};
+  /// If it is another tensor, or some of one, seen in another way (io/view); `extent` then begins with that
+  /// one's and is as long as this tensor.
+  std::shared_ptr<const View> view = {};
 
   std::int64_t elements() const;
   /// In which the values are calculated with: F32 if the tensor is quantised, else `dtype`.
@@ -67,6 +71,14 @@ struct Parts {
   std::span<const std::int64_t> shape(std::size_t part) const {
     return std::span(boxes).subspan((2 * part + 1) * dimensions, dimensions);
   }
+};
+
+/// Another tensor's entries from number `first` on; if `transposed`, of that tensor with its last two
+/// dimensions swapped.
+struct View {
+  TensorInfo source;
+  std::uint64_t first = 0;
+  bool transposed = false;
 };
 
 /// Another file of the model directory (config.json, tokenizer ...), copied byte for byte.
