@@ -84,7 +84,8 @@ def fused(table):
         elif found[3] != "up":
             key = f"{found[1]}.{'down_proj' if found[3] == 'down' else 'gate_up_proj'}"
             rows = shape[0] if found[3] == "down" else 2 * shape[0]
-            made[key] = dtype, [int(found[2]) + 1, rows, shape[1]]
+            count = max(int(found[2]) + 1, made[key][1][0] if key in made else 0)
+            made[key] = dtype, [count, rows, shape[1]]
     return made
 
 
@@ -131,6 +132,8 @@ MADE = {
     ("Qwen3 30B-A3B Base", "Qwen3 30B-A3B"): same("qwen3-30b-a3b"),
     ("Qwen3 30B-A3B Base, fused", "Qwen3 30B-A3B, fused"):
         lambda: (fused(shapes("qwen3-30b-a3b")), fused(shapes("qwen3-30b-a3b"))),
+    ("Qwen3 30B-A3B Base", "Qwen3 30B-A3B, fused"): lambda: (shapes("qwen3-30b-a3b"), fused(shapes("qwen3-30b-a3b"))),
+    ("Qwen3 30B-A3B Base, fused", "Qwen3 30B-A3B"): lambda: (fused(shapes("qwen3-30b-a3b")), shapes("qwen3-30b-a3b")),
     ("DeepSeek V3 Base", "V3, R1"): same(*V3),
     ("DeepSeek V3 Base", "V3 in BF16"): lambda: (shapes(*V3), dense(shapes(*V3))),
     ("DeepSeek V3 Base", "V3 without its MTP layer"): lambda: (shapes(*V3), without(shapes(*V3), r"layers\.61\.")),
@@ -147,8 +150,6 @@ MADE = {
 CONFIGS = {("Llama 3.2 1B", "one that stores its head"): (TIED, b"{}"),
            ("Llama 3.2 1B that stores its head", "one that does not"): (TIED, TIED)}
 REFUSED = {  # what the page says of it, and the words of the error
-    "Qwen3 30B-A3B with separate experts, and with fused ones":
-        (lambda: (shapes("qwen3-30b-a3b"), fused(shapes("qwen3-30b-a3b"))), (), "is not in the base model"),
     "Kimi K2 Thinking": (lambda: (shapes(*K2), int4(shapes(*K2))), (), "packed weights of 4 bits"),
     "gpt-oss": (lambda: (shapes("llama-3.2-1b"), {"model.layers.0.mlp.experts.gate_up_proj_blocks": ("U8", [32, 5760, 90, 16]),
                                                   "model.layers.0.mlp.experts.gate_up_proj_scales": ("U8", [32, 5760, 90])}),
