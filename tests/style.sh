@@ -5,6 +5,8 @@
 #   bash tests/style.sh --quick     without clang-tidy
 #   bash tests/style.sh --changed   clang-tidy only where this branch differs from main or, on main itself, from the
 #                                   commit before. A changed header counts for the sources that include it.
+#   bash tests/style.sh --recent    the same for the last 30 commits, which CI does: every source is checked when it
+#                                   changes
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -19,11 +21,9 @@ if [ -n "$long" ]; then
   exit 1
 fi
 
-# Sources that differ from main, and those that include a header that does.
-changed() {
-  local base header
-  base=$(git merge-base HEAD main 2>/dev/null || true)
-  if [ -z "$base" ] || [ "$base" = "$(git rev-parse HEAD)" ]; then base=HEAD~1; fi
+# Sources that differ from a commit, and those that include a header that does.
+changed_since() {
+  local base=$1 header
   git diff --name-only --diff-filter=d "$base" -- 'src/*.cpp'
   while read -r header; do
     git grep -lF "\"${header#include/}\"" -- 'src/*.cpp' || true
@@ -32,7 +32,15 @@ changed() {
 
 case ${1:-} in
   --quick) exit 0 ;;
-  --changed) mapfile -t checked < <(changed | sort -u) ;;
+  --changed)
+    base=$(git merge-base HEAD main 2>/dev/null || true)
+    if [ -z "$base" ] || [ "$base" = "$(git rev-parse HEAD)" ]; then base=HEAD~1; fi
+    mapfile -t checked < <(changed_since "$base" | sort -u)
+    ;;
+  --recent)
+    base=$(git rev-list -n 31 --first-parent HEAD | tail -n 1)
+    mapfile -t checked < <(changed_since "$base" | sort -u)
+    ;;
   *) mapfile -t checked < <(git ls-files 'src/*.cpp') ;;
 esac
 [ ${#checked[@]} -gt 0 ] || exit 0

@@ -198,7 +198,7 @@ Output::State Output::foresee(const fs::path& path, const OutputRules& rules, co
   return output.state_;
 }
 
-Output::Output(Output&& other) noexcept : paths_(other.paths_) {
+Output::Output(Output&& other) noexcept : paths_(fs::path()) {
   *this = std::move(other);
 }
 

@@ -89,8 +89,8 @@ Cost lora_cost(const Item& item, double bandwidth) {
   const auto r = static_cast<double>(item.stored_k);
   const auto rows = static_cast<double>(item.rows.count);
   const auto held = static_cast<double>(held_bytes(item));
-  const auto most =
-      static_cast<double>(stretch_bytes / element_bytes(item.dtype) * element_bytes(held_dtype(item)));
+  const std::uint64_t entries_at_once = stretch_bytes / element_bytes(item.dtype);
+  const auto most = static_cast<double>(entries_at_once * element_bytes(held_dtype(item)));
   Cost cost;
   const double least = std::min(m, n);
   const double whole = least <= static_cast<double>(item.k) ? 12 * m * n : 0;  // Delta itself, in a store

@@ -182,9 +182,9 @@ Report report_from_json(const json& from) {
 fs::path report_file(const fs::path& path) {
   std::error_code ignored;
   const fs::path name = without_slash(path);
-  const fs::path beside = fs::path(name) += report_ending;
+  fs::path beside = fs::path(name) += report_ending;
   if (fs::is_directory(path, ignored)) {
-    const fs::path inside = path / report_in_folder;
+    fs::path inside = path / report_in_folder;
     if (fs::exists(inside, ignored)) return inside;
     if (fs::exists(beside, ignored)) return beside;
     fail(ExitCode::bad_input, "{}: has no report: neither {} nor {} is there; name the file that it is in",

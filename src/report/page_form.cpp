@@ -39,7 +39,7 @@ bool is_table(json& value) {
   return value.is_structured();
 }
 
-Check list_of(Check element) {
+Check list_of(const Check& element) {
   return [element](json& value) { return value.is_array() && std::ranges::all_of(value, element); };
 }
 
@@ -56,7 +56,7 @@ void keep_if(json& object, Wanted wanted) {
 }
 
 /// An object whose values are of one type; those that are null, which have none, are taken out.
-Check object_of(Check element) {
+Check object_of(const Check& element) {
   return [element](json& value) {
     if (!value.is_object()) return false;
     keep_if(value, [](const std::string&, const json& inner) { return !inner.is_null(); });

@@ -162,17 +162,18 @@ ExitCode factor(const Comm& comm, const Job& job, const Log& log) {
   JournaledTask task(comm, log, outputs_of(prepared), prepared.plan, prepared.resources, job.run);
   if (!task.begin()) return ExitCode::done;
   work(comm, prepared, task, log);
-  return task.conclude([&](std::vector<Record> records, const RunTotals& totals) -> std::vector<Report> {
-    refuse_equal_models(prepared.pair, records);
-    FactorsInfo info = prepared.info;
-    info.matrices.clear();
-    for (const Record& record : records) info.matrices.push_back(entry_of(record));
-    write_factors_info(task.tables().front(), info);
-    nlohmann::ordered_json reported = reported_job(prepared.job);
-    reported.erase("coef");
-    if (prepared.pair.adapter) reported["adapter"] = describe(*prepared.pair.adapter);
-    return {make_report(std::move(reported), prepared.pair.aligned, records, totals)};
-  });
+  return task.conclude(
+      [&](const std::vector<Record>& records, const RunTotals& totals) -> std::vector<Report> {
+        refuse_equal_models(prepared.pair, records);
+        FactorsInfo info = prepared.info;
+        info.matrices.clear();
+        for (const Record& record : records) info.matrices.push_back(entry_of(record));
+        write_factors_info(task.tables().front(), info);
+        nlohmann::ordered_json reported = reported_job(prepared.job);
+        reported.erase("coef");
+        if (prepared.pair.adapter) reported["adapter"] = describe(*prepared.pair.adapter);
+        return {make_report(std::move(reported), prepared.pair.aligned, records, totals)};
+      });
 }
 
 Planned plan_factor(const Job& asked, const PlanRequest& request, const Log& log) {

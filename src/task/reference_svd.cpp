@@ -199,7 +199,7 @@ ReferenceSvd reference_svd(const RowMajorView& delta, Index k, const CountTriple
     near = near.leftCols(wanted()).eval();
   }
   Small far = far_vectors(delta, tall, near, result.sigma);
-  result.u = tall ? std::move(far) : near;
+  result.u = tall ? far : near;
   result.v = tall ? std::move(near) : std::move(far);
   return result;
 }
