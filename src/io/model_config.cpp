@@ -115,14 +115,15 @@ std::optional<bool> ties_embeddings(const Checkpoint& model) {
   return std::nullopt;
 }
 
-std::optional<std::string> config_of_bf16(const Checkpoint& model) {
-  const std::optional<std::string> text = read_text_of(model, config_file);
+std::optional<std::string> config_of_bf16(const Checkpoint& model, const std::string& name) {
+  const std::optional<std::string> text = read_text_of(model, name);
   if (!text) return std::nullopt;
   if (!parse_json(*text).is_object()) {  // that it is not nested too deep is known then
-    fail(ExitCode::bad_input, "{}: {} is not a JSON object; repair it", model.path, config_file);
+    fail(ExitCode::bad_input, "{}: {} is not a JSON object; repair it", model.path, name);
   }
   auto config = nlohmann::ordered_json::parse(*text);
-  make_bf16(config, true);
+  if (name != config_file) config.erase("quantization");
+  make_bf16(config, name == config_file);
   return config.dump(2) + "\n";
 }
 

@@ -39,15 +39,40 @@ constexpr std::array<OtherForm, 8> other_forms{{
 }};
 
 /// What else lies beside FP8 weights: of activations and of the cache, of no use without their codes.
-constexpr std::array<std::string_view, 8> side_scales{".input_scale",    ".activation_scale", ".output_scale",
+constexpr std::array<std::string_view, 9> side_scales{".input_scale",    ".activation_scale", ".output_scale",
                                                       ".input_scale_ub", ".k_scale",          ".v_scale",
-                                                      ".q_scale",        ".prob_scale"};
+                                                      ".q_scale",        ".prob_scale",       ".qscale_act"};
 constexpr std::array<std::string_view, 2> scale_endings{"_scale_inv", "_scale"};
+/// In Mistral's own format NAME.weight and NAME.qscale_weight.
+constexpr std::string_view mistral_weight = ".weight";
+constexpr std::string_view mistral_scale = ".qscale_weight";
 constexpr const char* modelopt_config = "hf_quant_config.json";
 constexpr Block usual_block{128, 128};
 
 bool is_side_scale(const std::string& name) {
   return std::ranges::any_of(side_scales, [&](std::string_view end) { return name.ends_with(end); });
+}
+
+/// What the scales of these codes may be called.
+std::vector<std::string> names_of_scales(const std::string& codes) {
+  std::vector<std::string> names;
+  for (const std::string_view ending : scale_endings) names.push_back(codes + std::string(ending));
+  if (codes.ends_with(mistral_weight)) {
+    names.push_back(codes.substr(0, codes.size() - mistral_weight.size()) + std::string(mistral_scale));
+  }
+  return names;
+}
+
+/// What a tensor of this name holds the scales of; empty if it is called like no scales of weights.
+std::string name_of_codes(const std::string& scales) {
+  if (scales.ends_with(mistral_scale)) {
+    return scales.substr(0, scales.size() - mistral_scale.size()) + std::string(mistral_weight);
+  }
+  for (const std::string_view ending : scale_endings) {
+    if (scales.ends_with(".weight" + std::string(ending)))
+      return scales.substr(0, scales.size() - ending.size());
+  }
+  return "";
 }
 
 /// A matrix of codes, or a batch of them.
@@ -87,17 +112,21 @@ class Decoder {
       return used_.contains(tensor.name) || is_side_scale(tensor.name);
     });
     for (const TensorInfo& tensor : kept) refuse_lonely_scales(tensor);
-    const std::optional<std::string> config = config_of_bf16(model_);
+    std::vector<std::optional<std::string>> texts;
+    for (const OtherFile& file : model_.other_files) {
+      const bool is_config = std::ranges::find(config_files, file.name) != config_files.end();
+      texts.push_back(is_config ? config_of_bf16(model_, file.name) : std::nullopt);
+    }
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      if (!texts[i]) continue;
+      model_.other_files[i].text = texts[i];
+      model_.other_files[i].extent.bytes = texts[i]->size();
+    }
     model_.tensors = std::move(kept);
     model_.shards.clear();
     std::erase_if(model_.other_files, [](const OtherFile& file) {
       return file.name == index_name || file.name == modelopt_config;
     });
-    for (OtherFile& file : model_.other_files) {
-      if (!config || file.name != "config.json") continue;
-      file.text = config;
-      file.extent.bytes = config->size();
-    }
   }
 
  private:
@@ -154,25 +183,21 @@ class Decoder {
   }
 
   void refuse_lonely_scales(const TensorInfo& tensor) const {
-    for (const std::string_view ending : scale_endings) {
-      if (!tensor.name.ends_with(".weight" + std::string(ending))) continue;
-      fail(ExitCode::bad_input,
-           "{}: tensor '{}' holds the scales of '{}', which {}; complete the download, or remove the scales",
-           file_of(tensor), tensor.name, tensor.name.substr(0, tensor.name.size() - ending.size()),
-           find(tensor.name.substr(0, tensor.name.size() - ending.size())) == nullptr ? "is missing"
-                                                                                      : "is not F8_E4M3");
-    }
+    const std::string codes = name_of_codes(tensor.name);
+    if (codes.empty()) return;
+    fail(ExitCode::bad_input,
+         "{}: tensor '{}' holds the scales of '{}', which {}; complete the download, or remove the scales",
+         file_of(tensor), tensor.name, codes, find(codes) == nullptr ? "is missing" : "is not F8_E4M3");
   }
 
   const TensorInfo& scales_of(const TensorInfo& codes) const {
-    for (const std::string_view ending : scale_endings) {
-      const TensorInfo* const found = find(codes.name + std::string(ending));
+    for (const std::string& name : names_of_scales(codes.name)) {
+      const TensorInfo* const found = find(name);
       if (found == nullptr) continue;
       if (is_editable(found->dtype) && found->dtype != DType::F64) return *found;
       fail(ExitCode::bad_input,
            "{}: tensor '{}', the scales of '{}', is {}: quantised in a form that lox does not read (scales "
-           "are "
-           "F32, BF16 or F16); convert the model to BF16 by {} first",
+           "are F32, BF16 or F16); convert the model to BF16 by {} first",
            file_of(*found), found->name, codes.name, dtype_name(found->dtype), to_dense);
     }
     fail(ExitCode::bad_input,

@@ -154,9 +154,6 @@ REFUSED = {  # what the page says of it, and the words of the error
     "gpt-oss": (lambda: (shapes("llama-3.2-1b"), {"model.layers.0.mlp.experts.gate_up_proj_blocks": ("U8", [32, 5760, 90, 16]),
                                                   "model.layers.0.mlp.experts.gate_up_proj_scales": ("U8", [32, 5760, 90])}),
                 (), "MXFP4"),
-    "Mistral Large 3 in FP8": (lambda: ({"layers.0.attention.wo.weight": ("BF16", [7168, 16384])},
-                                        {"layers.0.attention.wo.weight": ("F8_E4M3", [7168, 16384]),
-                                         "layers.0.attention.wo.qscale_weight": ("F32", [])}), (), "holds its scales"),
     "without `--extra-rows copy`": (MADE["Llama 3.1 8B", "Tulu 3"], (), "--extra-rows copy"),
     "without `--unpaired copy`": (MADE["DeepSeek V3 Base", "V3 without its MTP layer"], (), "--unpaired copy"),
 }

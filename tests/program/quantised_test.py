@@ -291,6 +291,31 @@ class Outputs(QuantisedTest):
         read = 2 * entries - int(np.prod(SHAPES["layers.1.skipped.weight"])) + 2 * 200 + 7 * 8
         self.assertIn(f'"bytes_read": {read}', text)
 
+    def test_mistrals_own_format(self):
+        """Scales beside the weight, of each matrix one; params.json, and a base in BF16."""
+        rng = np.random.default_rng(4)
+        values = 0.02 * rng.standard_normal((70, 90))
+        aligned = Fp8(values + reference.random_matrix(rng, values.shape, "alignment", 5e-3), "tensor")
+        base = Tensor.of("BF16", values.astype(np.float32))
+        stored = {"layers.0.attention.wo.weight": Tensor("F8_E4M3", aligned.codes),
+                  "layers.0.attention.wo.qscale_weight": Tensor.of("F32", aligned.scales.reshape(())),
+                  "layers.0.attention.wo.qscale_act": Tensor("F32", np.float32(1))}
+        params = {"dim": 90, "quantization": {"qformat_weight": "fp8_e4m3", "qscheme_act": "TENSOR"}, "n_layers": 1}
+        for side, tensors in (("base", {"layers.0.attention.wo.weight": base}), ("aligned", stored)):
+            checkpoint.write_directory(self.directory / side, {"consolidated.safetensors": tensors}, index=False,
+                                       files={"params.json": json.dumps(params).encode()})
+        self.harden("--k", K, "--coef", COEF)
+        found, = checkpoint.read(self.directory / "out").items()
+        low_rank = reference.Svd(aligned.values - base.values).truncated(K)
+        expected = Tensor.of("BF16", aligned.values + np.float32(COEF) * low_rank)
+        self.assertEqual(found[0], "layers.0.attention.wo.weight")
+        self.assertGreaterEqual(reference.agreement(found[1], expected, COEF * low_rank)[0], 0.997)
+        self.assertEqual(json.loads((self.directory / "out/params.json").read_text()), {"dim": 90, "n_layers": 1})
+        lonely = {"layers.0.attention.wq.qscale_weight": stored["layers.0.attention.wo.qscale_weight"]}
+        (self.directory / "aligned/consolidated.safetensors").write_bytes(checkpoint.encode(stored | lonely))
+        said = self.lox("plan", "--base", "base", "--aligned", "aligned", "--output", "o", code=3).err
+        self.assertIn("the scales of 'layers.0.attention.wq.weight', which is missing", said)
+
     def test_scales_of_activations_are_left_out(self):
         for side in ("base", "aligned"):
             shutil.copytree(self.pair[side], self.directory / side)

@@ -2,6 +2,7 @@
 #pragma once
 #include "lox/io/checkpoint.hpp"
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -30,8 +31,12 @@ QuantisationConfig quantisation_of(const Checkpoint& model);
 /// Whether the head is the embeddings: tie_word_embeddings of config.json, if it says so or says not.
 std::optional<bool> ties_embeddings(const Checkpoint& model);
 
-/// config.json of the model once its weights are BF16: no quantization_config, and torch_dtype (or dtype)
-/// bfloat16. Nothing if there is no config.json. Throws Error(bad_input) if it is not JSON.
-std::optional<std::string> config_of_bf16(const Checkpoint& model);
+/// Files that say how a model's weights are stored: config.json, and params.json of Mistral's own format.
+inline constexpr std::array<const char*, 2> config_files{"config.json", "params.json"};
+
+/// One of them once the model's weights are BF16: no quantization_config (or Mistral's quantization), and
+/// torch_dtype (or dtype) bfloat16. Nothing if there is no such file. Throws Error(bad_input) if it is not
+/// JSON.
+std::optional<std::string> config_of_bf16(const Checkpoint& model, const std::string& name);
 
 }  // namespace lox
