@@ -16,9 +16,7 @@ void check_pair(const NamedModel& first, const TensorInfo& ours, const NamedMode
   const bool extra_rows =
       rules.copy_extra_rows && !other.is_output && differs_in_rows(ours.shape, theirs.shape);
   if (ours.shape != theirs.shape && !extra_rows) {
-    const bool more_rows = ours.shape.size() == theirs.shape.size() && !ours.shape.empty() &&
-                           ours.shape.front() != theirs.shape.front() &&
-                           std::equal(ours.shape.begin() + 1, ours.shape.end(), theirs.shape.begin() + 1);
+    const bool more_rows = !rules.copy_extra_rows && differs_in_rows(ours.shape, theirs.shape);
     fail(ExitCode::bad_input, "{}: tensor '{}' has shape {}, but {} in the {} model {}{}", first.table->path,
          ours.name, shape_text(ours.shape), shape_text(theirs.shape), other.name, other.table->path,
          more_rows
@@ -33,8 +31,8 @@ void check_pair(const NamedModel& first, const TensorInfo& ours, const NamedMode
 
 [[noreturn]] void fail_lacking(const NamedModel& has, const std::string& tensor, const NamedModel& lacks) {
   fail(ExitCode::bad_input,
-       "{}: tensor '{}' is not in the {} model {}; if it has another name there, say --rename FROM=TO; "
-       "--unpaired copy copies what only the aligned model has",
+       "{}: tensor '{}' is not in the {} model {}; --exclude leaves it out; with harden and factor --rename "
+       "FROM=TO pairs other names, and --unpaired copy copies what only the aligned model has",
        has.table->path, tensor, lacks.name, lacks.table->path);
 }
 

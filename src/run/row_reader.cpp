@@ -155,6 +155,9 @@ RowSlab RowReader::read(const MatrixRef& matrix, Index first, Index count, std::
                               slab.delta.floats().subspan(done, n), slab);
              });
   if (elements < all) {  // rows that the base has not: nothing is subtracted, and nothing will be added
+    refuse_non_finite(
+        models_[aligned_model], aligned_model, aligned, slab.aligned.bytes().subspan(elements * width),
+        (matrix.number * matrix.rows + first) * matrix.cols + static_cast<std::int64_t>(elements));
     std::ranges::fill(slab.delta.floats().subspan(elements), 0.0F);
     slab.content.aligned.add(slab.aligned.bytes().subspan(elements * width), width,
                              static_cast<std::size_t>(matrix.cols),

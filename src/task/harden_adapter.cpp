@@ -100,6 +100,7 @@ void harden_on_root(const Job& job, const Log& log) {
   if (!is_peft_adapter(job.aligned)) {
     fail(ExitCode::bad_input, "{}: is no adapter: it holds no adapter_config.json", job.aligned);
   }
+  refuse_pair_rules(job);
   PeftAdapter adapter = open_peft_adapter(job.aligned);
   drop_foreign_weights(adapter.table, log);
   warn_of_no_edit(job.coef, job.aligned, log);

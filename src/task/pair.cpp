@@ -95,6 +95,14 @@ void refuse_equal_models(const Pair& pair, const std::vector<Record>& records) {
        pair.aligned.path, pair.base.path);
 }
 
+void refuse_pair_rules(const Job& job) {
+  if (!job.pairing.any()) return;
+  fail(ExitCode::usage,
+       "{}: is an adapter, which is made for the base's own names and shapes: --rename, --unpaired and "
+       "--extra-rows are for two models",
+       job.aligned);
+}
+
 void warn_of_unused_weights(const PeftAdapter& adapter, const Log& log) {
   for (const std::string& name : unused_weights(adapter)) {
     log.warn("{}: is no part of the adapter, whose weights are adapter_model.safetensors alone",
@@ -119,6 +127,7 @@ Pair open_pair(const Job& job, const Log& log) {
   // Of a model of many tensors the headers take a while: one is read beside the other.
   std::future<Checkpoint> base = std::async(std::launch::async, open_checkpoint, job.base);
   const bool is_adapter = is_peft_adapter(job.aligned);
+  if (is_adapter) refuse_pair_rules(job);
   PeftAdapter adapter;
   Pair pair;
   std::exception_ptr trouble;

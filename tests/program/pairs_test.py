@@ -174,6 +174,35 @@ class OneSide(PairTest):
         self.lox("apply", "--aligned", "aligned", "--factors", "store", "--coef", COEF, "--output", "applied")
         self.assertEqual(checkpoint.tree(self.directory / "applied"), checkpoint.tree(self.directory / "out-0"))
 
+    def test_other_rows_must_be_finite_too(self):
+        self.extend(self.aligned, 7)
+        head = self.aligned["lm_head.weight"]
+        head.stored[93, 2] = 0x7FC0
+        self.write()
+        for ranks in (0, 2):
+            result = self.lox("harden", "--quiet", "--base", "base", "--aligned", "aligned", "--output", "out",
+                              "--extra-rows", "copy", code=3, ranks=ranks)
+            self.assertIn(f"tensor 'lm_head.weight' of the aligned model holds NaN at index {93 * 40 + 2}", result.err)
+        self.assertFalse((self.directory / "out").exists())
+
+    def test_only_matrices_have_extra_rows(self):
+        """A batch with more matrices is not taken for one; no error names an option that was given."""
+        self.base["experts"], self.aligned["experts"] = (Tensor.of("BF16", np.ones((n, 4, 4), np.float32)) for n in (3, 4))
+        self.write()
+        result = self.lox("harden", "--quiet", "--base", "base", "--aligned", "aligned", "--output", "out", "--extra-rows",
+                          "copy", code=3)
+        self.assertIn("[4, 4, 4]", result.err)
+        self.assertNotIn("--extra-rows", result.err)
+
+    def test_an_adapter_has_no_other_names(self):
+        self.write()
+        self.lox("factor", "--base", "base", "--aligned", "aligned", "--k", K, "--output", "store")
+        self.lox("adapter", "--factors", "store", "--coef", 1, "--onto", "base", "--output", "lora")
+        for words in (("--base", "base"), ("--as-adapter",)):
+            for rule in (("--rename", "q=z"), ("--unpaired", "copy"), ("--extra-rows", "copy")):
+                result = self.lox("harden", "--aligned", "lora", "--output", "out", *words, *rule, code=2)
+                self.assertIn("is an adapter", result.err)
+
     def test_full_rank_with_extra_rows(self):
         self.extend(self.aligned, 7)
         self.write()

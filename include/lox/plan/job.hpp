@@ -36,6 +36,7 @@ struct PairRules {
   std::vector<std::string> rename;  ///< FROM=TO, of the base's names
   bool copy_unpaired = false;       ///< what only the aligned model has is copied, else refused
   bool copy_extra_rows = false;     ///< of matrices with more or fewer rows the common ones are edited
+  bool any() const { return !rename.empty() || copy_unpaired || copy_extra_rows; }
 };
 
 /// When a matrix is solved by all ranks together.

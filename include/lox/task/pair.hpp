@@ -42,6 +42,9 @@ Pair open_pair(const Job& job, const Log& log);
 /// Where a coef adds nothing to a model.
 void warn_of_no_edit(double coef, const fs::path& model, const Log& log);
 
+/// Throws Error(usage) if an adapter is to be paired by rules for two models.
+void refuse_pair_rules(const Job& job);
+
 /// Warns of each file of weights beside an adapter that is no part of it.
 void warn_of_unused_weights(const PeftAdapter& adapter, const Log& log);
 
