@@ -25,6 +25,7 @@ struct Experts {
   std::vector<std::array<int, 3>> separate;  ///< by expert and Kind
   int gate_up = -1;                          ///< fused
   int down = -1;
+  bool has_bias = false;  ///< gpt-oss: the rows of gate and up take turns
 
   bool are_separate() const {
     return !separate.empty() && gate_up < 0 && down < 0 &&
@@ -65,6 +66,8 @@ Layers layers_of(const Checkpoint& model) {
     const std::string_view rest = std::string_view(name).substr(after);
     if (rest == "gate_up_proj") {
       experts.gate_up = static_cast<int>(i);
+    } else if (rest == "gate_up_proj_bias") {
+      experts.has_bias = true;
     } else if (rest == "down_proj") {
       experts.down = static_cast<int>(i);
     } else {
@@ -95,6 +98,8 @@ class Layer {
 
   /// The base's tensors in the aligned model's layout; none if the layer does not fit.
   std::vector<TensorInfo> matched() const {
+    const bool in_turn = ours_.has_bias || theirs_.has_bias;
+    if (in_turn && (ours_.are_separate() || theirs_.are_separate())) return {};
     if (ours_.are_separate() && theirs_.are_fused()) return stacked();
     if (ours_.are_fused() && theirs_.are_separate()) return unstacked();
     if (ours_.are_fused() && theirs_.are_fused()) return transposed();

@@ -2,6 +2,7 @@
 #include "lox/plan/matching.hpp"
 
 #include "lox/base/error.hpp"
+#include "lox/base/units.hpp"
 #include "lox/plan/experts.hpp"
 #include "lox/plan/patterns.hpp"
 
@@ -78,6 +79,13 @@ Names names_of(const Checkpoint& model) {
   return names;
 }
 
+/// The base under other names.
+struct Fit {
+  Checkpoint base;
+  std::size_t pairs = 0;           ///< selected tensors that both models have
+  std::vector<std::string> lines;  ///< for the user
+};
+
 /// Finds out whether the base fits the aligned model under other names.
 class Matcher {
  public:
@@ -90,33 +98,39 @@ class Matcher {
         patterns_(selection),
         rules_(rules) {}
 
-  /// The base with `from` at the beginning of its names replaced, if everything matches then.
-  std::optional<Checkpoint> fits(std::string_view from, std::string_view to,
-                                 std::vector<std::string>& told) const {
-    Checkpoint base = base_;
+  /// The base with `from` at the beginning of its names replaced, if everything matches then, but for what
+  /// the rules let differ.
+  std::optional<Fit> fits(std::string_view from, std::string_view to) const {
+    Fit fit{base_, 0, {}};
+    Checkpoint& base = fit.base;
+    if (from != to) {
+      fit.lines.push_back(to_line(
+          "names that begin with '{}' in the base are taken for those with '{}' in the aligned model: "
+          "{} then",
+          from, to, rules_.copy_unpaired ? "most tensors match" : "everything matches"));
+    }
     for (TensorInfo& tensor : base.tensors) {
       if (tensor.name.starts_with(from)) tensor.name = std::string(to) + tensor.name.substr(from.size());
     }
-    if (std::string line = match_experts(base, aligned_); !line.empty()) told.push_back(std::move(line));
-    untie(base, told);
-    std::size_t found = 0;
+    if (std::string line = match_experts(base, aligned_); !line.empty()) fit.lines.push_back(std::move(line));
+    untie(base, fit.lines);
     for (const TensorInfo& tensor : base.tensors) {
       const auto partner = names_.find(tensor.name);
       if (partner == names_.end()) {
-        if (patterns_.takes(tensor.name)) return std::nullopt;
+        if (!rules_.copy_unpaired && patterns_.takes(tensor.name)) return std::nullopt;
         continue;
       }
       if (!same_shape(*partner->second, tensor)) return std::nullopt;
-      ++found;
+      if (patterns_.takes(tensor.name)) ++fit.pairs;
     }
-    if (found == 0) return std::nullopt;
+    if (fit.pairs == 0) return std::nullopt;
     const Names theirs = names_of(base);
     if (theirs.size() != base.tensors.size()) return std::nullopt;  // two would have one name
     const auto is_missing = [&](const TensorInfo& tensor) {
       return patterns_.takes(tensor.name) && !theirs.contains(tensor.name);
     };
     if (!rules_.copy_unpaired && std::ranges::any_of(aligned_.tensors, is_missing)) return std::nullopt;
-    return base;
+    return fit;
   }
 
  private:
@@ -135,7 +149,7 @@ class Matcher {
     const auto embeddings = std::ranges::find_if(base.tensors, ends(embeddings_ending));
     const bool has = head != aligned_.tensors.end();
     const bool base_has = base_head != base.tensors.end();
-    if (embeddings == base.tensors.end() || has == base_has) return;
+    if (embeddings == base.tensors.end() || has == base_has || (has && !patterns_.takes(head->name))) return;
     if (has && tied_.value_or(true) && std::ranges::count_if(base.tensors, ends(embeddings_ending)) == 1) {
       TensorInfo tied = *embeddings;
       tied.name = head->name;
@@ -187,22 +201,17 @@ std::vector<std::string> match_names(Checkpoint& base, const Checkpoint& aligned
   if (std::string line = match_experts(base, aligned); !line.empty()) lines.push_back(std::move(line));
   if (all_are_paired(base, aligned, selection)) return lines;
   const Matcher matcher(base, aligned, base_is_tied, selection, rules);
+  std::optional<Fit> best;
   for (const std::string_view from : prefixes) {
     for (const std::string_view to : prefixes) {
       if (from == to && !from.empty()) continue;
-      std::vector<std::string> told;
-      std::optional<Checkpoint> found = matcher.fits(from, to, told);
-      if (!found) continue;
-      base = std::move(*found);
-      if (from != to) {
-        lines.push_back(
-            to_line("names that begin with '{}' in the base are taken for those with '{}' in the "
-                    "aligned model: everything matches then",
-                    from, to));
-      }
-      std::ranges::move(told, std::back_inserter(lines));
-      return lines;
+      std::optional<Fit> fit = matcher.fits(from, to);
+      if (fit && (!best || fit->pairs > best->pairs)) best = std::move(fit);
     }
+  }
+  if (best) {
+    base = std::move(best->base);
+    std::ranges::move(best->lines, std::back_inserter(lines));
   }
   return lines;
 }
@@ -212,18 +221,26 @@ std::vector<std::string> tell_unpaired(const Checkpoint& base, const Checkpoint&
   const Patterns patterns(selection);
   std::vector<std::string> lines;
   const auto tell = [&](const Checkpoint& has, const Names& other, const char* what) {
-    std::size_t count = 0;
+    std::int64_t count = 0;
+    std::int64_t paired = 0;
     const std::string* first = nullptr;
     for (const TensorInfo& tensor : has.tensors) {
-      if (other.contains(tensor.name) || !patterns.takes(tensor.name)) continue;
-      if (count++ == 0) first = &tensor.name;
+      if (!patterns.takes(tensor.name)) continue;
+      if (other.contains(tensor.name)) {
+        ++paired;
+      } else if (count++ == 0) {
+        first = &tensor.name;
+      }
     }
-    if (count > 0) lines.push_back(to_line("{} {}, first '{}'", count, what, *first));
+    if (count == 0) return;
+    lines.push_back(to_line(
+        "{} only in the {}, first '{}'{}", count_of(count, "tensor"), what, *first,
+        count > paired ? "; that is most of the model: if they have other names, --rename pairs them" : ""));
   };
   const Names theirs = names_of(base);
   if (rules.copy_unpaired) {
-    tell(aligned, theirs, "tensors are in the aligned model alone and are copied");
-    tell(base, names_of(aligned), "tensors are in the base alone and are left out");
+    tell(aligned, theirs, "aligned model, copied");
+    tell(base, names_of(aligned), "base, left out");
   }
   std::size_t left_out = 0;
   for (const TensorInfo& tensor : aligned.tensors) {

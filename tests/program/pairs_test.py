@@ -107,7 +107,7 @@ class Names(PairTest):
         self.refused("is not in the base model", "--rename")
         said = self.hardened("--unpaired", "copy")
         self.assertIn("taken for", said)
-        self.assertIn("1 tensors are in the aligned model alone and are copied, first 'visual.weight'", said)
+        self.assertIn("1 tensor only in the aligned model, copied, first 'visual.weight'", said)
         self.assert_edited({f"model.language_model.layers.{i}.q.weight": f"model.layers.{i}.q.weight" for i in (0, 1)},
                            ["visual.weight", "model.language_model.norm.weight"])
 
@@ -120,6 +120,21 @@ class Names(PairTest):
             said = self.lox("plan", "--base", "base", "--aligned", "aligned", "--output", "out", *options, code=None)
             self.assertNotIn("taken for", said.err + said.out)
         self.refused("'embed_tokens.weight' is not in the base model")
+
+    def test_the_guess_that_pairs_most(self):
+        """With --unpaired copy: a tensor that only the base has does not stand against it, nor one name in common."""
+        self.base["model.rotary.weight"] = Tensor.of("BF16", np.ones((4, 4), np.float32))
+        self.aligned = {name.replace("model.", "model.language_model."): t for name, t in self.aligned.items()}
+        self.write()
+        said = self.hardened("--unpaired", "copy")
+        self.assertIn("taken for", said)
+        self.assertNotIn("most of the model", said)
+        self.assert_edited({"lm_head.weight": "lm_head.weight"} | {
+            f"model.language_model.layers.{i}.q.weight": f"model.layers.{i}.q.weight" for i in (0, 1)})
+        self.aligned = {name.replace("model.language_model.layers", "h"): t for name, t in self.aligned.items()}
+        del self.aligned["lm_head.weight"], self.aligned["model.language_model.norm.weight"]
+        self.write()
+        self.assertIn("that is most of the model", self.hardened("--unpaired", "copy", "--overwrite"))
 
     def test_a_tied_head_that_only_the_aligned_model_stores(self):
         del self.base["lm_head.weight"]
@@ -147,8 +162,8 @@ class OneSide(PairTest):
         self.refused("model.layers.2.eh_proj.weight", "--unpaired copy")
         for ranks in (0, 3):
             said = self.hardened("--unpaired", "copy", "--overwrite", ranks=ranks)
-            self.assertIn("alone and are copied, first 'model.layers.2.eh_proj.weight'", said)
-            self.assertIn("in the base alone and are left out, first 'old.weight'", said)
+            self.assertIn("1 tensor only in the aligned model, copied, first 'model.layers.2.eh_proj.weight'", said)
+            self.assertIn("1 tensor only in the base, left out, first 'old.weight'", said)
             self.assert_edited(self.same_names(), ["model.layers.2.eh_proj.weight", "model.norm.weight"])
         self.assertIn("neither copy nor refuse", self.lox("harden", "--base", "base", "--aligned", "aligned",
                                                           "--output", "o", "--unpaired", "x", code=2).err)
@@ -338,6 +353,16 @@ class Experts(PairTest):
                               "out", "--overwrite")
             self.assertIn("the experts of 1 layers", result.err)
             self.assert_experts(ours, theirs)
+
+    def test_rows_of_gate_and_up_in_turn(self):
+        """gpt-oss, known by its bias: never taken for one before the other, whatever is left out."""
+        for ours, theirs in (("fused", "separate"), ("separate", "fused")):
+            self.make(ours, theirs)
+            fused = self.base if ours == "fused" else self.aligned
+            fused[f"{self.LAYER}experts.gate_up_proj_bias"] = Tensor.of("BF16", np.ones((self.COUNT, 2 * self.INNER)))
+            self.write()
+            self.refused("is not in the", options=("--exclude", "bias", "--overwrite"))
+            self.assertNotIn("the experts of", self.hardened("--unpaired", "copy", "--overwrite"))
 
     def test_what_does_not_fit_is_refused(self):
         whole = self.stored(0, "separate")
