@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <array>
-#include <map>
 #include <optional>
 #include <string_view>
 #include <unordered_map>
@@ -51,6 +50,7 @@ class Rule {
 };
 
 void rename(Checkpoint& base, const std::vector<std::string>& texts) {
+  if (texts.empty()) return;
   std::vector<Rule> rules;
   for (const std::string& text : texts) rules.emplace_back(text);
   std::vector<bool> used(rules.size());
@@ -71,12 +71,14 @@ void rename(Checkpoint& base, const std::vector<std::string>& texts) {
   }
 }
 
-/// Names and shapes of a model.
-using Names = std::unordered_map<std::string_view, const TensorInfo*>;
-Names names_of(const Checkpoint& model) {
-  Names names(model.tensors.size());
-  for (const TensorInfo& tensor : model.tensors) names.emplace(tensor.name, &tensor);
-  return names;
+/// Whether a selected tensor of `has` is not in `other`.
+bool lacks_some(const Checkpoint& has, const Checkpoint& other, const Patterns& patterns) {
+  const TensorIndex index(other);
+  for (std::size_t i = 0; i < has.tensors.size(); ++i) {
+    const std::string& name = has.tensors[i].name;
+    if (!index.contains(name, i) && patterns.takes(name)) return true;
+  }
+  return false;
 }
 
 /// The base under other names.
@@ -92,8 +94,8 @@ class Matcher {
   Matcher(const Checkpoint& base, const Checkpoint& aligned, std::optional<bool> base_is_tied,
           const Selection& selection, const PairRules& rules)
       : base_(base),
-        names_(names_of(aligned)),
         aligned_(aligned),
+        index_(aligned),
         tied_(base_is_tied),
         patterns_(selection),
         rules_(rules) {}
@@ -114,28 +116,35 @@ class Matcher {
     }
     if (std::string line = match_experts(base, aligned_); !line.empty()) fit.lines.push_back(std::move(line));
     untie(base, fit.lines);
-    for (const TensorInfo& tensor : base.tensors) {
-      const auto partner = names_.find(tensor.name);
-      if (partner == names_.end()) {
-        if (!rules_.copy_unpaired && patterns_.takes(tensor.name)) return std::nullopt;
-        continue;
+    for (std::size_t i = 0; i < base.tensors.size(); ++i) {
+      const TensorInfo& tensor = base.tensors[i];
+      if (!patterns_.takes(tensor.name)) continue;
+      const int partner = index_.find(tensor.name, i);
+      if (partner >= 0) {
+        if (!same_shape(aligned_.tensors[static_cast<std::size_t>(partner)], tensor)) return std::nullopt;
+        ++fit.pairs;
+      } else if (!rules_.copy_unpaired) {
+        return std::nullopt;
       }
-      if (!same_shape(*partner->second, tensor)) return std::nullopt;
-      if (patterns_.takes(tensor.name)) ++fit.pairs;
     }
-    if (fit.pairs == 0) return std::nullopt;
-    const Names theirs = names_of(base);
-    if (theirs.size() != base.tensors.size()) return std::nullopt;  // two would have one name
-    const auto is_missing = [&](const TensorInfo& tensor) {
-      return patterns_.takes(tensor.name) && !theirs.contains(tensor.name);
-    };
-    if (!rules_.copy_unpaired && std::ranges::any_of(aligned_.tensors, is_missing)) return std::nullopt;
+    if (fit.pairs == 0 || TensorIndex(base).has_twins()) return std::nullopt;
+    if (!rules_.copy_unpaired && lacks_some(aligned_, base, patterns_)) return std::nullopt;
     return fit;
+  }
+
+  /// Whether names that begin with `from` in the base may be ones with `to` in the aligned model.
+  bool may_be(std::string_view from, std::string_view to) const {
+    if (from == to) return from.empty();
+    const auto has = [](const Checkpoint& model, std::string_view prefix) {
+      return std::ranges::any_of(model.tensors,
+                                 [&](const TensorInfo& tensor) { return tensor.name.starts_with(prefix); });
+    };
+    return has(base_, from) && has(aligned_, to);
   }
 
  private:
   bool same_shape(const TensorInfo& ours, const TensorInfo& theirs) const {
-    return !patterns_.takes(ours.name) || ours.shape == theirs.shape ||
+    return ours.shape == theirs.shape ||
            (rules_.copy_extra_rows && differs_in_rows(ours.shape, theirs.shape));
   }
 
@@ -163,23 +172,18 @@ class Matcher {
   }
 
   const Checkpoint& base_;
-  const Names names_;
   const Checkpoint& aligned_;
+  const TensorIndex index_;
   std::optional<bool> tied_;
   Patterns patterns_;
   const PairRules& rules_;
 };
 
-/// Whether all selected names of each model are in the other.
-bool all_are_paired(const Checkpoint& base, const Checkpoint& aligned, const Selection& selection) {
-  const Patterns patterns(selection);
-  const auto lacks = [&](const Checkpoint& has, const Checkpoint& other) {
-    const Names names = names_of(other);
-    return std::ranges::any_of(has.tensors, [&](const TensorInfo& tensor) {
-      return !names.contains(tensor.name) && patterns.takes(tensor.name);
-    });
-  };
-  return !lacks(aligned, base) && !lacks(base, aligned);
+/// Whether both models have the same tensors in one order, as almost all pairs do.
+bool are_alike(const Checkpoint& base, const Checkpoint& aligned) {
+  return std::ranges::equal(base.tensors, aligned.tensors, [](const TensorInfo& a, const TensorInfo& b) {
+    return a.name == b.name && a.shape == b.shape;
+  });
 }
 
 }  // namespace
@@ -198,13 +202,15 @@ std::vector<std::string> match_names(Checkpoint& base, const Checkpoint& aligned
                                      const PairRules& rules) {
   rename(base, rules.rename);
   std::vector<std::string> lines;
+  if (are_alike(base, aligned)) return lines;
   if (std::string line = match_experts(base, aligned); !line.empty()) lines.push_back(std::move(line));
-  if (all_are_paired(base, aligned, selection)) return lines;
+  const Patterns patterns(selection);
+  if (!lacks_some(aligned, base, patterns) && !lacks_some(base, aligned, patterns)) return lines;
   const Matcher matcher(base, aligned, base_is_tied, selection, rules);
   std::optional<Fit> best;
   for (const std::string_view from : prefixes) {
     for (const std::string_view to : prefixes) {
-      if (from == to && !from.empty()) continue;
+      if (!matcher.may_be(from, to)) continue;
       std::optional<Fit> fit = matcher.fits(from, to);
       if (fit && (!best || fit->pairs > best->pairs)) best = std::move(fit);
     }
@@ -220,16 +226,17 @@ std::vector<std::string> tell_unpaired(const Checkpoint& base, const Checkpoint&
                                        const Selection& selection, const PairRules& rules) {
   const Patterns patterns(selection);
   std::vector<std::string> lines;
-  const auto tell = [&](const Checkpoint& has, const Names& other, const char* what) {
+  const auto tell = [&](const Checkpoint& has, const TensorIndex& other, const char* what) {
     std::int64_t count = 0;
     std::int64_t paired = 0;
     const std::string* first = nullptr;
-    for (const TensorInfo& tensor : has.tensors) {
-      if (!patterns.takes(tensor.name)) continue;
-      if (other.contains(tensor.name)) {
+    for (std::size_t i = 0; i < has.tensors.size(); ++i) {
+      const std::string& name = has.tensors[i].name;
+      if (!patterns.takes(name)) continue;
+      if (other.contains(name, i)) {
         ++paired;
       } else if (count++ == 0) {
-        first = &tensor.name;
+        first = &name;
       }
     }
     if (count == 0) return;
@@ -237,21 +244,26 @@ std::vector<std::string> tell_unpaired(const Checkpoint& base, const Checkpoint&
         "{} only in the {}, first '{}'{}", count_of(count, "tensor"), what, *first,
         count > paired ? "; that is most of the model: if they have other names, --rename pairs them" : ""));
   };
-  const Names theirs = names_of(base);
+  const TensorIndex theirs(base);
   if (rules.copy_unpaired) {
     tell(aligned, theirs, "aligned model, copied");
-    tell(base, names_of(aligned), "base, left out");
+    tell(base, TensorIndex(aligned), "base, left out");
   }
   std::size_t left_out = 0;
-  for (const TensorInfo& tensor : aligned.tensors) {
-    const auto partner = theirs.find(tensor.name);
-    if (!patterns.takes(tensor.name) || partner == theirs.end()) continue;
-    left_out += is_left_out(tensor, selection) ? 1 : 0;
-    if (!rules.copy_extra_rows || !differs_in_rows(tensor.shape, partner->second->shape)) continue;
+  for (std::size_t i = 0; i < aligned.tensors.size(); ++i) {
+    const TensorInfo& tensor = aligned.tensors[i];
+    const int partner = theirs.find(tensor.name, i);
+    if (partner < 0) continue;
+    const TensorInfo& other = base.tensors[static_cast<std::size_t>(partner)];
+    const bool is_batch_of_rows = is_left_out(tensor, selection);
+    const bool has_extra_rows = rules.copy_extra_rows && differs_in_rows(tensor.shape, other.shape);
+    if ((!is_batch_of_rows && !has_extra_rows) || !patterns.takes(tensor.name)) continue;
+    left_out += is_batch_of_rows ? 1 : 0;
+    if (!has_extra_rows) continue;
     lines.push_back(
         to_line("tensor '{}' has {} rows, and {} in the base: the common ones are edited, the others "
                 "copied",
-                tensor.name, tensor.shape[0], partner->second->shape[0]));
+                tensor.name, tensor.shape[0], other.shape[0]));
   }
   if (left_out > 0) {
     lines.push_back(

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <string>
-#include <unordered_map>
 
 namespace lox {
 namespace {
@@ -42,17 +41,11 @@ void add_model(const NamedModel& first, const NamedModel& other,
                Pairing& pairing) {
   const bool may_lack = rules.copy_unpaired && !other.is_output;
   const std::vector<TensorInfo>& theirs = other.table->tensors;
-  std::unordered_map<std::string_view, std::size_t> by_name;  // made when it is needed
-  const auto index_of = [&](const std::string& name, std::size_t likely) {
-    if (likely < theirs.size() && theirs[likely].name == name) return static_cast<int>(likely);
-    for (std::size_t i = by_name.size(); i < theirs.size(); ++i) by_name.emplace(theirs[i].name, i);
-    const auto found = by_name.find(name);
-    return found == by_name.end() ? -1 : static_cast<int>(found->second);
-  };
+  const TensorIndex index_of(*other.table);
   std::vector<bool> used(theirs.size());
   for (std::size_t i = 0; i < pairing.size(); ++i) {
     const TensorInfo& tensor = first.table->tensors[i];
-    const int index = index_of(tensor.name, i);
+    const int index = index_of.find(tensor.name, i);
     pairing[i].push_back(index);
     if (index >= 0) used[static_cast<std::size_t>(index)] = true;
     if (!other.is_output && !selected(tensor.name)) continue;
@@ -67,6 +60,24 @@ void add_model(const NamedModel& first, const NamedModel& other,
 }
 
 }  // namespace
+
+void TensorIndex::make_table() const {
+  if (!table_.empty()) return;
+  table_.reserve(tensors_.size());
+  for (std::size_t i = 0; i < tensors_.size(); ++i) table_.emplace(tensors_[i].name, static_cast<int>(i));
+}
+
+int TensorIndex::find(const std::string& name, std::size_t likely) const {
+  if (likely < tensors_.size() && tensors_[likely].name == name) return static_cast<int>(likely);
+  make_table();
+  const auto found = table_.find(name);
+  return found == table_.end() ? -1 : found->second;
+}
+
+bool TensorIndex::has_twins() const {
+  make_table();
+  return table_.size() != tensors_.size();
+}
 
 bool is_left_out(const TensorInfo& tensor, const Selection& selection) {
   const auto& shape = tensor.shape;

@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 namespace lox {
@@ -15,6 +16,24 @@ struct NamedModel {
   std::string_view name;
   const Checkpoint* table;
   bool is_output = false;  ///< holds every tensor of the first model, also those that are only copied
+};
+
+/// Finds tensors of a model by name. The table of all names is made when it is first needed: models mostly
+/// have their tensors in one order.
+class TensorIndex {
+ public:
+  /// `model` outlives it and does not change.
+  explicit TensorIndex(const Checkpoint& model) : tensors_(model.tensors) {}
+  /// The tensor's number, -1 if there is none of this name; `likely`: where it is in a model of one order.
+  int find(const std::string& name, std::size_t likely) const;
+  bool contains(const std::string& name, std::size_t likely) const { return find(name, likely) >= 0; }
+  /// Whether two tensors have one name.
+  bool has_twins() const;
+
+ private:
+  void make_table() const;
+  const std::vector<TensorInfo>& tensors_;
+  mutable std::unordered_map<std::string_view, int> table_;
 };
 
 /// The tensors of several checkpoints of one model, matched by name: for each tensor of the first model, in
