@@ -127,7 +127,8 @@ std::uint64_t bytes_of_places(const Checkpoint& model) {
   // In the table, as JSON values of 16 bytes, and as text of up to 20 characters.
   std::uint64_t bytes = 0;
   for (const TensorInfo& tensor : model.tensors) {
-    if (tensor.parts) bytes += tensor.parts->count() * (3 + 2 * tensor.parts->dimensions) * (8 + 16 + 20);
+    const Parts* const parts = (tensor.view ? tensor.view->source : tensor).parts.get();
+    if (parts != nullptr) bytes += parts->count() * (3 + 2 * parts->dimensions) * (8 + 16 + 20);
   }
   return bytes;
 }

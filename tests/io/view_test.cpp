@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "lox/io/view.hpp"
 
+#include "lox/io/parts.hpp"
+
 #include <numeric>
 
 #include "support/expect_error.hpp"
@@ -79,6 +81,20 @@ TEST_F(ViewTest, OnlyWholeEntries) {
   view.view = std::make_shared<View>(View{source_, 0, true});
   std::vector<std::byte> bytes(4);
   testing::expect_error(ExitCode::internal, [&] { read_view(storage_, view, 2, bytes); }, {"'w'"});
+}
+
+/// Parts take the same room whether a tensor is they or a view of them.
+TEST_F(ViewTest, PlacesOfItsSourceAreCounted) {
+  put(DType::BF16);
+  Parts parts{3, {source_.extent}, {0, 0, 0, batch, rows, cols}};
+  source_.parts = std::make_shared<const Parts>(std::move(parts));
+  Checkpoint model;
+  model.tensors = {source_};
+  const std::uint64_t bytes = bytes_of_places(model);
+  EXPECT_GT(bytes, 0U);
+  model.tensors[0].parts.reset();
+  model.tensors[0].view = std::make_shared<View>(View{source_, 0, true});
+  EXPECT_EQ(bytes_of_places(model), bytes);
 }
 
 TEST_F(ViewTest, IsHandedToOtherRanksWhole) {

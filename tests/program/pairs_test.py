@@ -4,6 +4,7 @@ import json
 import shutil
 import unittest
 
+import h5py
 import numpy as np
 
 import checkpoint
@@ -353,6 +354,23 @@ class Experts(PairTest):
                               "out", "--overwrite")
             self.assertIn("the experts of 1 layers", result.err)
             self.assert_experts(ours, theirs)
+
+    def test_in_compressed_hdf5(self):
+        """A tensor that comes through the HDF5 library can be taken apart, but not put together."""
+        for ours, theirs in (("fused", "separate"), ("transposed", "separate"), ("separate", "fused")):
+            self.make(ours, theirs)
+            self.write()
+            with h5py.File(self.directory / "base.h5", "w") as file:
+                for name, tensor in self.base.items():
+                    wide = tensor.values.astype(np.float32)
+                    file.create_dataset(name, data=wide, chunks=wide.shape, compression="gzip")
+            words = ("harden", "--base", "base.h5", "--aligned", "aligned", "--k", K, "--coef", COEF, "--output", "out",
+                     "--overwrite")
+            if ours == "separate":
+                self.assertIn("is not in the base model", self.lox(*words, code=3).err)
+            else:
+                self.assertIn("the experts of 1 layers", self.lox(*words).err)
+                self.assert_experts(ours, theirs)
 
     def test_rows_of_gate_and_up_in_turn(self):
         """gpt-oss, known by its bias: never taken for one before the other, whatever is left out."""
