@@ -72,9 +72,7 @@ Request read_adapter(const Arguments& arguments) {
   if (!options.read(arguments, values)) return {options.help_text(), options.asked(values), nullptr};
   job.coef = parse_list<double>(coef, "--coef");
   job.program = program_of(program);
-  if (onto != "aligned" && onto != "base")
-    fail(ExitCode::usage, "--onto '{}' is neither aligned nor base", onto);
-  job.onto_base = onto == "base";
+  job.onto_base = !is_first_of("--onto", onto, "aligned", "base");
   const std::optional<DType> known = dtype_from_name(dtype);
   if (!known) fail(ExitCode::usage, "--dtype '{}' is neither F32 nor BF16", dtype);
   job.dtype = *known;

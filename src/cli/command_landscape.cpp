@@ -137,10 +137,7 @@ void LandscapeOptions::add_to(Options& options) {
 
 void LandscapeOptions::finish() {
   run.finish(job.run);
-  if (direction != "tuned" && direction != "random") {
-    fail(ExitCode::usage, "--direction '{}' is neither tuned nor random", direction);
-  }
-  job.random = direction == "random";
+  job.random = !is_first_of("--direction", direction, "tuned", "random");
   if (!k.empty()) job.k = parse_list<Index>(k, "--k").front();
   if (k.find(',') != std::string::npos) fail(ExitCode::usage, "--k '{}' is more than one number", k);
   for (const std::string& text : at) job.points.push_back(point_of(text));

@@ -212,20 +212,8 @@ void JobOptions::add_seed_to(Options& options) {
               seed);
 }
 
-bool says_copy(const std::string& word, const char* option) {
-  if (word != "copy" && word != "refuse")
-    fail(ExitCode::usage, "{} '{}' is neither copy nor refuse", option, word);
-  return word == "copy";
-}
-
 void JobOptions::finish() {
-  if (svd == "krylov") {
-    job.solve.svd = Method::krylov;
-  } else if (svd == "exact") {
-    job.solve.svd = Method::exact;
-  } else {
-    fail(ExitCode::usage, "--svd '{}' is neither krylov nor exact", svd);
-  }
+  job.solve.svd = is_first_of("--svd", svd, "krylov", "exact") ? Method::krylov : Method::exact;
   if (grid == "auto") {
     job.run.grid = GridUse::automatic;
   } else if (grid == "never") {
@@ -235,8 +223,8 @@ void JobOptions::finish() {
   } else {
     fail(ExitCode::usage, "--grid '{}' is none of auto, never, always", grid);
   }
-  job.pairing.copy_unpaired = says_copy(unpaired, "--unpaired");
-  job.pairing.copy_extra_rows = says_copy(extra_rows, "--extra-rows");
+  job.pairing.copy_unpaired = is_first_of("--unpaired", unpaired, "copy", "refuse");
+  job.pairing.copy_extra_rows = is_first_of("--extra-rows", extra_rows, "copy", "refuse");
   if (seed == "random") {
     job.random_seed = true;
   } else if (const auto [end, error] =

@@ -242,4 +242,10 @@ nlohmann::ordered_json Options::asked(const po::variables_map& values) const {
   return all;
 }
 
+bool is_first_of(const char* option, const std::string& word, const char* first, const char* second) {
+  if (word != first && word != second)
+    fail(ExitCode::usage, "{} '{}' is neither {} nor {}", option, word, first, second);
+  return word == first;
+}
+
 }  // namespace lox

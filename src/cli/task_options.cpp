@@ -39,14 +39,8 @@ void SynthArguments::add_to(Options& options) {
 }
 
 void SynthArguments::finish(const po::variables_map& values) {
-  if (role != "base" && role != "aligned") {
-    fail(ExitCode::usage, "--role '{}' is neither base nor aligned", role);
-  }
-  if (quantised != "none" && quantised != "fp8") {
-    fail(ExitCode::usage, "--quantised '{}' is neither none nor fp8", quantised);
-  }
-  synth.aligned = role == "aligned";
-  synth.fp8 = quantised == "fp8";
+  synth.aligned = !is_first_of("--role", role, "base", "aligned");
+  synth.fp8 = !is_first_of("--quantised", quantised, "none", "fp8");
   synth.target = values["DST"].as<std::string>();
   static_cast<void>(model_shape(synth.shape));  // a name that is not known is refused here
 }

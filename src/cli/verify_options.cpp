@@ -165,8 +165,8 @@ void VerifyOptions::finish(const po::variables_map& values) {
   take("include", job.selection.include, source.selection.include);
   take("exclude", job.selection.exclude, source.selection.exclude);
   take("rename", job.pairing.rename, source.pairing.rename);
-  job.pairing.copy_unpaired = says_copy(unpaired, "--unpaired");
-  job.pairing.copy_extra_rows = says_copy(extra_rows, "--extra-rows");
+  job.pairing.copy_unpaired = is_first_of("--unpaired", unpaired, "copy", "refuse");
+  job.pairing.copy_extra_rows = is_first_of("--extra-rows", extra_rows, "copy", "refuse");
   take("unpaired", job.pairing.copy_unpaired, source.pairing.copy_unpaired);
   take("extra-rows", job.pairing.copy_extra_rows, source.pairing.copy_extra_rows);
   Index& rank = job.solve.k;

@@ -51,8 +51,7 @@ bool is_old_megatron(const fs::path& directory) {
   fail(ExitCode::bad_input,
        "{}: is a distributed checkpoint of torch (DCP), not safetensors; convert it by python -m "
        "torch.distributed.checkpoint.format_utils dcp_to_torch \"{}\" model.pt, and save the weights in "
-       "model.pt "
-       "with safetensors.torch.save_file",
+       "model.pt with safetensors.torch.save_file",
        directory, directory);
 }
 

@@ -177,9 +177,8 @@ class Assembler {
           std::find_if(before.begin(), before.end(), [&](const Part& each) { return overlap(each, part); });
       if (other == before.end()) continue;
       fail(ExitCode::bad_input,
-           "{}: tensor {}: its part {} at {} overlaps that in {}, {} at {}; remove the files of another "
-           "model or "
-           "of another run",
+           "{}: tensor {}: its part {} at {} overlaps that in {}, {} at {}; remove the files of "
+           "another model or of another run",
            path_of(part), part.info.name, shape_text(part.info.shape), shape_text(part.begin),
            path_of(*other).filename(), shape_text(other->info.shape), shape_text(other->begin));
     }
@@ -237,9 +236,8 @@ class Assembler {
     if (parts.size() == 1 && parts.front().info.shape == whole.shape) return whole;
     if (whole.shape.size() > most_dimensions_in_parts || dtype_bits(whole.dtype) % 8 != 0) {
       fail(ExitCode::bad_input,
-           "{}: tensor {}: is {} {} in parts; lox reads parts of at most {} dimensions and of whole bytes, "
-           "put "
-           "them together with {}",
+           "{}: tensor {}: is {} {} in parts; lox reads parts of at most {} dimensions and of whole "
+           "bytes, put them together with {}",
            path_of(parts.front()), whole.name, dtype_name(whole.dtype), shape_text(whole.shape),
            most_dimensions_in_parts, consolidate);
     }
@@ -292,9 +290,8 @@ void refuse_missing_rows(const Checkpoint& model) {
     if (!holder.is_object() || rows == holder.end() || !rows->is_number_unsigned()) continue;
     if (static_cast<std::uint64_t>(tensor.shape[0]) >= rows->get<std::uint64_t>()) continue;
     fail(ExitCode::bad_input,
-         "{}: tensor {}: its parts are {} rows, but vocab_size of config.json is {}; files of the last ranks "
-         "are "
-         "missing, complete the copy",
+         "{}: tensor {}: its parts are {} rows, but vocab_size of config.json is {}; files of the last "
+         "ranks are missing, complete the copy",
          model.path, tensor.name, tensor.shape[0], rows->get<std::uint64_t>());
   }
 }

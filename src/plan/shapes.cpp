@@ -36,9 +36,9 @@ class Writer {
   Writer(const ModelShape& shape, bool fp8)
       : shape_(shape), fp8_(fp8), architecture_(architecture(shape.model_type)) {}
 
-  void add(Part part, const std::string& prefix = "") {
+  void add(Part part) {
     for (const Block& block : architecture_.blocks) {
-      if (block.part == part) add_repeated(prefix, block.lines);
+      if (block.part == part) add_repeated("", block.lines);
     }
   }
 

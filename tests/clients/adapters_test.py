@@ -1,40 +1,18 @@
 # SPDX-License-Identifier: MIT
 """Adapters of lox loaded by PEFT on transformers: the same model as `lox apply` writes."""
-import os
-import subprocess
-import tempfile
 import unittest
-import warnings
 from pathlib import Path
 
 import torch
+from client import ClientTest, tensors_of
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
-LOX = os.environ["LOX"]
 DATA = Path(__file__).resolve().parents[1] / "data"
 K = 4
 
 
-def tensors_of(folder):
-    tensors = {}
-    for path in sorted(Path(folder).glob("*.safetensors")):
-        tensors.update(load_file(path))
-    return tensors
-
-
-class AdaptersTest(unittest.TestCase):
-    def setUp(self):
-        warnings.simplefilter("ignore")
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.directory = Path(folder.name)
-
-    def lox(self, *words):
-        done = subprocess.run([LOX, *map(str, words)], cwd=self.directory, capture_output=True, text=True)
-        self.assertEqual(done.returncode, 0, done.stderr)
-
+class AdaptersTest(ClientTest):
     def make(self, base, aligned):
         self.lox("factor", "--base", base, "--aligned", aligned, "--k", K, "--output", "store.h5")
         self.lox("adapter", "--factors", "store.h5", "--coef", "0.5,1.25", "--output", "adapter-{coef}")

@@ -1,21 +1,17 @@
 # SPDX-License-Identifier: MIT
 """Models of lox in transformers: the shapes that lox knows, and a BF16 output made of an FP8 pair."""
 import json
-import os
-import subprocess
-import tempfile
 import unittest
-import warnings
 from pathlib import Path
 
 import torch
+from client import ClientTest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import revert_weight_conversion
 
-LOX = os.environ["LOX"]
 SHAPES = ("llama-3.2-1b", "llama-3-8b", "mixtral-8x7b", "qwen2.5-72b", "qwen3-4b", "qwen3-8b", "qwen3-30b-a3b", "gemma-3-1b",
           "olmo-2-7b", "olmo-2-32b", "apertus-8b", "apertus-70b")
 BLOCK, K, COEF = 128, 3, 1.25
@@ -29,17 +25,7 @@ def shapes_of(folder):
     return shapes
 
 
-class ModelsTest(unittest.TestCase):
-    def setUp(self):
-        warnings.simplefilter("ignore")
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.directory = Path(folder.name)
-
-    def lox(self, *words):
-        done = subprocess.run([LOX, *map(str, words)], cwd=self.directory, capture_output=True, text=True)
-        self.assertEqual(done.returncode, 0, done.stderr)
-
+class ModelsTest(ClientTest):
     def test_shapes_are_those_of_its_classes(self):
         """Built without memory from the config.json that lox writes: the same names and shapes, all of them."""
         for shape in SHAPES:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from safetensors.torch import load_file
+from client import tensors_of
 from torch.distributed.checkpoint import FileSystemWriter, HuggingFaceStorageWriter
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
@@ -60,13 +60,6 @@ def save(rank, folder):
                                                                 enable_consolidation=True))
         dcp.save(state, storage_writer=FileSystemWriter(f"{folder}/{side}-dcp"))
     dist.destroy_process_group()
-
-
-def tensors_of(folder):
-    tensors = {}
-    for path in sorted(Path(folder).glob("*.safetensors")):
-        tensors.update(load_file(path))
-    return tensors
 
 
 class ShardedTest(unittest.TestCase):

@@ -51,7 +51,4 @@ struct JobOptions {
   void add_seed_to(Options& options);
 };
 
-/// Whether the option says copy, not refuse. Throws Error(usage) if it says something else.
-bool says_copy(const std::string& word, const char* option);
-
 }  // namespace lox

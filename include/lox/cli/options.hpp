@@ -116,4 +116,7 @@ class Options {
   std::vector<std::pair<std::string, std::string>> given_;
 };
 
+/// Whether an option has the first of two values. Throws Error(usage) if it has neither.
+bool is_first_of(const char* option, const std::string& word, const char* first, const char* second);
+
 }  // namespace lox
